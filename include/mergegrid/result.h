@@ -1,0 +1,77 @@
+#ifndef MERGEGRID_RESULT_H
+#define MERGEGRID_RESULT_H
+
+/**
+ * The HDF5 result: writing it, reading it back, checking it, exporting it. Master rank only. Not collective.
+ * Schema: docs/result-schema.md. Every numeric dataset carries the attribute `checksum` (XXH3 of its bytes in native little
+ * endian order), strings are checksummed over their bytes with NULs; mg_result_verify recomputes them.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/family.h"
+#include "mergegrid/gram.h"
+#include "mergegrid/run.h"
+#include "mergegrid/status.h"
+
+enum { MG_SCHEMA_VERSION = 1 };
+
+typedef struct mg_rank_report {
+  char host[64];
+  double busy_seconds, read_seconds, bytes_read;
+  uint64_t peak_bytes; /**< anonymous and shared memory at its highest */
+  int64_t units;
+} mg_rank_report;
+
+/** Everything a result of the compatibility stage holds; all pointers borrowed. */
+typedef struct mg_result_data {
+  const mg_source_list *sources; /**< with `skipped` */
+  const char *base_path;
+  const mg_strings *labels;
+  const mg_tensor_table *table;
+  const bool *selected; /**< [table->count] */
+  mg_gram_level level;
+  const mg_gram_layout *layout; /**< groups: for level tensor they are the tensors in order */
+  const mg_gram *gram;
+  const double *cosine, *cosine_encoder, *cosine_layers; /**< [N,N], [N,N], [L,N,N]; the latter two NULL where not to be had */
+  const mg_strings *layers;                              /**< [L], order of first appearance in the table */
+  /* provenance */
+  const char *config_yaml, *config_file;
+  const mg_identity *identity;
+  const char *numeric_mode, *backend, *mpi_library;
+  const char *started_utc;
+  double wall_seconds;
+  int attempt;
+  int ranks;
+  const mg_rank_report *rank_reports; /**< [ranks] */
+} mg_result_data;
+
+/** Writes a whole result to path (created exclusively or truncated). On failure the file is removed. */
+mg_status mg_result_write(const char *path, const mg_result_data *data);
+
+/** identity of a finished result (from /provenance/inputs). MG_ERR_CORRUPT if path is no mergegrid result. */
+mg_status mg_result_read_identity(const char *path, mg_identity *identity);
+
+/** Everything against its checksums and the schema; every bad dataset is named. */
+mg_status mg_result_verify(const char *path);
+
+/** Is this file a shard, a result, or neither ("shard", "result", NULL), from its root attributes. */
+const char *mg_file_kind(const char *path);
+
+typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_export_layout;
+
+/**
+ * Writes task_vector_cosine_matrix.csv (pandas to_csv of a float64 frame: header ",id,id,…", shortest digits that read back to
+ * the same double, NaN as an empty field, ids quoted as csv.writer does), task_vector_cosine_encoder_matrix.csv,
+ * layers/task_vector_cosine_matrix_<layer>.csv and computation_log.json to dir (made where missing; each file replaced
+ * atomically). MERGINGURIEL puts them where those Python tools look: dir/nxn_results/compatibility_matrix/. Files written are
+ * logged.
+ */
+mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout);
+
+/** Prints what a result holds: sources, statistics, the `top` closest and farthest pairs; as JSON if json. */
+mg_status mg_result_show(const char *path, int top, bool json);
+
+#endif

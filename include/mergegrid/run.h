@@ -1,0 +1,78 @@
+#ifndef MERGEGRID_RUN_H
+#define MERGEGRID_RUN_H
+
+/**
+ * Owning a result: the lock, the attempt, the journal and the state file. Master rank only. Not collective.
+ *
+ * Beside result R (e.g. `result.h5`):
+ *   R.lock             flock'ed by the run that owns R (released by the kernel when the process dies)
+ *   R.state            first line: running | stopped | failed | done; then "key value" lines: attempt, host, pid, started,
+ *                      updated, stage, progress, message. Replaced atomically.
+ *   R.journal/NNNN/    one attempt each, created exclusively: `journal` (records), `identity` (what it computes from)
+ *   R.tmp.NNNN         the result being written; renamed to R only by the attempt that R.state still names
+ * A journal record: magic, kind, payload length, XXH3 of all that; then the payload. A torn tail is ignored.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/status.h"
+#include "mergegrid/text.h"
+
+typedef struct mg_run mg_run;
+
+typedef enum mg_run_mode { MG_RUN_CONTINUE, MG_RUN_RESUME, MG_RUN_FRESH } mg_run_mode;
+
+/**
+ * What a result is computed from: pairs of a name users understand ("source af-ZA", "compatibility.exclude", "numeric mode")
+ * and a value (a hash, a setting).
+ */
+typedef struct mg_identity {
+  size_t count;
+  char **names, **values;
+} mg_identity;
+
+mg_status mg_identity_add(mg_identity *identity, const char *name, const char *value);
+void mg_identity_free(mg_identity *identity);
+/** Lists every name that differs, is new or is gone: MG_ERR_INPUT with one line each, and what to do (--fresh). */
+mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now, const char *result);
+
+/**
+ * Takes the lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid), then:
+ * FRESH removes the result, its journals and its state; RESUME fails if there is neither a journal nor a result;
+ * else compares identity with the result's (if there is one) and with every journal's, and refuses by name.
+ * *complete: the result is already there and computed from the same: nothing to do (no attempt is begun, state says done).
+ * Otherwise begins an attempt, state running. R's directory is made where missing.
+ */
+mg_status mg_run_open(const char *result, mg_run_mode mode, const mg_identity *identity, bool *complete, mg_run **run);
+
+/** Calls visit for every whole record of the earlier attempts, oldest first. A record's payload is valid during the call. */
+typedef mg_status (*mg_journal_visit)(void *context, uint32_t kind, const void *payload, size_t size);
+mg_status mg_run_replay(mg_run *run, mg_journal_visit visit, void *context);
+/** The same for a reader that does not own the result (show). path is R. */
+mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *context);
+
+/** Appends a record with one write; it survives the death of this process when the call returns. */
+mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size);
+/** fdatasyncs the journal if the last time is more than `seconds` ago (0: now). */
+mg_status mg_run_sync(mg_run *run, double seconds);
+/** Rewrites R.state; at most once a second unless the state changes. */
+mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const char *progress, const char *message);
+
+/** Where to write the result; owned by the run. */
+const char *mg_run_temporary(const mg_run *run);
+int mg_run_attempt(const mg_run *run);
+/**
+ * fsyncs the temporary file, checks that R.state still names this attempt, renames it to R, fsyncs the directory, removes the
+ * journals, state done.
+ */
+mg_status mg_run_publish(mg_run *run);
+/** Ends an attempt that did not publish: syncs the journal, state stopped or failed with message; releases everything. Also
+ * after publish. */
+void mg_run_close(mg_run **run, mg_status status);
+
+/** What R.state says. *state is "" where there is none. Caller frees both with mg_text_free. */
+mg_status mg_run_read_state(const char *result, mg_text *state, mg_text *all);
+
+#endif

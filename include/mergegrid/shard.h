@@ -1,0 +1,128 @@
+#ifndef MERGEGRID_SHARD_H
+#define MERGEGRID_SHARD_H
+
+/**
+ * Shards: one HDF5 file a source, its task vector τ = θ − θ0 in the family's canonical order; and one for the base with θ0
+ * itself (`_base.h5`, always F32). Written once by mg_shard_pack, read-only afterwards. Not collective.
+ *
+ * File: /values 1-D [elements] (F32, F16, or bfloat16 as an HDF5 float type), contiguous, 4096-byte aligned;
+ * /tensors/{name, shape [T,8], ndim, layer, source_only, offset, rounding_error}; /blocks/{checksum uint64 [B],
+ * scale float32 [B]}; attributes: format version, kind (task_vector | base), id, locale, dtype, source path,
+ * checkpoint_hash, base_hash, labels, content_hash, the files' stamps. A block is MG_LEAF elements of one tensor (the last one
+ * of a tensor shorter), in canonical order.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/family.h"
+#include "mergegrid/status.h"
+
+/** The file name of a source's shard in dir: bytes outside [A-Za-z0-9.-_] and a leading '_' or '.' as %XX. Caller frees. */
+char *mg_shard_path(const char *dir, const char *id);
+char *mg_shard_base_path(const char *dir);
+
+typedef struct mg_shard {
+  char *path;
+  char *id, *locale, *source_path;
+  bool is_base;
+  mg_dtype dtype; /**< F32, F16 or BF16 */
+  mg_tensor_table table;
+  mg_strings labels;
+  uint64_t data_offset; /**< of /values in the file */
+  size_t block_count;
+  uint64_t *checksum;       /**< [block_count] of the stored bytes */
+  float *scale;             /**< [block_count]; stored = τ × scale, so τ = stored × (1 / scale); 1 unless F16 */
+  size_t *first_block;      /**< [table.count + 1] */
+  uint64_t content_hash;    /**< over table, dtype, scales and block checksums */
+  uint64_t checkpoint_hash; /**< over the checkpoint's tensors as read */
+  uint64_t base_hash;       /**< the base's checkpoint_hash */
+  double rounding_error;    /**< ‖stored − τ‖ / ‖τ‖ over the whole vector; 0 for F32 */
+} mg_shard;
+
+/**
+ * Opens and validates a shard's metadata (untrusted bytes: every size is checked against the file). MG_ERR_CORRUPT names
+ * the file, the object, and what was expected.
+ */
+mg_status mg_shard_open(const char *path, mg_shard **shard);
+void mg_shard_close(mg_shard **shard);
+
+/** What a call to mg_shard_pack did. */
+typedef enum mg_pack_outcome {
+  MG_PACK_WRITTEN,
+  MG_PACK_UNCHANGED,
+  MG_PACK_KEPT /**< checkpoint gone, shard is there */
+} mg_pack_outcome;
+
+typedef struct mg_pack_job {
+  const mg_family *family;
+  const mg_source *source; /**< NULL: pack the base */
+  size_t index;            /**< of the source in the family */
+  const char *dir;
+  mg_dtype dtype;
+  bool allow_nonfinite;
+  bool rehash;        /**< --rehash: compare contents even where the files' stamps did not change */
+  uint64_t base_hash; /**< the base's checkpoint_hash, from its shard; sources packed against another base are outdated */
+  /** Called every few MiB with the elements done so far; a status other than MG_OK ends the packing with it (nothing is left).
+   */
+  mg_status (*poll)(void *context, int64_t elements);
+  void *context;
+} mg_pack_job;
+
+/**
+ * Brings one shard up to date: recognises an unchanged one by stamps (size, time, inode of every file), else by content
+ * hash, else writes it under a temporary name and renames it when complete. Memory: at most 32 MiB. Errors: NaN or Inf (the
+ * file, tensor and element; not where allow_nonfinite), I/O, no space (nothing that looks whole is left).
+ */
+mg_status mg_shard_pack(const mg_pack_job *job, mg_pack_outcome *outcome);
+
+/** Reads everything and compares all checksums. Every bad block is named (tensor, elements, bytes) in one MG_ERR_CORRUPT. */
+mg_status mg_shard_verify(const char *path);
+
+/** Sources for which dir holds shards, sorted by id. */
+mg_status mg_shard_list(const char *dir, mg_source_list *list);
+
+/**
+ * A row provider: the tiles of all sources and of the base, from shards or straight from the checkpoints, to the same bits
+ * where shards are F32. Reading threads may call mg_rows_read at the same time.
+ */
+typedef struct mg_rows mg_rows;
+
+enum { MG_ROW_BASE = -1 };
+
+/**
+ * Opens the shards of `list` and the base's in dir; open files are bounded by file_bound. All tables must agree
+ * (MG_ERR_CORRUPT lists those that do not), all sources must have been packed against this base, and all have dtype.
+ */
+mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_t file_bound, mg_rows **rows);
+/** Borrows family, which must outlive the rows. */
+mg_status mg_rows_open_checkpoints(const mg_family *family, bool allow_nonfinite, size_t file_bound, mg_rows **rows);
+void mg_rows_close(mg_rows **rows);
+
+const mg_tensor_table *mg_rows_table(const mg_rows *rows);
+size_t mg_rows_sources(const mg_rows *rows);
+/** Element type of the sources' rows (the base's are always F32). */
+mg_dtype mg_rows_dtype(const mg_rows *rows);
+/** content_hash of a source (or MG_ROW_BASE); for rows straight from checkpoints a hash of headers and stamps. */
+uint64_t mg_rows_identity(const mg_rows *rows, ptrdiff_t source);
+/** Bytes that reading one tile row of `count` elements takes from the file (for plan and rates). */
+double mg_rows_bytes_per_element(const mg_rows *rows);
+
+/**
+ * Reads `count` elements from `first` on (within one leaf of the tensor: first / MG_LEAF == (first + count - 1) / MG_LEAF) of
+ * n sources: row k of the result at (char *)buffer + k × stride, in mg_rows_dtype. scale[k] is set so that
+ * value = element × scale[k]. `base` (64-byte aligned, count floats) receives θ0, and must be given when base terms or
+ * checkpoint rows are wanted (it is zeros for source_only tensors). staging: mg_rows_staging_bytes() of aligned memory, one a
+ * thread.
+ */
+mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count, void *buffer,
+                       size_t stride, float *scale, float *base, void *staging);
+size_t mg_rows_staging_bytes(const mg_rows *rows);
+/**
+ * Looks for non-finite values of a source in a range after an inner product came out non-finite: MG_ERR_INPUT names file,
+ * tensor and element; MG_OK if all are finite.
+ */
+mg_status mg_rows_check_finite(mg_rows *rows, int source, size_t tensor, int64_t first, int64_t count);
+
+#endif

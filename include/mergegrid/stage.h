@@ -1,0 +1,26 @@
+#ifndef MERGEGRID_STAGE_H
+#define MERGEGRID_STAGE_H
+
+/** The stages, each collective over its communicator: every rank gets the same status and message. */
+
+#include <mpi.h>
+#include <stdbool.h>
+
+#include "mergegrid/config.h"
+#include "mergegrid/run.h"
+#include "mergegrid/status.h"
+
+typedef struct mg_pack_options {
+  bool rehash;
+} mg_pack_options;
+
+/** Collective. Brings the shards of the family up to date. */
+mg_status mg_stage_pack(MPI_Comm comm, const mg_config *config, const mg_pack_options *options);
+
+/** Collective. Runs the stages the configuration names and writes the result. */
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, mg_run_mode mode);
+
+/** Rank-local. Prints what a run would read, compute, hold and take; MG_ERR_NOMEM where it exceeds memory_budget. */
+mg_status mg_stage_plan(const mg_config *config, int ranks, bool json);
+
+#endif

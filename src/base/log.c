@@ -1,0 +1,120 @@
+#include "mergegrid/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct {
+  int rank, ranks;
+  bool quiet, verbose;
+  bool line_open; /* a progress line without its newline stands on the terminal */
+} settings = {.ranks = 1};
+
+void mg_log_setup(int rank, int ranks, bool quiet, bool verbose) {
+  settings.rank = rank;
+  settings.ranks = ranks;
+  settings.quiet = quiet;
+  settings.verbose = verbose;
+}
+
+double mg_now(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void say(const char *level, const char *format, va_list arguments) {
+  flockfile(stderr);
+  if (settings.line_open) fputc('\n', stderr);
+  settings.line_open = false;
+  fputs("mergegrid: ", stderr);
+  if (settings.rank != 0) fprintf(stderr, "rank %d: ", settings.rank);
+  fputs(level, stderr);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+  funlockfile(stderr);
+}
+
+void mg_debug(const char *format, ...) {
+  if (!settings.verbose) return;
+  va_list arguments;
+  va_start(arguments, format);
+  say("", format, arguments);
+  va_end(arguments);
+}
+
+void mg_info(const char *format, ...) {
+  if (settings.quiet || settings.rank != 0) return;
+  va_list arguments;
+  va_start(arguments, format);
+  say("", format, arguments);
+  va_end(arguments);
+}
+
+void mg_warn(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  say("warning: ", format, arguments);
+  va_end(arguments);
+}
+
+void mg_error(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  say("error: ", format, arguments);
+  va_end(arguments);
+}
+
+void mg_progress_begin(mg_progress *progress, const char *what, double total, double done, double scale, const char *unit) {
+  *progress = (mg_progress){.what = what,
+                            .total = total,
+                            .start_done = done,
+                            .scale = scale,
+                            .unit = unit,
+                            .began = mg_now(),
+                            .last = mg_now(),
+                            .terminal = isatty(STDERR_FILENO) == 1};
+}
+
+static void print_duration(double seconds) {
+  const long whole = (long)(seconds + 0.5);
+  if (whole >= 3600)
+    fprintf(stderr, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+  else
+    fprintf(stderr, "%ld:%02ld", whole / 60, whole % 60);
+}
+
+static void print_progress(mg_progress *progress, double done, bool final) {
+  const double seconds = mg_now() - progress->began;
+  const double rate = seconds > 0 ? (done - progress->start_done) / seconds : 0;
+  flockfile(stderr);
+  fprintf(stderr, "%smergegrid: %s %.4g/%.4g %s (%.0f%%), %.3g %s/s, ", progress->terminal ? "\r\033[K" : "", progress->what,
+          done / progress->scale, progress->total / progress->scale, progress->unit,
+          progress->total > 0 ? 100 * done / progress->total : 100.0, rate / progress->scale, progress->unit);
+  if (final) {
+    fputs("took ", stderr);
+    print_duration(seconds);
+  } else if (rate > 0) {
+    print_duration((progress->total - done) / rate);
+    fputs(" left", stderr);
+  } else {
+    fputs("time left unknown", stderr);
+  }
+  settings.line_open = progress->terminal && !final;
+  if (!settings.line_open) fputc('\n', stderr);
+  funlockfile(stderr);
+}
+
+void mg_progress_update(mg_progress *progress, double done) {
+  if (settings.quiet || settings.rank != 0) return;
+  const double now = mg_now();
+  if (now - progress->last < (progress->terminal ? 0.2 : 10.0)) return;
+  progress->last = now;
+  print_progress(progress, done, false);
+}
+
+void mg_progress_end(mg_progress *progress, double done) {
+  if (settings.quiet || settings.rank != 0) return;
+  print_progress(progress, done, true);
+}
