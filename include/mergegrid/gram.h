@@ -26,11 +26,12 @@ typedef struct mg_pair_block {
 } mg_pair_block;
 
 typedef struct mg_gram_group {
-  char *name;      /**< the tensor's, the layer's, or "embeddings", "head", "encoder", "rest" */
+  char *name;      /**< the tensor's, the layer's, or "encoder", "rest" (selected, in no layer), "excluded" */
   char *layer;     /**< "" unless all its tensors are of one layer */
   bool selected;   /**< all its tensors are (a group never mixes selected and excluded ones) */
   size_t *tensors; /**< [tensor_count], canonical order */
   size_t tensor_count;
+  int64_t *first_leaf; /**< [tensor_count + 1]: leaves before each of its tensors */
   int64_t leaves;
 } mg_gram_group;
 
@@ -68,8 +69,8 @@ typedef struct mg_gram_engine mg_gram_engine;
 mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, int threads,
                                 bool allow_nonfinite, mg_gram_engine **engine);
 void mg_gram_engine_destroy(mg_gram_engine **engine);
-/** Bytes an engine will hold (plan's prediction). */
-uint64_t mg_gram_engine_bytes(int block_sources, mg_dtype dtype, int threads, int unit_levels, size_t values);
+/** Bytes an engine will hold at most for nodes of up to `level` (plan's prediction); staging as of mg_rows_staging_bytes. */
+uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging);
 
 /**
  * values[mg_gram_values] of one node. poll (may be NULL) is called on the calling thread between tiles; a status other than

@@ -12,15 +12,9 @@
 
 #include "mergegrid/dtype.h"
 #include "mergegrid/status.h"
+#include "mergegrid/tiling.h"
 
-enum {
-  MG_LANES = 16,       /**< virtual fp32 lanes of an inner product */
-  MG_RUN = 1024,       /**< elements summed in fp32 (MG_RUN / MG_LANES steps a lane) before the lanes go to fp64 */
-  MG_TILE = 8192,      /**< elements of a tile: a multiple of MG_RUN; a multiple of MG_TILE is a leaf */
-  MG_LEAF = 65536,     /**< elements of a leaf of the summation tree and of a checksummed block of a shard */
-  MG_ACCUMULATORS = 8, /**< fp64 accumulators a pair */
-  MG_ROW_ALIGN = 64    /**< bytes: alignment of every row of a tile */
-};
+enum { MG_ACCUMULATORS = 8 /**< fp64 accumulators a pair */ };
 
 /**
  * A tile: `rows` vectors of `count` elements side by side.

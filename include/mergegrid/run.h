@@ -39,13 +39,18 @@ void mg_identity_free(mg_identity *identity);
 mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now, const char *result);
 
 /**
- * Takes the lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid), then:
- * FRESH removes the result, its journals and its state; RESUME fails if there is neither a journal nor a result;
- * else compares identity with the result's (if there is one) and with every journal's, and refuses by name.
- * *complete: the result is already there and computed from the same: nothing to do (no attempt is begun, state says done).
- * Otherwise begins an attempt, state running. R's directory is made where missing.
+ * Takes the lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid) and begins an attempt, state
+ * running. FRESH removes the result, its journals and its state first; RESUME fails if there is neither a journal nor a
+ * result. R's directory is made where missing.
  */
-mg_status mg_run_open(const char *result, mg_run_mode mode, const mg_identity *identity, bool *complete, mg_run **run);
+mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **run);
+
+/**
+ * Compares identity with the result's (if there is one) and with every earlier journal's, and refuses by name.
+ * *complete: the result is already there and computed from the same: nothing to do (the attempt leaves no trace; state done
+ * at close). Otherwise records the identity as this attempt's. Before any replay or append.
+ */
+mg_status mg_run_check(mg_run *run, const mg_identity *identity, bool *complete);
 
 /** Calls visit for every whole record of the earlier attempts, oldest first. A record's payload is valid during the call. */
 typedef mg_status (*mg_journal_visit)(void *context, uint32_t kind, const void *payload, size_t size);

@@ -5,11 +5,17 @@
  * Shards: one HDF5 file a source, its task vector τ = θ − θ0 in the family's canonical order; and one for the base with θ0
  * itself (`_base.h5`, always F32). Written once by mg_shard_pack, read-only afterwards. Not collective.
  *
- * File: /values 1-D [elements] (F32, F16, or bfloat16 as an HDF5 float type), contiguous, 4096-byte aligned;
+ * File: a user block of 4096 bytes whose first 32 are "MGSHARD1", the file's size, where the values begin, and the XXH3 of all
+ * bytes behind the user block that are not values (so that damaged metadata is found before the HDF5 library sees it); then
+ * HDF5: /values 1-D [elements] (F32, F16, or bfloat16 as an HDF5 float type), contiguous;
  * /tensors/{name, shape [T,8], ndim, layer, source_only, offset, rounding_error}; /blocks/{checksum uint64 [B],
- * scale float32 [B]}; attributes: format version, kind (task_vector | base), id, locale, dtype, source path,
- * checkpoint_hash, base_hash, labels, content_hash, the files' stamps. A block is MG_LEAF elements of one tensor (the last one
- * of a tensor shorter), in canonical order.
+ * scale float32 [B]}; /labels; /files/{path, size, mtime_ns, inode}; root attributes: format, version, kind (task_vector |
+ * base), id, locale, dtype, source_path, checkpoint_hash, base_hash, content_hash, rounding_error. A block is MG_LEAF elements
+ * of one tensor (the last one of a tensor shorter), in canonical order. Strings are fixed-length UTF-8.
+ *
+ * Beside a shard, `<shard>.seen` says how it was last found in order: the stamps of the shard and of the checkpoint's files,
+ * and whether it is known to have reached the disk. A shard of this boot of this host is as its writer left it; any other is
+ * checked against its checksums once. So packing need not wait for the disk.
  */
 
 #include <stdbool.h>
@@ -18,6 +24,7 @@
 
 #include "mergegrid/family.h"
 #include "mergegrid/status.h"
+#include "mergegrid/tiling.h"
 
 /** The file name of a source's shard in dir: bytes outside [A-Za-z0-9.-_] and a leading '_' or '.' as %XX. Caller frees. */
 char *mg_shard_path(const char *dir, const char *id);
@@ -39,6 +46,8 @@ typedef struct mg_shard {
   uint64_t checkpoint_hash; /**< over the checkpoint's tensors as read */
   uint64_t base_hash;       /**< the base's checkpoint_hash */
   double rounding_error;    /**< ‖stored − τ‖ / ‖τ‖ over the whole vector; 0 for F32 */
+  size_t file_count;        /**< the checkpoint's files as they were read */
+  mg_file_stamp *stamps;    /**< [file_count] */
 } mg_shard;
 
 /**
@@ -97,7 +106,7 @@ enum { MG_ROW_BASE = -1 };
  */
 mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_t file_bound, mg_rows **rows);
 /** Borrows family, which must outlive the rows. */
-mg_status mg_rows_open_checkpoints(const mg_family *family, bool allow_nonfinite, size_t file_bound, mg_rows **rows);
+mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, mg_rows **rows);
 void mg_rows_close(mg_rows **rows);
 
 const mg_tensor_table *mg_rows_table(const mg_rows *rows);
@@ -110,15 +119,15 @@ uint64_t mg_rows_identity(const mg_rows *rows, ptrdiff_t source);
 double mg_rows_bytes_per_element(const mg_rows *rows);
 
 /**
- * Reads `count` elements from `first` on (within one leaf of the tensor: first / MG_LEAF == (first + count - 1) / MG_LEAF) of
- * n sources: row k of the result at (char *)buffer + k × stride, in mg_rows_dtype. scale[k] is set so that
- * value = element × scale[k]. `base` (64-byte aligned, count floats) receives θ0, and must be given when base terms or
- * checkpoint rows are wanted (it is zeros for source_only tensors). staging: mg_rows_staging_bytes() of aligned memory, one a
+ * Reads `count` ≤ MG_TILE elements from `first` on (within one leaf of the tensor) of n sources: row k of the result at
+ * (char *)buffer + k × stride, in mg_rows_dtype. scale[k] is set so that value = element × scale[k]. `base` (64-byte aligned,
+ * room for count floats) receives θ0, zeros for source_only tensors. staging: mg_rows_staging_bytes() of aligned memory, one a
  * thread.
  */
 mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count, void *buffer,
                        size_t stride, float *scale, float *base, void *staging);
-size_t mg_rows_staging_bytes(const mg_rows *rows);
+/** The same for every kind of rows. */
+size_t mg_rows_staging_bytes(void);
 /**
  * Looks for non-finite values of a source in a range after an inner product came out non-finite: MG_ERR_INPUT names file,
  * tensor and element; MG_OK if all are finite.

@@ -17,8 +17,13 @@ typedef struct mg_pack_options {
 /** Collective. Brings the shards of the family up to date. */
 mg_status mg_stage_pack(MPI_Comm comm, const mg_config *config, const mg_pack_options *options);
 
-/** Collective. Runs the stages the configuration names and writes the result. */
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, mg_run_mode mode);
+typedef struct mg_run_options {
+  mg_run_mode mode;
+  double max_hours; /**< stop cleanly (MG_STOPPED) after that; 0: no limit */
+} mg_run_options;
+
+/** Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. */
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options);
 
 /** Rank-local. Prints what a run would read, compute, hold and take; MG_ERR_NOMEM where it exceeds memory_budget. */
 mg_status mg_stage_plan(const mg_config *config, int ranks, bool json);

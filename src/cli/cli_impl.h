@@ -1,0 +1,41 @@
+#ifndef MERGEGRID_CLI_IMPL_H
+#define MERGEGRID_CLI_IMPL_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "mergegrid/cli.h"
+#include "mergegrid/text.h"
+
+typedef enum mg_verb {
+  MG_VERB_HELP,
+  MG_VERB_VERSION,
+  MG_VERB_INIT,
+  MG_VERB_PACK,
+  MG_VERB_PLAN,
+  MG_VERB_RUN,
+  MG_VERB_SHOW,
+  MG_VERB_EXPORT,
+  MG_VERB_VERIFY,
+  MG_VERB_COUNT
+} mg_verb;
+
+struct mg_command {
+  mg_verb verb;
+  mg_verb help_of;     /* HELP: of which verb, or HELP itself */
+  bool help_config;    /* --help config */
+  char *config;        /* -c */
+  mg_strings settings; /* --set */
+  mg_strings files;    /* positional */
+  mg_strings stages;
+  char *base, *sources, *similarity, *texts; /* init */
+  char *output;                              /* -o */
+  int64_t ranks, top;
+  double max_hours;
+  bool json, quiet, verbose, rehash, fresh, resume, merginguriel;
+};
+
+void mg_command_help(const mg_command *command, FILE *out);
+mg_status mg_command_version(FILE *out);
+
+#endif

@@ -1,0 +1,239 @@
+/* What the commands do: each hands over to a room. */
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli_impl.h"
+#include "init_impl.h"
+#include "mergegrid/config.h"
+#include "mergegrid/io.h"
+#include "mergegrid/log.h"
+#include "mergegrid/ops.h"
+#include "mergegrid/result.h"
+#include "mergegrid/run.h"
+#include "mergegrid/schedule.h"
+#include "mergegrid/shard.h"
+#include "mergegrid/stage.h"
+#include "mergegrid/version.h"
+
+enum { LARGEST_CONFIG = 4 << 20 };
+
+bool mg_command_is_collective(const mg_command *command) {
+  return command->verb == MG_VERB_PACK || command->verb == MG_VERB_RUN;
+}
+
+/* ---- collective commands ---- */
+
+static mg_status narrow_stages(const mg_command *command, mg_config *config) {
+  for (size_t k = 0; k < command->stages.count; k++)
+    if (mg_strings_find(&config->stages, command->stages.items[k]) < 0)
+      return mg_fail(MG_ERR_USAGE, "--stages %s: the configuration's stages do not have it", command->stages.items[k]);
+  return MG_OK;
+}
+
+/* Rank 0 reads the file; everyone parses the same text. */
+static mg_status load_config(const mg_command *command, MPI_Comm comm, mg_config **config) {
+  mg_status status = MG_OK;
+  void *text = NULL;
+  size_t size = 0;
+  int rank;
+  MPI_Comm_rank(comm, &rank);
+  if (rank == 0) {
+    char *data = NULL;
+    status = mg_read_file(command->config, LARGEST_CONFIG, &data, &size);
+    text = data;
+  }
+  MG_TRY(mg_agree(comm, status), cleanup);
+  MG_TRY(mg_broadcast_bytes(comm, &text, &size), cleanup);
+  status = mg_config_parse(command->config, text, size, &command->settings, config);
+  if (status == MG_OK) status = narrow_stages(command, *config);
+  MG_TRY(mg_agree(comm, status), cleanup);
+cleanup:
+  free(text);
+  return status;
+}
+
+static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
+  mg_status status = MG_OK;
+  mg_config *config = NULL;
+  MG_TRY(load_config(command, comm, &config), cleanup);
+  if (command->verb == MG_VERB_PACK) {
+    const mg_pack_options options = {.rehash = command->rehash};
+    MG_TRY(mg_stage_pack(comm, config, &options), cleanup);
+  } else {
+    const mg_run_options options = {.mode = command->fresh    ? MG_RUN_FRESH
+                                            : command->resume ? MG_RUN_RESUME
+                                                              : MG_RUN_CONTINUE,
+                                    .max_hours = command->max_hours};
+    MG_TRY(mg_stage_run(comm, config, &options), cleanup);
+  }
+cleanup:
+  mg_config_free(&config);
+  return status;
+}
+
+/* ---- commands of one process ---- */
+
+static mg_status run_plan(const mg_command *command) {
+  mg_status status = MG_OK;
+  mg_config *config = NULL;
+  char *text = NULL;
+  size_t size = 0;
+  MG_TRY(mg_read_file(command->config, LARGEST_CONFIG, &text, &size), cleanup);
+  MG_TRY(mg_config_parse(command->config, text, size, &command->settings, &config), cleanup);
+  MG_TRY(mg_stage_plan(config, (int)command->ranks, command->json), cleanup);
+cleanup:
+  free(text);
+  mg_config_free(&config);
+  return status;
+}
+
+typedef struct journal_size {
+  size_t records;
+  double bytes;
+} journal_size;
+
+static mg_status count_record(void *context, uint32_t kind, const void *payload, size_t size) {
+  journal_size *total = context;
+  (void)kind, (void)payload;
+  total->records++;
+  total->bytes += (double)size;
+  return MG_OK;
+}
+
+/* A result, and before there is one its state and journal. */
+static mg_status run_show(const mg_command *command) {
+  mg_status status = MG_OK;
+  const char *path = command->files.items[0];
+  mg_text state = {0}, all = {0};
+  journal_size journal = {0};
+  char size[32];
+  MG_TRY(mg_run_read_state(path, &state, &all), cleanup);
+  if (mg_path_exists(path)) {
+    MG_TRY(mg_result_show(path, (int)command->top, command->json), cleanup);
+    goto cleanup;
+  }
+  if (state.size == 0) {
+    status = mg_fail(MG_ERR_INPUT, "%s: no such result, and no run of that name is under way", path);
+    goto cleanup;
+  }
+  MG_TRY(mg_journal_replay(path, count_record, &journal), cleanup);
+  if (command->json) {
+    printf("{\"result\": null, \"state\": \"%s\", \"journal_records\": %zu, \"journal_bytes\": %.0f}\n", state.data,
+           journal.records, journal.bytes);
+  } else {
+    printf("%s: no result yet\nstate %s", path, all.data);
+    printf("journal %zu records, %s\n", journal.records, mg_format_bytes(journal.bytes, size));
+  }
+cleanup:
+  mg_text_free(&state);
+  mg_text_free(&all);
+  return status;
+}
+
+static mg_status verify_file(const char *path) {
+  const char *kind = mg_path_exists(path) ? mg_file_kind(path) : NULL;
+  if (!mg_path_exists(path)) return mg_fail(MG_ERR_INPUT, "%s: no such file", path);
+  if (kind == NULL) return mg_fail(MG_ERR_CORRUPT, "%s: is neither a shard nor a result of mergegrid", path);
+  const mg_status status = strcmp(kind, "shard") == 0 ? mg_shard_verify(path) : mg_result_verify(path);
+  if (status == MG_OK) printf("%s: %s, all checksums hold\n", path, kind);
+  return status;
+}
+
+/* The .h5 files of a directory, sorted. */
+static mg_status list_files(const char *path, mg_strings *files) {
+  mg_status status = MG_OK;
+  DIR *dir = opendir(path);
+  if (dir == NULL) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  for (const struct dirent *entry; status == MG_OK && (entry = readdir(dir)) != NULL;) {
+    const size_t length = strlen(entry->d_name);
+    if (length < 3 || strcmp(entry->d_name + length - 3, ".h5") != 0) continue;
+    char *file = mg_path_join(path, entry->d_name);
+    status = file != NULL ? mg_strings_add(files, file) : MG_ERR_NOMEM;
+    free(file);
+  }
+  closedir(dir);
+  mg_strings_sort(files);
+  if (status == MG_OK && files->count == 0) status = mg_fail(MG_ERR_INPUT, "%s: holds no .h5 file", path);
+  return status;
+}
+
+/* All files are looked at, so that one bad file does not hide another. */
+static mg_status run_verify(const mg_command *command) {
+  mg_status status = MG_OK;
+  size_t bad = 0, seen = 0;
+  for (size_t k = 0; k < command->files.count; k++) {
+    mg_strings files = {0};
+    const char *path = command->files.items[k];
+    mg_status listed = mg_path_is_dir(path) ? list_files(path, &files) : mg_strings_add(&files, path);
+    if (listed != MG_OK) {
+      mg_error("%s", mg_error_message());
+      bad++;
+    }
+    for (size_t f = 0; listed == MG_OK && f < files.count; f++, seen++) {
+      status = verify_file(files.items[f]);
+      if (status == MG_OK) continue;
+      mg_error("%s", mg_error_message());
+      bad++;
+    }
+    mg_strings_free(&files);
+  }
+  return bad > 0 ? mg_fail(MG_ERR_CORRUPT, "%zu of %zu files did not pass", bad, seen > bad ? seen : bad) : MG_OK;
+}
+
+static mg_status run_init(const mg_command *command) {
+  const mg_init_options options = {
+      .base = command->base, .sources = command->sources, .similarity = command->similarity, .texts = command->texts};
+  return mg_init_print(&options, stdout);
+}
+
+mg_status mg_command_version(FILE *out) {
+  static const char *const names[] = {"ref", "openblas", "cuda"};
+  const char *describe = mg_git_describe();
+  fprintf(out, "mergegrid %s%s%s%s\nbuilt with %s\n", mg_version(), describe[0] ? " (" : "", describe, describe[0] ? ")" : "",
+          mg_build_flags());
+  for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
+    const mg_ops *ops = NULL;
+    char text[256];
+    if (mg_ops_get(names[k], &ops) == MG_OK)
+      fprintf(out, "backend %s: usable here (%s)\n", names[k], mg_ops_describe(ops, text, sizeof text));
+    else
+      fprintf(out, "backend %s: %s\n", names[k], mg_error_message());
+  }
+  return MG_OK;
+}
+
+mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
+  int rank = 0, ranks = 1;
+  if (comm != MPI_COMM_NULL) {
+    MPI_Comm_rank(comm, &rank);
+    MPI_Comm_size(comm, &ranks);
+  }
+  mg_log_setup(rank, ranks, command->quiet, command->verbose);
+  switch (command->verb) {
+  case MG_VERB_HELP:
+    mg_command_help(command, stdout);
+    return MG_OK;
+  case MG_VERB_VERSION:
+    return mg_command_version(stdout);
+  case MG_VERB_INIT:
+    return run_init(command);
+  case MG_VERB_PLAN:
+    return run_plan(command);
+  case MG_VERB_SHOW:
+    return run_show(command);
+  case MG_VERB_EXPORT:
+    return mg_result_export(command->files.items[0], command->output,
+                            command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
+  case MG_VERB_VERIFY:
+    return run_verify(command);
+  case MG_VERB_PACK:
+  case MG_VERB_RUN:
+    return run_collective(command, comm);
+  case MG_VERB_COUNT:
+    break;
+  }
+  return mg_fail(MG_ERR_INTERNAL, "a command without an action");
+}

@@ -1,0 +1,40 @@
+#ifndef MERGEGRID_INIT_IMPL_H
+#define MERGEGRID_INIT_IMPL_H
+
+#include <stdio.h>
+
+#include "mergegrid/status.h"
+#include "mergegrid/text.h"
+
+typedef struct mg_init_options {
+  const char *base;       /**< the base checkpoint's directory */
+  const char *sources;    /**< a pattern with {locale} */
+  const char *similarity; /**< a similarity matrix in CSV (labels in the first row and column); NULL: none */
+  const char *texts;      /**< a pattern of text files with {locale}; NULL: none */
+} mg_init_options;
+
+/**
+ * Prints a commented run.yaml for the family that base and sources hold to out, with what was found, and which labels of
+ * the matrix, texts and checkpoints do not meet. Nothing is printed unless all of it could be read: a family that does not
+ * fit together, a malformed matrix or a pattern without {locale} is the status. Not collective.
+ */
+mg_status mg_init_print(const mg_init_options *options, FILE *out);
+
+/** Labels as they stand in a matrix's first row and first column. */
+typedef struct mg_matrix_labels {
+  mg_strings rows, columns;
+} mg_matrix_labels;
+
+void mg_matrix_labels_free(mg_matrix_labels *labels);
+/** MG_ERR_INPUT names file and line where it is not a table: no label, a row of another length, bytes that are not UTF-8. */
+mg_status mg_matrix_labels_read(const char *path, mg_matrix_labels *labels);
+
+/** The locales for which a file matches the pattern (which holds {locale} once), sorted by bytes. */
+mg_status mg_texts_find(const char *pattern, mg_strings *locales);
+
+/** What of `these` is not among `those` (each once, in order of appearance). */
+mg_status mg_strings_without(const mg_strings *these, const mg_strings *those, mg_strings *rest);
+/** Items that are there more than once (each named once). */
+mg_status mg_strings_repeated(const mg_strings *list, mg_strings *repeated);
+
+#endif

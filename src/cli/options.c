@@ -1,0 +1,299 @@
+/* The one table of verbs and options: parser and help are read from it. */
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli_impl.h"
+#include "mergegrid/config.h"
+
+#define OF(verb)      (1u << MG_VERB_##verb)
+#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
+#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(SHOW) | OF(EXPORT) | OF(VERIFY))
+
+typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
+
+typedef struct option {
+  const char *name;
+  char letter; /* 0: none */
+  option_kind kind;
+  size_t field;
+  unsigned verbs;
+  const char *value, *help;
+} option;
+
+static const option OPTIONS[] = {
+    {"config", 'c', TEXT, offsetof(mg_command, config), OF_CONFIGURED, "FILE", "the configuration (YAML); required"},
+    {"set", 0, LIST, offsetof(mg_command, settings), OF_CONFIGURED, "KEY=VALUE",
+     "replaces a value of the configuration (repeatable); VALUE in YAML"},
+    {"rehash", 0, FLAG, offsetof(mg_command, rehash), OF(PACK), NULL,
+     "compare contents even where no file changed by size, time and inode"},
+    {"ranks", 'n', COUNT, offsetof(mg_command, ranks), OF(PLAN), "RANKS", "plan for this many ranks (default 1)"},
+    {"stages", 0, LIST, offsetof(mg_command, stages), OF(RUN), "STAGE", "only this stage of the configuration's (repeatable)"},
+    {"resume", 0, FLAG, offsetof(mg_command, resume), OF(RUN), NULL, "only continue: fail if nothing was begun"},
+    {"fresh", 0, FLAG, offsetof(mg_command, fresh), OF(RUN), NULL, "start over: removes the result and its journal"},
+    {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(RUN), "H",
+     "stop cleanly after H hours (exit code 75; run again to continue)"},
+    {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N", "closest and farthest pairs to print (default 5)"},
+    {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
+    {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT), "DIR", "where to write; required"},
+    {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
+     "merginguriel: in the folders where the Python tools look"},
+    {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR", "the base checkpoint; required"},
+    {"sources", 0, TEXT, offsetof(mg_command, sources), OF(INIT), "PATTERN",
+     "the sources' directories, with {locale} for what differs; required"},
+    {"similarity", 0, TEXT, offsetof(mg_command, similarity), OF(INIT), "CSV",
+     "a similarity matrix, to see which of its labels have no checkpoint"},
+    {"texts", 0, TEXT, offsetof(mg_command, texts), OF(INIT), "PATTERN",
+     "text files, with {locale}, to see which have no checkpoint"},
+    {"quiet", 'q', FLAG, offsetof(mg_command, quiet), OF_ALL, NULL, "no progress, no notes; warnings and errors only"},
+    {"verbose", 'v', FLAG, offsetof(mg_command, verbose), OF_ALL, NULL, "say more"},
+};
+
+typedef struct verb {
+  const char *name, *arguments, *summary;
+  int least_files, most_files;
+} verb;
+
+static const verb VERBS[MG_VERB_COUNT] = {
+    [MG_VERB_HELP] = {"help", "[COMMAND | config]", "this text, a command's options, or the configuration's keys", 0, 1},
+    [MG_VERB_VERSION] = {"version", "", "version, build, backends built in and usable here", 0, 0},
+    [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN", "print a commented run.yaml for what is there", 0, 0},
+    [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
+    [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
+    [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
+    [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
+    [MG_VERB_EXPORT] = {"export", "RESULT -o DIR", "write the CSV and JSON files of the Python tools", 1, 1},
+    [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
+};
+
+static const char *const LATER_VERBS[] = {"merge", "explain", "search", "diff"};
+
+enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
+
+/* ---- help ---- */
+
+static void print_options(unsigned verbs, FILE *out) {
+  for (size_t k = 0; k < OPTION_COUNT; k++) {
+    const option *o = &OPTIONS[k];
+    char left[64];
+    if ((o->verbs & verbs) == 0) continue;
+    snprintf(left, sizeof left, "%c%c%s--%s%s%s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ', o->letter ? ", " : "  ",
+             o->name, o->value ? " " : "", o->value ? o->value : "");
+    fprintf(out, "  %-34s %s\n", left, o->help);
+  }
+  fprintf(out, "  %-34s %s\n", "    --help", "this text");
+}
+
+void mg_command_help(const mg_command *command, FILE *out) {
+  if (command->help_config) {
+    fputs("Keys of the configuration (YAML); paths are relative to the file.\n\n", out);
+    mg_config_help(out);
+    return;
+  }
+  if (command->help_of != MG_VERB_HELP) {
+    const verb *v = &VERBS[command->help_of];
+    fprintf(out, "mergegrid %s %s\n%s\n\n", v->name, v->arguments, v->summary);
+    print_options(1u << command->help_of, out);
+    return;
+  }
+  fputs("mergegrid measures which fine-tuned models merge well: checkpoints in, one HDF5 result out.\n\nusage:\n", out);
+  for (int k = 0; k < MG_VERB_COUNT; k++) {
+    char left[64];
+    snprintf(left, sizeof left, "mergegrid %s %s", VERBS[k].name, VERBS[k].arguments);
+    fprintf(out, "  %-48s %s\n", left, VERBS[k].summary);
+  }
+  fputs("\npack and run work alone or under mpirun and srun. Options of a command: mergegrid COMMAND --help; keys of the\n"
+        "configuration: mergegrid --help config.\n\n"
+        "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, some cells failed;\n"
+        "            75 stopped on a signal or a budget: run again. RESULT.state says the same in its first line.\n",
+        out);
+}
+
+/* ---- parsing ---- */
+
+static mg_status usage(const mg_command *command, const char *what, const char *word) {
+  const char *verb_name = command->verb != MG_VERB_HELP ? VERBS[command->verb].name : NULL;
+  return mg_fail(MG_ERR_USAGE, "%s%s%s; see mergegrid %s%s--help", what, word ? " " : "", word ? word : "",
+                 verb_name ? verb_name : "", verb_name ? " " : "");
+}
+
+static mg_status unknown_option(const mg_command *command, const char *name) {
+  const char *names[OPTION_COUNT];
+  size_t count = 0;
+  for (size_t k = 0; k < OPTION_COUNT; k++)
+    if (OPTIONS[k].verbs & (1u << command->verb)) names[count++] = OPTIONS[k].name;
+  const char *nearest = mg_nearest(name, names, count);
+  return mg_fail(MG_ERR_USAGE, "mergegrid %s has no option --%s%s%s%s; see mergegrid %s --help", VERBS[command->verb].name,
+                 name, nearest ? " (--" : "", nearest ? nearest : "", nearest ? " is meant?)" : "", VERBS[command->verb].name);
+}
+
+static mg_status parse_count(const option *o, const char *value, int64_t *out) {
+  char *end = NULL;
+  errno = 0;
+  const long long number = strtoll(value, &end, 10);
+  if (errno != 0 || end == value || *end != '\0' || number < 1 || number > 1000000)
+    return mg_fail(MG_ERR_USAGE, "--%s: '%s' is not a whole number from 1 to 1000000", o->name, value);
+  *out = number;
+  return MG_OK;
+}
+
+static mg_status parse_hours(const option *o, const char *value, double *out) {
+  char *end = NULL;
+  const double number = strtod(value, &end);
+  if (end == value || *end != '\0' || !(number > 0) || isinf(number))
+    return mg_fail(MG_ERR_USAGE, "--%s: '%s' is not a number of hours above 0", o->name, value);
+  *out = number;
+  return MG_OK;
+}
+
+static mg_status set_option(mg_command *command, const option *o, const char *value) {
+  void *field = (char *)command + o->field;
+  switch (o->kind) {
+  case FLAG:
+    *(bool *)field = true;
+    return MG_OK;
+  case TEXT:
+    free(*(char **)field);
+    *(char **)field = mg_strdup(value);
+    return *(char **)field != NULL ? MG_OK : MG_ERR_NOMEM;
+  case LIST:
+    return mg_strings_add(field, value);
+  case COUNT:
+    return parse_count(o, value, field);
+  case HOURS:
+    return parse_hours(o, value, field);
+  case LAYOUT:
+    if (strcmp(value, "flat") != 0 && strcmp(value, "merginguriel") != 0)
+      return mg_fail(MG_ERR_USAGE, "--layout: '%s' is neither flat nor merginguriel", value);
+    *(bool *)field = value[0] == 'm';
+    return MG_OK;
+  }
+  return MG_ERR_INTERNAL;
+}
+
+static const option *find_option(const mg_command *command, const char *name, size_t length, char letter) {
+  for (size_t k = 0; k < OPTION_COUNT; k++) {
+    const option *o = &OPTIONS[k];
+    if ((o->verbs & (1u << command->verb)) == 0) continue;
+    if (letter != 0 ? o->letter == letter : strlen(o->name) == length && strncmp(o->name, name, length) == 0) return o;
+  }
+  return NULL;
+}
+
+/* One argument that begins with '-': --name, --name=value, --name value, -l value. Moves *at past what it takes. */
+static mg_status parse_option(mg_command *command, int argc, char **argv, int *at) {
+  const char *argument = argv[*at];
+  const bool is_long = argument[1] == '-';
+  const char *name = argument + (is_long ? 2 : 1), *value = is_long ? strchr(name, '=') : NULL;
+  const size_t length = value != NULL ? (size_t)(value - name) : strlen(name);
+  if (!is_long && length != 1) return usage(command, "options of one letter stand alone, unlike", argument);
+  const option *o = find_option(command, name, length, is_long ? 0 : name[0]);
+  if (o == NULL) {
+    char *plain = strndup(name, length);
+    const mg_status status = plain ? unknown_option(command, plain) : mg_fail(MG_ERR_NOMEM, "out of memory");
+    free(plain);
+    return status;
+  }
+  if (value != NULL) value++;
+  if (o->kind == FLAG && value != NULL) return usage(command, "no value is taken by", argument);
+  if (o->kind != FLAG && value == NULL) {
+    if (*at + 1 >= argc) return usage(command, "a value is missing behind", argument);
+    value = argv[++*at];
+  }
+  return set_option(command, o, value);
+}
+
+static mg_status find_verb(const char *word, mg_verb *found) {
+  const char *names[MG_VERB_COUNT];
+  for (int k = 0; k < MG_VERB_COUNT; k++) {
+    names[k] = VERBS[k].name;
+    if (strcmp(word, VERBS[k].name) == 0) {
+      *found = (mg_verb)k;
+      return MG_OK;
+    }
+  }
+  for (size_t k = 0; k < sizeof LATER_VERBS / sizeof *LATER_VERBS; k++)
+    if (strcmp(word, LATER_VERBS[k]) == 0)
+      return mg_fail(MG_ERR_USAGE, "'%s' is not in this version; see mergegrid --help", word);
+  const char *nearest = mg_nearest(word, names, MG_VERB_COUNT);
+  return mg_fail(MG_ERR_USAGE, "'%s' is no command%s%s%s; see mergegrid --help", word, nearest ? " ('" : "",
+                 nearest ? nearest : "", nearest ? "' is meant?)" : "");
+}
+
+static mg_status check_complete(const mg_command *command) {
+  const verb *v = &VERBS[command->verb];
+  const int files = (int)command->files.count;
+  if (files < v->least_files) return usage(command, "an argument is missing: mergegrid", v->name);
+  if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
+  if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
+  if (command->verb == MG_VERB_EXPORT && command->output == NULL) return usage(command, "-o DIR is missing", NULL);
+  if (command->verb == MG_VERB_INIT && (command->base == NULL || command->sources == NULL))
+    return usage(command, "--base DIR and --sources PATTERN are both needed", NULL);
+  if (command->fresh && command->resume) return usage(command, "--fresh and --resume exclude each other", NULL);
+  if (command->quiet && command->verbose) return usage(command, "--quiet and --verbose exclude each other", NULL);
+  return MG_OK;
+}
+
+static mg_status parse_help_topic(mg_command *command, const char *topic) {
+  command->verb = MG_VERB_HELP;
+  if (topic == NULL) return MG_OK;
+  if (strcmp(topic, "config") == 0) {
+    command->help_config = true;
+    return MG_OK;
+  }
+  if (strcmp(topic, "methods") == 0) return mg_fail(MG_ERR_USAGE, "'methods' is not in this version; see mergegrid --help");
+  return find_verb(topic, &command->help_of);
+}
+
+static mg_status parse_arguments(int argc, char **argv, mg_command *command) {
+  mg_status status = MG_OK;
+  if (argc < 2) return usage(command, "a command is missing", NULL);
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
+    return parse_help_topic(command, argc > 2 ? argv[2] : NULL);
+  if (strcmp(argv[1], "--version") == 0) {
+    command->verb = MG_VERB_VERSION;
+    return MG_OK;
+  }
+  MG_TRY(find_verb(argv[1], &command->verb), done);
+  for (int at = 2; at < argc; at++) {
+    if (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0) {
+      command->help_of = command->verb;
+      command->verb = MG_VERB_HELP;
+      return MG_OK;
+    }
+    if (argv[at][0] == '-' && argv[at][1] != '\0')
+      MG_TRY(parse_option(command, argc, argv, &at), done);
+    else
+      MG_TRY(mg_strings_add(&command->files, argv[at]), done);
+  }
+  MG_TRY(check_complete(command), done);
+done:
+  return status;
+}
+
+mg_status mg_command_parse(int argc, char **argv, mg_command **out) {
+  mg_command *command = mg_alloc_zero(1, sizeof *command);
+  if (command == NULL) return MG_ERR_NOMEM;
+  command->ranks = 1;
+  command->top = 5;
+  const mg_status status = parse_arguments(argc, argv, command);
+  if (status != MG_OK) {
+    mg_command_free(&command);
+    return status;
+  }
+  *out = command;
+  return MG_OK;
+}
+
+void mg_command_free(mg_command **command) {
+  if (*command == NULL) return;
+  mg_command *c = *command;
+  mg_strings_free(&c->settings);
+  mg_strings_free(&c->files);
+  mg_strings_free(&c->stages);
+  free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->output);
+  free(c);
+  *command = NULL;
+}

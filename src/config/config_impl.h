@@ -1,0 +1,89 @@
+#ifndef MERGEGRID_CONFIG_IMPL_H
+#define MERGEGRID_CONFIG_IMPL_H
+
+#include <yaml.h>
+
+#include "mergegrid/config.h"
+
+typedef enum mg_option_type {
+  MG_OPTION_PATH,
+  MG_OPTION_DIR_OR_NONE,
+  MG_OPTION_SOURCES,
+  MG_OPTION_STRINGS,
+  MG_OPTION_CHOICE,      /**< index into choices, stored as int */
+  MG_OPTION_CHOICE_TEXT, /**< one of choices, stored as a string */
+  MG_OPTION_CHOICES,     /**< list of choices, stored as strings */
+  MG_OPTION_DTYPE,
+  MG_OPTION_BOOL,
+  MG_OPTION_THREADS, /**< auto (0) or a number */
+  MG_OPTION_BYTES,
+  MG_OPTION_SEED
+} mg_option_type;
+
+typedef struct mg_option {
+  const char *key; /**< "family.base" */
+  mg_option_type type;
+  size_t field;
+  const char *initial;        /**< default in YAML; NULL: required or empty */
+  const char *const *choices; /**< NULL-terminated */
+  const char *expected, *help;
+} mg_option;
+
+extern const mg_option mg_options[];
+extern const size_t mg_option_count;
+
+/** Where a YAML text comes from: for messages and for relative paths. */
+typedef struct mg_yaml_origin {
+  const char *label; /**< "run.yaml" or "--set key=value" */
+  bool positions;    /**< add line and column */
+  const char *dir;   /**< relative paths are relative to this */
+} mg_yaml_origin;
+
+/** MG_ERR_CONFIG "label:line:column: message". */
+mg_status mg_config_error(const mg_yaml_origin *origin, const yaml_node_t *node, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/**
+ * Reads the one document of a text (root is NULL if it is empty) and hands it to `use`. Anchors, aliases, tags, further
+ * documents and deep nesting are refused.
+ */
+typedef mg_status (*mg_yaml_use_fn)(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *root,
+                                    void *context);
+mg_status mg_yaml_read(const mg_yaml_origin *origin, const char *text, size_t size, mg_yaml_use_fn use, void *context);
+
+/** A name and where it stands. */
+typedef struct mg_named_node {
+  const char *name;
+  size_t length, order;
+  const yaml_node_t *node;
+} mg_named_node;
+
+/** MG_ERR_CONFIG names the first name that is there twice, with both lines. Sorts names. */
+mg_status mg_check_unique(const mg_yaml_origin *origin, const char *key, mg_named_node *names, size_t count);
+
+/** "a list", "a map" or "a value". */
+const char *mg_node_kind(const yaml_node_t *node);
+/** A scalar without text, or null. */
+bool mg_node_is_empty(const yaml_node_t *node);
+
+/** Sets one option from a node; what was there before is freed. */
+mg_status mg_option_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                        const yaml_node_t *node, mg_config *config);
+/** Takes a value without a default away. */
+void mg_option_clear(const mg_option *option, mg_config *config);
+
+/** family.sources, in any of its three forms. */
+mg_status mg_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                         const yaml_node_t *node, mg_family_spec *spec);
+void mg_sources_clear(mg_family_spec *spec);
+/** MG_ERR_CONFIG unless the text can name a source: not empty, no '/', no control character. */
+mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *id, size_t length);
+
+/** A copy of text, relative to the origin's directory, takes *field's place. */
+mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field);
+
+/** The scalar's text if the node is one that is not empty and has no NUL byte; else an error naming key and what was expected. */
+mg_status mg_scalar(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *expected,
+                    const char **text);
+
+#endif

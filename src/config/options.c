@@ -1,0 +1,58 @@
+/* The one table of configuration keys. */
+
+#include <stddef.h>
+
+#include "config_impl.h"
+
+static const char *const missing[] = {"error", "skip", NULL};
+static const char *const stages[] = {"compatibility", NULL};
+static const char *const metrics[] = {"task_vector_cosine", NULL};
+static const char *const grams[] = {"tensor", "layer", "total", NULL};
+static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
+static const char *const precisions[] = {"fp32", NULL};
+static const char *const dtypes[] = {"f32", "bf16", "f16", NULL};
+
+#define FIELD(name) offsetof(mg_config, name)
+
+const mg_option mg_options[] = {
+    {"family.base", MG_OPTION_PATH, FIELD(family.base), NULL, NULL, "a checkpoint's directory",
+     "the base checkpoint; required"},
+    {"family.sources", MG_OPTION_SOURCES, FIELD(family), NULL, NULL,
+     "a pattern with {locale}, a list of directories, or a map of ids to directories",
+     "the fine-tuned checkpoints: a pattern with {locale}, a list, or a map {id: path}; required"},
+    {"family.locales", MG_OPTION_STRINGS, FIELD(family.locales), "[]", NULL, "a list of locales",
+     "which of them, and in which order; empty: every directory that matches, byte-sorted"},
+    {"family.missing", MG_OPTION_CHOICE, FIELD(family.skip_missing), "error", missing, "error or skip",
+     "what a missing checkpoint is; skip names it in the result"},
+    {"family.allow_nonfinite", MG_OPTION_BOOL, FIELD(family.allow_nonfinite), "false", NULL, "true or false",
+     "let NaN and Inf in weights pass"},
+    {"shards.dir", MG_OPTION_DIR_OR_NONE, FIELD(shards.dir), "shards", NULL, "a directory, or none",
+     "where the packed task vectors are; none: stream straight from the checkpoints"},
+    {"shards.dtype", MG_OPTION_DTYPE, FIELD(shards.dtype), "f32", dtypes, "f32, bf16 or f16",
+     "how task vectors are stored; 16 bits halve the reading, the error is recorded"},
+    {"stages", MG_OPTION_CHOICES, FIELD(stages), "[compatibility]", stages, "a list of stages", "what a run does"},
+    {"compatibility.metrics", MG_OPTION_CHOICES, FIELD(compatibility.metrics), "[task_vector_cosine]", metrics,
+     "a list of metrics", "what is measured of every pair"},
+    {"compatibility.exclude", MG_OPTION_STRINGS, FIELD(compatibility.exclude), "[\"classifier.*\"]", NULL,
+     "a list of globs on tensor names", "tensors that take no part in cosines (globs on the sources' full names)"},
+    {"compatibility.gram", MG_OPTION_CHOICE, FIELD(compatibility.gram), "tensor", grams, "tensor, layer or total",
+     "what inner products are kept for"},
+    {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",
+     "what computes"},
+    {"compute.threads", MG_OPTION_THREADS, FIELD(compute.threads), "auto", NULL, "auto, or a number from 1 to 4096",
+     "threads a rank; auto: the processors it has"},
+    {"compute.memory_budget", MG_OPTION_BYTES, FIELD(compute.memory_budget), "2GiB", NULL, "a size such as 2GiB or 300MiB",
+     "most memory a rank may take; what needs more is refused before it starts"},
+    {"compute.precision", MG_OPTION_CHOICE_TEXT, FIELD(compute.precision), "fp32", precisions, "fp32", "precision of products"},
+    {"result", MG_OPTION_PATH, FIELD(result), "result.h5", NULL, "a file", "the HDF5 result"},
+    {"seed", MG_OPTION_SEED, FIELD(seed), "42", NULL, "a whole number from 0 to 2^64 - 1", "of everything random"},
+};
+const size_t mg_option_count = sizeof mg_options / sizeof *mg_options;
+
+void mg_config_help(FILE *out) {
+  for (size_t k = 0; k < mg_option_count; k++) {
+    const mg_option *o = &mg_options[k];
+    fprintf(out, "  %-24s %s\n  %-24s   %s; default: %s\n", o->key, o->help, "", o->expected,
+            o->initial ? o->initial : "(none)");
+  }
+}

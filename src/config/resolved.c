@@ -1,0 +1,130 @@
+/* The configuration with its defaults, as YAML that reads back to the same values. */
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config_impl.h"
+
+/* Double quotes take every string; YAML's escapes are JSON's. */
+static void quote(mg_text *yaml, const char *text) {
+  mg_text_append(yaml, "\"");
+  for (; *text != '\0'; text++) {
+    if (*text == '"' || *text == '\\')
+      mg_text_append(yaml, "\\%c", *text);
+    else if ((unsigned char)*text < 0x20 || *text == 0x7F)
+      mg_text_append(yaml, "\\x%02x", (unsigned char)*text);
+    else
+      mg_text_append_bytes(yaml, text, 1);
+  }
+  mg_text_append(yaml, "\"");
+}
+
+/* Absolute, so that it means the same wherever it is read. */
+static mg_status quote_path(mg_text *yaml, const char *path) {
+  char *here = path[0] == '/' ? mg_strdup("") : getcwd(NULL, 0);
+  if (here == NULL) return mg_fail_errno(MG_ERR_IO, "the current directory");
+  char *whole = path[0] == '/' ? mg_strdup(path) : mg_path_join(here, path);
+  free(here);
+  if (whole == NULL) return MG_ERR_NOMEM;
+  quote(yaml, whole);
+  free(whole);
+  return MG_OK;
+}
+
+static void quote_list(mg_text *yaml, const mg_strings *list) {
+  mg_text_append(yaml, "[");
+  for (size_t k = 0; k < list->count; k++) {
+    if (k > 0) mg_text_append(yaml, ", ");
+    quote(yaml, list->items[k]);
+  }
+  mg_text_append(yaml, "]");
+}
+
+static mg_status write_sources(const mg_family_spec *spec, mg_text *yaml) {
+  mg_status status = MG_OK;
+  if (spec->kind == MG_SOURCES_PATTERN) return quote_path(yaml, spec->pattern);
+  const bool map = spec->kind == MG_SOURCES_MAP;
+  mg_text_append(yaml, map ? "{" : "[");
+  for (size_t k = 0; k < spec->entry_count; k++) {
+    const mg_source *e = &spec->entries[k];
+    if (k > 0) mg_text_append(yaml, ", ");
+    if (map) {
+      quote(yaml, e->id);
+      mg_text_append(yaml, ": {path: ");
+    }
+    MG_TRY(quote_path(yaml, e->path), done);
+    if (map && e->locale != NULL) {
+      mg_text_append(yaml, ", locale: ");
+      quote(yaml, e->locale);
+    }
+    if (map) mg_text_append(yaml, "}");
+  }
+  mg_text_append(yaml, map ? "}" : "]");
+done:
+  return status;
+}
+
+static mg_status write_value(const mg_config *config, const mg_option *o, mg_text *yaml) {
+  const void *field = (const char *)config + o->field;
+  switch (o->type) {
+  case MG_OPTION_PATH:
+    return quote_path(yaml, *(char *const *)field);
+  case MG_OPTION_DIR_OR_NONE:
+    if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
+    mg_text_append(yaml, "none");
+    return MG_OK;
+  case MG_OPTION_SOURCES:
+    return write_sources(&config->family, yaml);
+  case MG_OPTION_STRINGS:
+  case MG_OPTION_CHOICES:
+    quote_list(yaml, field);
+    return MG_OK;
+  case MG_OPTION_CHOICE:
+    if (o->field == offsetof(mg_config, family.skip_missing))
+      mg_text_append(yaml, "%s", o->choices[config->family.skip_missing ? 1 : 0]);
+    else
+      mg_text_append(yaml, "%s", o->choices[config->compatibility.gram]);
+    return MG_OK;
+  case MG_OPTION_CHOICE_TEXT:
+    mg_text_append(yaml, "%s", *(char *const *)field);
+    return MG_OK;
+  case MG_OPTION_DTYPE:
+    mg_text_append(yaml, "%s", config->shards.dtype == MG_F32 ? "f32" : config->shards.dtype == MG_BF16 ? "bf16" : "f16");
+    return MG_OK;
+  case MG_OPTION_BOOL:
+    mg_text_append(yaml, "%s", *(const bool *)field ? "true" : "false");
+    return MG_OK;
+  case MG_OPTION_THREADS:
+    if (*(const int *)field == 0)
+      mg_text_append(yaml, "auto");
+    else
+      mg_text_append(yaml, "%d", *(const int *)field);
+    return MG_OK;
+  case MG_OPTION_BYTES:
+  case MG_OPTION_SEED:
+    mg_text_append(yaml, "%llu", (unsigned long long)*(const uint64_t *)field);
+    return MG_OK;
+  }
+  return MG_OK;
+}
+
+mg_status mg_config_resolved(const mg_config *config, mg_text *yaml) {
+  mg_status status = MG_OK;
+  char section[64] = "";
+  for (size_t k = 0; k < mg_option_count; k++) {
+    const mg_option *o = &mg_options[k];
+    const char *dot = strchr(o->key, '.');
+    const size_t length = dot != NULL ? (size_t)(dot - o->key) : 0;
+    if (dot != NULL && (strlen(section) != length || strncmp(section, o->key, length) != 0)) {
+      snprintf(section, sizeof section, "%.*s", (int)length, o->key);
+      mg_text_append(yaml, "%s:\n", section);
+    }
+    mg_text_append(yaml, "%s%s: ", dot != NULL ? "  " : "", dot != NULL ? dot + 1 : o->key);
+    MG_TRY(write_value(config, o, yaml), done);
+    mg_text_append(yaml, "\n");
+  }
+  if (yaml->failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+done:
+  return status;
+}

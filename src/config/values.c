@@ -1,0 +1,226 @@
+/* From a YAML node to a value of the configuration, by the option's type. */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_impl.h"
+
+mg_status mg_config_error(const mg_yaml_origin *origin, const yaml_node_t *node, const char *format, ...) {
+  char *text = NULL;
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = vasprintf(&text, format, arguments);
+  va_end(arguments);
+  if (length < 0) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (origin->positions && node != NULL)
+    mg_fail(MG_ERR_CONFIG, "%s:%zu:%zu: %s", origin->label, node->start_mark.line + 1, node->start_mark.column + 1, text);
+  else
+    mg_fail(MG_ERR_CONFIG, "%s: %s", origin->label, text);
+  free(text);
+  return MG_ERR_CONFIG;
+}
+
+const char *mg_node_kind(const yaml_node_t *node) {
+  if (node->type == YAML_SEQUENCE_NODE) return "a list";
+  return node->type == YAML_MAPPING_NODE ? "a map" : "a value";
+}
+
+bool mg_node_is_empty(const yaml_node_t *node) {
+  static const char *const nulls[] = {"~", "null", "Null", "NULL"};
+  if (node->type != YAML_SCALAR_NODE) return false;
+  const char *text = (const char *)node->data.scalar.value;
+  if (node->data.scalar.length == 0) return true;
+  for (size_t k = 0; k < sizeof nulls / sizeof *nulls; k++)
+    if (node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && strcmp(text, nulls[k]) == 0) return true;
+  return false;
+}
+
+mg_status mg_scalar(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *expected,
+                    const char **text) {
+  if (node->type != YAML_SCALAR_NODE)
+    return mg_config_error(origin, node, "%s: %s was expected, not %s", key, expected, mg_node_kind(node));
+  if (mg_node_is_empty(node)) return mg_config_error(origin, node, "%s: is empty; %s was expected", key, expected);
+  *text = (const char *)node->data.scalar.value;
+  if (strlen(*text) != node->data.scalar.length) return mg_config_error(origin, node, "%s: holds a NUL byte", key);
+  return MG_OK;
+}
+
+/* A scalar written without quotes: numbers, booleans and names of ours. */
+static mg_status plain_scalar(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, const char **text) {
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, text);
+  if (status != MG_OK || node->data.scalar.style == YAML_PLAIN_SCALAR_STYLE) return status;
+  return mg_config_error(origin, node, "%s: '%s' is a quoted string; %s was expected", o->key, *text, o->expected);
+}
+
+mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field) {
+  char *path = mg_path_join(origin->dir, text);
+  if (path == NULL) return MG_ERR_NOMEM;
+  free(*field);
+  *field = path;
+  return MG_OK;
+}
+
+static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, int *choice) {
+  const char *text;
+  size_t count = 0;
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
+  if (status != MG_OK) return status;
+  for (; o->choices[count] != NULL; count++)
+    if (strcmp(text, o->choices[count]) == 0) {
+      *choice = (int)count;
+      return MG_OK;
+    }
+  static const char *const later[] = {"cka", "nxn", "grid", "microscope"};
+  for (size_t k = 0; k < sizeof later / sizeof *later; k++)
+    if (strcmp(text, later[k]) == 0) return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
+  const char *nearest = mg_nearest(text, o->choices, count);
+  return mg_config_error(origin, node, "%s: '%s' is unknown; %s was expected%s%s%s", o->key, text, o->expected,
+                         nearest ? " (" : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+static mg_status set_strings(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
+                             const yaml_node_t *node, mg_strings *field) {
+  mg_status status = MG_OK;
+  mg_strings list = {0};
+  if (node->type != YAML_SEQUENCE_NODE)
+    return mg_config_error(origin, node, "%s: %s was expected, not %s", o->key, o->expected, mg_node_kind(node));
+  MG_TRY(check_tag(origin, node, o->key), cleanup);
+  for (const yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
+    const yaml_node_t *child = yaml_document_get_node(document, *item);
+    const char *text;
+    int choice = 0;
+    MG_TRY(mg_scalar(origin, child, o->key, "a string", &text), cleanup);
+    if (o->type == MG_OPTION_CHOICES) MG_TRY(set_choice(o, origin, child, &choice), cleanup);
+    if (mg_strings_find(&list, text) >= 0) {
+      status = mg_config_error(origin, child, "%s: '%s' is there twice", o->key, text);
+      goto cleanup;
+    }
+    MG_TRY(mg_strings_add(&list, text), cleanup);
+  }
+  if (o->type == MG_OPTION_CHOICES && list.count == 0) {
+    status = mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
+    goto cleanup;
+  }
+  mg_strings_free(field);
+  *field = list;
+  list = (mg_strings){0};
+cleanup:
+  mg_strings_free(&list);
+  return status;
+}
+
+/* ---- numbers ---- */
+
+static mg_status set_threads(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, int *field) {
+  const char *text;
+  char *end;
+  const mg_status status = plain_scalar(o, origin, node, &text);
+  if (status != MG_OK) return status;
+  if (strcmp(text, "auto") == 0) {
+    *field = 0;
+    return MG_OK;
+  }
+  const long number = strtol(text, &end, 10);
+  if (*end != '\0' || number < 1 || number > 4096)
+    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
+  *field = (int)number;
+  return MG_OK;
+}
+
+static mg_status set_seed(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, uint64_t *field) {
+  const char *text;
+  char *end;
+  const mg_status status = plain_scalar(o, origin, node, &text);
+  if (status != MG_OK) return status;
+  errno = 0;
+  const unsigned long long number = strtoull(text, &end, 10);
+  if (errno != 0 || *end != '\0' || strspn(text, "0123456789") != strlen(text))
+    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
+  *field = number;
+  return MG_OK;
+}
+
+static mg_status set_bool(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, bool *field) {
+  const char *text;
+  const mg_status status = plain_scalar(o, origin, node, &text);
+  if (status != MG_OK) return status;
+  if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
+    return mg_config_error(origin, node, "%s: '%s'; true or false was expected", o->key, text);
+  *field = text[0] == 't';
+  return MG_OK;
+}
+
+static mg_status set_bytes(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, uint64_t *field) {
+  const char *text;
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
+  if (status != MG_OK) return status;
+  if (!mg_parse_bytes(text, field))
+    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
+  if (*field < (UINT64_C(1) << 20)) return mg_config_error(origin, node, "%s: %s is less than 1MiB", o->key, text);
+  return MG_OK;
+}
+
+static mg_status set_dir_or_none(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, char **field) {
+  const char *text;
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
+  if (status != MG_OK) return status;
+  if (strcmp(text, "none") != 0 || node->data.scalar.style != YAML_PLAIN_SCALAR_STYLE) return mg_set_path(origin, text, field);
+  free(*field);
+  *field = NULL;
+  return MG_OK;
+}
+
+static mg_status set_text(const mg_option *o, int choice, char **field) {
+  char *copy = mg_strdup(o->choices[choice]);
+  if (copy == NULL) return MG_ERR_NOMEM;
+  free(*field);
+  *field = copy;
+  return MG_OK;
+}
+
+mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                        mg_config *config) {
+  static const mg_dtype dtypes[] = {MG_F32, MG_BF16, MG_F16};
+  mg_status status = MG_OK;
+  void *field = (char *)config + o->field;
+  const char *text;
+  int choice = 0;
+  switch (o->type) {
+  case MG_OPTION_PATH:
+    MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
+    return mg_set_path(origin, text, field);
+  case MG_OPTION_DIR_OR_NONE:
+    return set_dir_or_none(o, origin, node, field);
+  case MG_OPTION_SOURCES:
+    return mg_sources_set(o, origin, document, node, field);
+  case MG_OPTION_STRINGS:
+  case MG_OPTION_CHOICES:
+    return set_strings(o, origin, document, node, field);
+  case MG_OPTION_CHOICE:
+    MG_TRY(set_choice(o, origin, node, &choice), done);
+    if (o->field == offsetof(mg_config, family.skip_missing))
+      config->family.skip_missing = choice == 1;
+    else
+      config->compatibility.gram = (mg_gram_level)choice;
+    return MG_OK;
+  case MG_OPTION_CHOICE_TEXT:
+    MG_TRY(set_choice(o, origin, node, &choice), done);
+    return set_text(o, choice, field);
+  case MG_OPTION_DTYPE:
+    MG_TRY(set_choice(o, origin, node, &choice), done);
+    config->shards.dtype = dtypes[choice];
+    return MG_OK;
+  case MG_OPTION_BOOL:
+    return set_bool(o, origin, node, field);
+  case MG_OPTION_THREADS:
+    return set_threads(o, origin, node, field);
+  case MG_OPTION_BYTES:
+    return set_bytes(o, origin, node, field);
+  case MG_OPTION_SEED:
+    return set_seed(o, origin, node, field);
+  }
+done:
+  return status;
+}

@@ -1,0 +1,130 @@
+/* Walks a tile run by run and block by block; what an instruction set does is in its micro-kernels. */
+
+#include <string.h>
+
+#include "kernels_impl.h"
+
+/* One run of a tile: where the floats of each row are. */
+typedef struct run {
+  const mg_kernels *kernels;
+  const mg_tile *tile;
+  int64_t first;
+  int steps;
+  bool whole; /* its elements fill whole steps; else every row goes through scratch, filled with zeros */
+  void *scratch;
+  int scratch_first; /* scratch row of the tile's row 0 */
+  float *zeros;      /* a row of zeros, for groups that are not full */
+  double *spare;     /* accumulators of the pairs that do not exist */
+} run;
+
+static const void *raw_row(const run *r, int k) {
+  return (const char *)r->tile->row[k] + (size_t)r->first * mg_dtype_size(r->tile->dtype[k]);
+}
+
+static float *scratch_row(const run *r, int k) { return mg_scratch_row(r->scratch, r->scratch_first + k); }
+
+/* The floats of row k once it has been loaded. */
+static const float *float_row(const run *r, int k) {
+  if (k >= r->tile->rows) return r->zeros;
+  return r->whole && r->tile->dtype[k] == MG_F32 ? raw_row(r, k) : scratch_row(r, k);
+}
+
+static void load_row(const run *r, int k) {
+  const int64_t left = r->tile->count - r->first;
+  if (r->whole && r->tile->dtype[k] == MG_F32) return;
+  mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, scratch_row(r, k));
+}
+
+/* Rows [row, row + group) against each other. */
+static void diagonal_block(const run *r, int row, double *acc) {
+  const int group = r->kernels->group, rows = r->tile->rows;
+  const void *raw[MG_MOST_GROUP];
+  float scale[MG_MOST_GROUP], *out[MG_MOST_GROUP];
+  double *pair[MG_MOST_GROUP * (MG_MOST_GROUP + 1) / 2];
+  const mg_dtype dtype = r->tile->dtype[row];
+  bool fused = r->whole && row + group <= rows;
+  for (int i = 0; fused && i < group; i++) fused = r->tile->dtype[row + i] == dtype;
+  for (int i = 0; i < group; i++) {
+    if (!fused && row + i < rows) load_row(r, row + i);
+    raw[i] = fused ? raw_row(r, row + i) : float_row(r, row + i);
+    scale[i] = fused ? r->tile->scale[row + i] : 1;
+    out[i] = fused ? scratch_row(r, row + i) : NULL;
+    for (int j = i; j < group; j++)
+      pair[mg_pair_index(group, i, j)] =
+          row + j < rows ? acc + MG_ACCUMULATORS * mg_pair_index(rows, row + i, row + j) : r->spare;
+  }
+  if (!fused || dtype == MG_F32)
+    r->kernels->diagonal_f32(raw, scale, r->steps, out, pair);
+  else if (dtype == MG_BF16)
+    r->kernels->diagonal_bf16(raw, scale, r->steps, out, pair);
+  else
+    r->kernels->diagonal_f16(raw, scale, r->steps, out, pair);
+}
+
+/* Rows [row, row + group) of a full group against all that follow it. */
+static void blocks_beside(const run *r, int row, double *acc) {
+  const int group = r->kernels->group, rows = r->tile->rows;
+  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
+  double *pair[MG_MOST_GROUP * MG_MOST_COLUMNS];
+  for (int i = 0; i < group; i++) x[i] = float_row(r, row + i);
+  for (int column = row + group; column < rows; column += r->kernels->columns) {
+    const int n = rows - column < r->kernels->columns ? rows - column : r->kernels->columns;
+    for (int j = 0; j < n; j++) {
+      y[j] = float_row(r, column + j);
+      for (int i = 0; i < group; i++) pair[i * n + j] = acc + MG_ACCUMULATORS * mg_pair_index(rows, row + i, column + j);
+    }
+    r->kernels->block[n](x, y, r->steps, pair);
+  }
+}
+
+static void begin_run(run *r, int64_t first) {
+  const int64_t left = r->tile->count - first, count = left < MG_RUN ? left : MG_RUN;
+  r->first = first;
+  r->steps = mg_padded(count) / MG_LANES;
+  r->whole = count % MG_LANES == 0;
+}
+
+void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch) {
+  double spare[MG_ACCUMULATORS] = {0};
+  run r = {.kernels = kernels, .tile = tile, .scratch = scratch, .zeros = mg_scratch_row(scratch, tile->rows), .spare = spare};
+  memset(r.zeros, 0, MG_RUN * sizeof(float));
+  for (int64_t first = 0; first < tile->count; first += MG_RUN) {
+    begin_run(&r, first);
+    for (int row = 0; row < tile->rows; row += kernels->group) diagonal_block(&r, row, acc);
+    for (int row = 0; row + kernels->group < tile->rows; row += kernels->group) blocks_beside(&r, row, acc);
+  }
+}
+
+/* Rows [row, row + group) of a against all of b; rows that are not there are zeros. */
+static void blocks_across(const run *a, const run *b, int row, double *acc) {
+  const int group = a->kernels->group, columns = b->tile->rows;
+  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
+  double *pair[MG_MOST_GROUP * MG_MOST_COLUMNS];
+  for (int i = 0; i < group; i++) x[i] = float_row(a, row + i);
+  for (int column = 0; column < columns; column += a->kernels->columns) {
+    const int n = columns - column < a->kernels->columns ? columns - column : a->kernels->columns;
+    for (int j = 0; j < n; j++) {
+      y[j] = float_row(b, column + j);
+      for (int i = 0; i < group; i++)
+        pair[i * n + j] = row + i < a->tile->rows
+                              ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)(column + j))
+                              : a->spare;
+    }
+    a->kernels->block[n](x, y, a->steps, pair);
+  }
+}
+
+void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_tile *b, double *acc, void *scratch) {
+  double spare[MG_ACCUMULATORS] = {0};
+  float *zeros = mg_scratch_row(scratch, a->rows + b->rows);
+  run left = {.kernels = kernels, .tile = a, .scratch = scratch, .zeros = zeros, .spare = spare};
+  run right = {.kernels = kernels, .tile = b, .scratch = scratch, .scratch_first = a->rows, .zeros = zeros, .spare = spare};
+  memset(zeros, 0, MG_RUN * sizeof(float));
+  for (int64_t first = 0; first < a->count; first += MG_RUN) {
+    begin_run(&left, first);
+    begin_run(&right, first);
+    for (int k = 0; k < a->rows; k++) load_row(&left, k);
+    for (int k = 0; k < b->rows; k++) load_row(&right, k);
+    for (int row = 0; row < a->rows; row += kernels->group) blocks_across(&left, &right, row, acc);
+  }
+}

@@ -1,0 +1,121 @@
+/*
+ * The Gram micro-kernels for AVX2: a register is half of a pair's 16 lanes, and since lanes do not meet before fp64, the two
+ * halves are computed one after the other. Blocks of 3 × 4 pairs: 12 accumulators, 3 rows, one column: all 16 registers.
+ */
+
+#include "kernels_impl.h"
+
+#if MG_HAVE_X86_KERNELS
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx2,fma,f16c")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+
+enum { GROUP = 3, COLUMNS = 4, DIAGONAL = GROUP * (GROUP + 1) / 2, HALF = 8 };
+
+/* The two halves of a pair's lanes: d = l mod 8 takes (double)a_l + (double)a_{l+8}. */
+INLINE void flush(double *acc, __m256 low, __m256 high) {
+  const __m256d low0 = _mm256_cvtps_pd(_mm256_castps256_ps128(low)), low1 = _mm256_cvtps_pd(_mm256_extractf128_ps(low, 1));
+  const __m256d high0 = _mm256_cvtps_pd(_mm256_castps256_ps128(high)), high1 = _mm256_cvtps_pd(_mm256_extractf128_ps(high, 1));
+  _mm256_storeu_pd(acc, _mm256_add_pd(_mm256_loadu_pd(acc), _mm256_add_pd(low0, high0)));
+  _mm256_storeu_pd(acc + 4, _mm256_add_pd(_mm256_loadu_pd(acc + 4), _mm256_add_pd(low1, high1)));
+}
+
+INLINE __m256 load(const void *row, mg_dtype dtype, __m256 scale, size_t at) {
+  if (dtype == MG_F32) return _mm256_loadu_ps((const float *)row + at);
+  const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)row + at));
+  if (dtype == MG_BF16) return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
+  return _mm256_mul_ps(_mm256_cvtph_ps(half), scale);
+}
+
+INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *const *out,
+                     double *const *acc) {
+  __m256 lanes[2][DIAGONAL];
+#pragma GCC unroll 2
+  for (size_t h = 0; h < 2; h++) {
+    __m256 sum[DIAGONAL], factor[GROUP];
+#pragma GCC unroll 6
+    for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm256_setzero_ps();
+#pragma GCC unroll 3
+    for (int i = 0; i < GROUP; i++) factor[i] = _mm256_set1_ps(scale[i]);
+    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16) {
+      __m256 x[GROUP];
+#pragma GCC unroll 3
+      for (int i = 0; i < GROUP; i++) {
+        x[i] = load(row[i], dtype, factor[i], at);
+        if (dtype != MG_F32) _mm256_storeu_ps(out[i] + at, x[i]);
+      }
+#pragma GCC unroll 3
+      for (int i = 0; i < GROUP; i++)
+#pragma GCC unroll 3
+        for (int j = i; j < GROUP; j++) {
+          const int p = i * GROUP - i * (i + 1) / 2 + j;
+          sum[p] = _mm256_fmadd_ps(x[i], x[j], sum[p]);
+        }
+    }
+#pragma GCC unroll 6
+    for (int p = 0; p < DIAGONAL; p++) lanes[h][p] = sum[p];
+  }
+#pragma GCC unroll 6
+  for (int p = 0; p < DIAGONAL; p++) flush(acc[p], lanes[0][p], lanes[1][p]);
+}
+
+INLINE void block(const float *const *x, const float *const *y, int n, int steps, double *const *acc) {
+  __m256 lanes[2][GROUP * COLUMNS];
+#pragma GCC unroll 2
+  for (size_t h = 0; h < 2; h++) {
+    __m256 sum[GROUP * COLUMNS];
+#pragma GCC unroll 12
+    for (int p = 0; p < GROUP * n; p++) sum[p] = _mm256_setzero_ps();
+    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16) {
+      __m256 a[GROUP];
+#pragma GCC unroll 3
+      for (int i = 0; i < GROUP; i++) a[i] = _mm256_loadu_ps(x[i] + at);
+#pragma GCC unroll 4
+      for (int j = 0; j < n; j++) {
+        const __m256 b = _mm256_loadu_ps(y[j] + at);
+#pragma GCC unroll 3
+        for (int i = 0; i < GROUP; i++) sum[i * n + j] = _mm256_fmadd_ps(a[i], b, sum[i * n + j]);
+      }
+    }
+#pragma GCC unroll 12
+    for (int p = 0; p < GROUP * n; p++) lanes[h][p] = sum[p];
+  }
+#pragma GCC unroll 12
+  for (int p = 0; p < GROUP * n; p++) flush(acc[p], lanes[0][p], lanes[1][p]);
+}
+
+/* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
+#define DEFINE_DIAGONAL(name, dtype)                                                                                           \
+  TARGET static void name(const void *const *row, const float *scale, int steps, float *const *out, double *const *acc) {      \
+    diagonal(row, dtype, scale, steps, out, acc);                                                                              \
+  }
+#define DEFINE_BLOCK(name, columns)                                                                                            \
+  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
+    block(x, y, columns, steps, acc);                                                                                          \
+  }
+DEFINE_DIAGONAL(diagonal_f32, MG_F32)
+DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
+DEFINE_DIAGONAL(diagonal_f16, MG_F16)
+DEFINE_BLOCK(block_1, 1)
+DEFINE_BLOCK(block_2, 2)
+DEFINE_BLOCK(block_3, 3)
+DEFINE_BLOCK(block_4, 4)
+
+static const mg_kernels kernels = {.group = GROUP,
+                                   .columns = COLUMNS,
+                                   .diagonal_f32 = diagonal_f32,
+                                   .diagonal_bf16 = diagonal_bf16,
+                                   .diagonal_f16 = diagonal_f16,
+                                   .block = {NULL, block_1, block_2, block_3, block_4}};
+
+void mg_gram_triangle_avx2(const mg_tile *tile, double *acc, void *scratch) { mg_drive_triangle(&kernels, tile, acc, scratch); }
+
+void mg_gram_rectangle_avx2(const mg_tile *a, const mg_tile *b, double *acc, void *scratch) {
+  mg_drive_rectangle(&kernels, a, b, acc, scratch);
+}
+
+#else
+typedef int mg_no_avx2; /* nothing for other processors */
+#endif

@@ -1,0 +1,111 @@
+/*
+ * The Gram micro-kernels for AVX-512: one register is the 16 lanes of a pair. Blocks of 6 × 4 pairs take 24 accumulators, 6
+ * rows and one column: 31 of 32 registers, 24 multiply-adds to 10 loads. On the diagonal, 6 rows make 21 pairs, so no half is
+ * computed twice; it converts 16-bit rows on its way and stores them as floats for the other blocks.
+ */
+
+#include "kernels_impl.h"
+
+#if MG_HAVE_X86_KERNELS
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+
+enum { GROUP = 6, COLUMNS = 4, DIAGONAL = GROUP * (GROUP + 1) / 2 };
+
+/* Lane l goes to double d = l mod 8 as (double)a_l + (double)a_{l+8}, then onto the pair's accumulators. */
+INLINE void flush(double *acc, __m512 lanes) {
+  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(lanes));
+  const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(lanes, 1));
+  _mm512_storeu_pd(acc, _mm512_add_pd(_mm512_loadu_pd(acc), _mm512_add_pd(low, high)));
+}
+
+INLINE __m512 load(const void *row, mg_dtype dtype, __m512 scale, size_t at) {
+  if (dtype == MG_F32) return _mm512_loadu_ps((const float *)row + at);
+  const __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)row + at));
+  if (dtype == MG_BF16) return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+  return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
+}
+
+INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *const *out,
+                     double *const *acc) {
+  __m512 sum[DIAGONAL], factor[GROUP];
+#pragma GCC unroll 21
+  for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm512_setzero_ps();
+#pragma GCC unroll 6
+  for (int i = 0; i < GROUP; i++) factor[i] = _mm512_set1_ps(scale[i]);
+  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
+    __m512 x[GROUP];
+#pragma GCC unroll 6
+    for (int i = 0; i < GROUP; i++) {
+      x[i] = load(row[i], dtype, factor[i], at);
+      if (dtype != MG_F32) _mm512_storeu_ps(out[i] + at, x[i]);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < GROUP; i++)
+#pragma GCC unroll 6
+      for (int j = i; j < GROUP; j++) {
+        const int p = i * GROUP - i * (i + 1) / 2 + j;
+        sum[p] = _mm512_fmadd_ps(x[i], x[j], sum[p]);
+      }
+  }
+#pragma GCC unroll 21
+  for (int p = 0; p < DIAGONAL; p++) flush(acc[p], sum[p]);
+}
+
+INLINE void block(const float *const *x, const float *const *y, int n, int steps, double *const *acc) {
+  __m512 sum[GROUP * COLUMNS];
+#pragma GCC unroll 24
+  for (int p = 0; p < GROUP * n; p++) sum[p] = _mm512_setzero_ps();
+  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
+    __m512 a[GROUP];
+#pragma GCC unroll 6
+    for (int i = 0; i < GROUP; i++) a[i] = _mm512_loadu_ps(x[i] + at);
+#pragma GCC unroll 4
+    for (int j = 0; j < n; j++) {
+      const __m512 b = _mm512_loadu_ps(y[j] + at);
+#pragma GCC unroll 6
+      for (int i = 0; i < GROUP; i++) sum[i * n + j] = _mm512_fmadd_ps(a[i], b, sum[i * n + j]);
+    }
+  }
+#pragma GCC unroll 24
+  for (int p = 0; p < GROUP * n; p++) flush(acc[p], sum[p]);
+}
+
+/* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
+#define DEFINE_DIAGONAL(name, dtype)                                                                                           \
+  TARGET static void name(const void *const *row, const float *scale, int steps, float *const *out, double *const *acc) {      \
+    diagonal(row, dtype, scale, steps, out, acc);                                                                              \
+  }
+#define DEFINE_BLOCK(name, columns)                                                                                            \
+  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
+    block(x, y, columns, steps, acc);                                                                                          \
+  }
+DEFINE_DIAGONAL(diagonal_f32, MG_F32)
+DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
+DEFINE_DIAGONAL(diagonal_f16, MG_F16)
+DEFINE_BLOCK(block_1, 1)
+DEFINE_BLOCK(block_2, 2)
+DEFINE_BLOCK(block_3, 3)
+DEFINE_BLOCK(block_4, 4)
+
+static const mg_kernels kernels = {.group = GROUP,
+                                   .columns = COLUMNS,
+                                   .diagonal_f32 = diagonal_f32,
+                                   .diagonal_bf16 = diagonal_bf16,
+                                   .diagonal_f16 = diagonal_f16,
+                                   .block = {NULL, block_1, block_2, block_3, block_4}};
+
+void mg_gram_triangle_avx512(const mg_tile *tile, double *acc, void *scratch) {
+  mg_drive_triangle(&kernels, tile, acc, scratch);
+}
+
+void mg_gram_rectangle_avx512(const mg_tile *a, const mg_tile *b, double *acc, void *scratch) {
+  mg_drive_rectangle(&kernels, a, b, acc, scratch);
+}
+
+#else
+typedef int mg_no_avx512; /* nothing for other processors */
+#endif

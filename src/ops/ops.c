@@ -1,0 +1,35 @@
+/* The tables of the backends, and what they have in common. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mergegrid/text.h"
+#include "ops_impl.h"
+
+/* Rows are processed in groups; a last group that is not full reads on into rows of zeros. */
+enum { SPARE_ROWS = 8 };
+
+size_t mg_gram_scratch_bytes(int rows) { return ((size_t)rows + SPARE_ROWS) * MG_SCRATCH_STRIDE * sizeof(float); }
+
+void mg_gram_finish(const double *acc, size_t pairs, double *sum) {
+  for (size_t p = 0; p < pairs; p++) {
+    const double *d = acc + MG_ACCUMULATORS * p;
+    sum[p] = ((d[0] + d[4]) + (d[2] + d[6])) + ((d[1] + d[5]) + (d[3] + d[7]));
+  }
+}
+
+mg_status mg_ops_get(const char *backend, const mg_ops **ops) {
+  static const char *const known[] = {"auto", "ref", "openblas", "cuda"};
+  const char *kernel = getenv("MERGEGRID_KERNEL");
+  if (kernel != NULL && kernel[0] == '\0') kernel = NULL;
+  if (strcmp(backend, "ref") == 0) {
+    *ops = &mg_ops_ref;
+    return MG_OK;
+  }
+  if (strcmp(backend, "openblas") == 0 || strcmp(backend, "auto") == 0) return mg_ops_openblas(kernel, ops);
+  if (strcmp(backend, "cuda") == 0) return mg_fail(MG_ERR_CONFIG, "compute.backend: cuda is not built into this mergegrid");
+  const char *nearest = mg_nearest(backend, known, sizeof known / sizeof *known);
+  return mg_fail(MG_ERR_CONFIG, "compute.backend: '%s' is unknown%s%s%s (auto, ref, openblas, cuda)", backend,
+                 nearest ? "; " : "", nearest ? nearest : "", nearest ? " is meant?" : "");
+}

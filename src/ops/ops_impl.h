@@ -1,0 +1,35 @@
+#ifndef MERGEGRID_OPS_IMPL_H
+#define MERGEGRID_OPS_IMPL_H
+
+#include "mergegrid/ops.h"
+
+/** Floats from one row of the scratch to the next: a run and a cache line, so that rows do not share cache sets. */
+enum { MG_SCRATCH_STRIDE = MG_RUN + 16 };
+
+/** Floats of row k of a run in scratch. */
+static inline float *mg_scratch_row(void *scratch, int k) { return (float *)scratch + (size_t)k * MG_SCRATCH_STRIDE; }
+/** A run's length padded to whole lanes. */
+static inline int mg_padded(int64_t count) { return (int)((count + MG_LANES - 1) / MG_LANES * MG_LANES); }
+
+void mg_gram_triangle_ref(const mg_tile *tile, double *acc, void *scratch);
+void mg_gram_rectangle_ref(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
+
+/** Copies elements [first, first + count) of row k of a tile to scratch as floats, zero-filled to whole lanes. */
+void mg_load_run(const mg_tile *tile, int k, int64_t first, int64_t count, float *to);
+
+extern const mg_ops mg_ops_ref;
+
+#if defined(__x86_64__)
+#define MG_HAVE_X86_KERNELS 1
+void mg_gram_triangle_avx2(const mg_tile *tile, double *acc, void *scratch);
+void mg_gram_rectangle_avx2(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
+void mg_gram_triangle_avx512(const mg_tile *tile, double *acc, void *scratch);
+void mg_gram_rectangle_avx512(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
+#else
+#define MG_HAVE_X86_KERNELS 0
+#endif
+
+/** The openblas table for this processor, or forced by name ("portable", "avx2", "avx512"; NULL: the best). */
+mg_status mg_ops_openblas(const char *kernel, const mg_ops **ops);
+
+#endif

@@ -1,0 +1,83 @@
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mergegrid/schedule.h"
+
+mg_status mg_agree(MPI_Comm comm, mg_status status) {
+  int rank, ranks;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  /* A stop is everybody's, but a failure beside it says more: failures of low ranks win, stops come last. */
+  int mine = status == MG_OK ? 2 * ranks : (status == MG_STOPPED ? ranks + rank : rank), first;
+  MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm);
+  if (first == 2 * ranks) return MG_OK;
+  const int speaker = first % ranks;
+  int code = (int)status;
+  MPI_Bcast(&code, 1, MPI_INT, speaker, comm);
+  unsigned long length = rank == speaker ? strlen(mg_error_message()) : 0;
+  MPI_Bcast(&length, 1, MPI_UNSIGNED_LONG, speaker, comm);
+  char *text = calloc(1, length + 1);
+  if (text == NULL) MPI_Abort(comm, 1); /* the others wait in the broadcast: nothing softer is left */
+  if (rank == speaker) memcpy(text, mg_error_message(), length);
+  MPI_Bcast(text, (int)length, MPI_CHAR, speaker, comm);
+  mg_fail((mg_status)code, "%s", text);
+  free(text);
+  return (mg_status)code;
+}
+
+mg_status mg_broadcast_bytes(MPI_Comm comm, void **data, size_t *size) {
+  enum { PIECE = 1 << 28 };
+  int rank;
+  MPI_Comm_rank(comm, &rank);
+  unsigned long long bytes = rank == 0 ? *size : 0;
+  MPI_Bcast(&bytes, 1, MPI_UNSIGNED_LONG_LONG, 0, comm);
+  mg_status status = MG_OK;
+  if (rank != 0) {
+    *size = (size_t)bytes;
+    *data = mg_alloc((size_t)bytes + 1, 1);
+    if (*data == NULL)
+      status = MG_ERR_NOMEM;
+    else
+      ((char *)*data)[bytes] = '\0';
+  }
+  status = mg_agree(comm, status);
+  if (status != MG_OK) {
+    if (rank != 0) {
+      free(*data);
+      *data = NULL;
+    }
+    return status;
+  }
+  for (size_t at = 0; at < *size; at += PIECE) {
+    const size_t left = *size - at;
+    MPI_Bcast((char *)*data + at, (int)(left < PIECE ? left : PIECE), MPI_BYTE, 0, comm);
+  }
+  return MG_OK;
+}
+
+void mg_node_ranks(MPI_Comm comm, int *ranks, int *rank) {
+  MPI_Comm node;
+  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_size(node, ranks);
+  MPI_Comm_rank(node, rank);
+  MPI_Comm_free(&node);
+}
+
+int mg_threads_auto(MPI_Comm comm, int asked) {
+  cpu_set_t mine, all;
+  MPI_Comm node;
+  int ranks;
+  CPU_ZERO(&mine);
+  if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_SET(0, &mine);
+  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Comm_size(node, &ranks);
+  MPI_Allreduce(&mine, &all, (int)sizeof mine, MPI_BYTE, MPI_BOR, node);
+  MPI_Comm_free(&node);
+  if (asked > 0) return asked;
+  /* Bound ranks have their own processors; unbound ones see them all and share what the node's ranks have together. */
+  const int own = CPU_COUNT(&mine), share = CPU_COUNT(&all) / ranks;
+  const int threads = own < share ? own : share;
+  return threads > 0 ? threads : 1;
+}

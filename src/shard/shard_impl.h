@@ -1,0 +1,70 @@
+#ifndef MERGEGRID_SHARD_IMPL_H
+#define MERGEGRID_SHARD_IMPL_H
+
+#include "mergegrid/shard.h"
+
+enum { MG_SHARD_VERSION = 1, MG_USER_BLOCK = 4096 };
+
+/** Blocks before each tensor, [table->count + 1]; the last is their number. */
+void mg_count_blocks(const mg_tensor_table *table, size_t *first_block);
+uint64_t mg_shard_content_hash(const mg_shard *shard);
+
+/** The user block: what is checked before libhdf5 sees the file. */
+typedef struct mg_user_block {
+  char magic[8];
+  uint64_t file_size, data_offset, metadata_hash;
+  uint64_t data_size;
+} mg_user_block;
+
+/** Hash of everything between the user block and the end of the file that is not values. */
+mg_status mg_hash_metadata(int fd, const char *path, const mg_user_block *block, uint64_t *hash);
+
+/* ---- writing HDF5 (values go past the library, by pwrite) ---- */
+
+typedef struct mg_shard_file mg_shard_file;
+
+/** Creates the file with its datasets; *data_offset is where the values belong. */
+mg_status mg_shard_file_create(const char *path, const mg_shard *shard, const mg_strings *file_names, mg_shard_file **file,
+                               uint64_t *data_offset);
+/** Writes what is known only after the values: checksums, scales, errors, hashes; closes; writes the user block. */
+mg_status mg_shard_file_finish(mg_shard_file **file, const mg_shard *shard, const double *tensor_error);
+void mg_shard_file_abandon(mg_shard_file **file);
+
+/* ---- reading a member's tensors ---- */
+
+typedef struct mg_reader mg_reader;
+
+/** Reads raw ranges of tensors of a checkpoint; member is borrowed. */
+mg_status mg_reader_create(const mg_member *member, mg_reader **reader);
+void mg_reader_destroy(mg_reader **reader);
+/** bytes of elements [first, first + count) of tensor t; the dtype's size apart from nothing else. */
+mg_status mg_reader_read(mg_reader *reader, size_t tensor, int64_t first, int64_t count, void *raw);
+static inline mg_dtype mg_location_dtype(const mg_member *member, size_t tensor) {
+  return (mg_dtype)member->locations[tensor].dtype;
+}
+
+/** Identity of a checkpoint's tensors, fed in canonical order while they are read. */
+uint64_t mg_hash_tensor_begin(uint64_t hash, const mg_tensor *tensor, mg_dtype dtype);
+
+/** Index of the first value of n that is not finite, or −1. */
+int64_t mg_first_nonfinite(const float *values, int64_t n);
+
+/* ---- the note beside a shard ---- */
+
+typedef struct mg_seen {
+  bool valid;
+  mg_file_stamp shard;
+  char host[256], boot[64];
+  bool durable;
+  size_t file_count;
+  mg_file_stamp *files;
+} mg_seen;
+
+void mg_seen_read(const char *shard_path, mg_seen *seen);
+mg_status mg_seen_write(const char *shard_path, const mg_seen *seen);
+void mg_seen_free(mg_seen *seen);
+/** Host and boot of this process. */
+void mg_seen_here(mg_seen *seen);
+mg_status mg_member_stamps(const mg_member *member, mg_file_stamp **stamps, size_t *count);
+
+#endif

@@ -1,0 +1,82 @@
+/* The shape of the Gram's work and what it holds: one computation for `plan` and for the run that has to stay within it. */
+
+#include <stdlib.h>
+
+#include "stage_impl.h"
+
+/* More sources than this are cut into pair blocks: accumulators and the rows of a run then stay in the second-level cache. */
+enum { BLOCK_ROWS = 96 };
+enum { UNITS_A_RANK = 16, MOST_UNIT_LEAVES = 1024 };
+/* A process with MPI, HDF5 and OpenBLAS in it before any work of ours. */
+static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
+
+static int64_t choose_unit_leaves(const mg_gram_layout *layout, int ranks, int threads) {
+  int64_t leaves = 0;
+  double pairs = 0;
+  for (size_t g = 0; g < layout->group_count; g++) leaves += layout->groups[g].leaves;
+  for (size_t b = 0; b < layout->block_count; b++) pairs += (double)mg_gram_values(layout, b);
+  const double total = (double)leaves * (double)layout->block_count;
+  /* As large as leaves every rank some sixteen turns, but about a fifth of a second at most, so that a crash loses little. */
+  const double mean_pairs = pairs / (double)layout->block_count;
+  double most = 64.0 * 1200.0 / mean_pairs * threads;
+  if (most > total / (UNITS_A_RANK * (double)ranks)) most = total / (UNITS_A_RANK * (double)ranks);
+  int64_t unit = 1;
+  while (2 * unit <= (int64_t)most && unit < MOST_UNIT_LEAVES) unit *= 2;
+  return unit;
+}
+
+static void predict_memory(const mg_gram_layout *layout, mg_dtype dtype, size_t staging, int threads, mg_gram_plan *plan) {
+  unsigned level = 0;
+  while ((INT64_C(1) << level) < plan->unit_leaves) level++;
+  const double n = layout->sources, groups = (double)layout->group_count;
+  double values = 0, tensors = (double)layout->table->count;
+  for (size_t b = 0; b < layout->block_count; b++) values += (double)mg_gram_values(layout, b);
+  plan->engine_bytes = mg_gram_engine_bytes(layout, dtype, threads, level, staging);
+  /* Rank 0 has every group's sum and then its N × N Gram, cosines of all layers, and a journal record's worth of both ends of a
+     message. Every rank knows where each tensor of each source is. */
+  plan->master_bytes = (uint64_t)(8 * (groups * (values + n * n + n) + (tensors / 4 + 4) * n * n)) + (UINT64_C(8) << 20);
+  plan->base_bytes = PROCESS_BYTES + (uint64_t)(n * (tensors * 16 + 1024));
+  plan->rank_bytes = plan->base_bytes + plan->engine_bytes + plan->master_bytes;
+}
+
+mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
+                            double bytes_per_element, size_t staging_bytes, int ranks, int threads, mg_gram_plan *plan) {
+  mg_status status = MG_OK;
+  *plan = (mg_gram_plan){0};
+  plan->selected = mg_alloc_zero(table->count, sizeof *plan->selected);
+  if (plan->selected == NULL) return MG_ERR_NOMEM;
+  MG_TRY(mg_select_tensors(table, &config->compatibility.exclude, plan->selected), failed);
+  const int sides = (sources + BLOCK_ROWS - 1) / BLOCK_ROWS;
+  MG_TRY(mg_gram_layout_create(table, plan->selected, sources, config->compatibility.gram, (sources + sides - 1) / sides,
+                               &plan->layout),
+         failed);
+  plan->unit_leaves = choose_unit_leaves(plan->layout, ranks, threads);
+  for (size_t b = 0; b < plan->layout->block_count; b++) {
+    const mg_pair_block *block = &plan->layout->blocks[b];
+    const double read = block->row1 - block->row0 + (block->row0 == block->col0 ? 0 : block->col1 - block->col0);
+    plan->bytes_read += read * (double)table->elements * bytes_per_element + (double)table->elements * sizeof(float);
+    plan->flops += 2 * (double)mg_gram_values(plan->layout, b) * (double)table->elements;
+  }
+  predict_memory(plan->layout, dtype, staging_bytes, threads, plan);
+  if (plan->rank_bytes > config->compute.memory_budget) {
+    char need[32], budget[32];
+    status = mg_fail(MG_ERR_NOMEM,
+                     "the compatibility stage would need %s a rank (%d sources, %zu Grams, %d threads); "
+                     "compute.memory_budget is %s%s",
+                     mg_format_bytes((double)plan->rank_bytes, need), sources, plan->layout->group_count, threads,
+                     mg_format_bytes((double)config->compute.memory_budget, budget),
+                     config->compatibility.gram != MG_GRAM_TOTAL ? ": raise it, or set compatibility.gram to layer or total"
+                                                                 : ": raise it");
+    goto failed;
+  }
+  return MG_OK;
+failed:
+  mg_gram_plan_free(plan);
+  return status;
+}
+
+void mg_gram_plan_free(mg_gram_plan *plan) {
+  mg_gram_layout_free(&plan->layout);
+  free(plan->selected);
+  *plan = (mg_gram_plan){0};
+}
