@@ -53,6 +53,9 @@ void mg_config_free(mg_config **config);
 /** The configuration with every default filled in, as YAML that mg_config_parse reads back to the same values. */
 mg_status mg_config_resolved(const mg_config *config, mg_text *yaml);
 
+/** Appends valid UTF-8 as it stands between the double quotes of a YAML scalar: in one line, whatever it holds. */
+void mg_yaml_escape(mg_text *out, const char *text);
+
 /** Prints the table of keys: type, default, meaning. */
 void mg_config_help(FILE *out);
 

@@ -77,7 +77,7 @@ mg_status mg_read_file(const char *path, size_t limit, char **data, size_t *size
   mg_status status = MG_OK;
   char *buffer = NULL;
   struct stat info;
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up before it is recognised */
   if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
   if (fstat(fd, &info) != 0) {
     status = mg_fail_errno(MG_ERR_IO, "%s", path);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "mergegrid/family.h"
 #include "mergegrid/status.h"
 #include "mergegrid/text.h"
 
@@ -36,5 +37,20 @@ mg_status mg_texts_find(const char *pattern, mg_strings *locales);
 mg_status mg_strings_without(const mg_strings *these, const mg_strings *those, mg_strings *rest);
 /** Items that are there more than once (each named once). */
 mg_status mg_strings_repeated(const mg_strings *list, mg_strings *repeated);
+
+/** Everything that init knows before it writes a line. */
+typedef struct mg_findings {
+  const mg_init_options *options;
+  mg_source_list sources;
+  mg_strings locales;
+  mg_family *family;
+  mg_strings layers, exclude;
+  double source_bytes; /**< of all safetensors files of all sources */
+  mg_matrix_labels matrix;
+  mg_strings texts;
+} mg_findings;
+
+/** Comments and configuration as one YAML text. */
+mg_status mg_init_compose(const mg_findings *found, mg_text *out);
 
 #endif

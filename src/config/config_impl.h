@@ -10,6 +10,7 @@ typedef enum mg_option_type {
   MG_OPTION_DIR_OR_NONE,
   MG_OPTION_SOURCES,
   MG_OPTION_STRINGS,
+  MG_OPTION_LOCALES,     /**< strings that can be names of sources */
   MG_OPTION_CHOICE,      /**< index into choices, stored as int */
   MG_OPTION_CHOICE_TEXT, /**< one of choices, stored as a string */
   MG_OPTION_CHOICES,     /**< list of choices, stored as strings */
@@ -76,13 +77,14 @@ void mg_option_clear(const mg_option *option, mg_config *config);
 mg_status mg_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                          const yaml_node_t *node, mg_family_spec *spec);
 void mg_sources_clear(mg_family_spec *spec);
-/** MG_ERR_CONFIG unless the text can name a source: not empty, no '/', no control character. */
+/** MG_ERR_CONFIG unless the text can name a source: not empty, at most 255 bytes, no '/', no control character. */
 mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *id, size_t length);
 
 /** A copy of text, relative to the origin's directory, takes *field's place. */
 mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field);
 
-/** The scalar's text if the node is one that is not empty and has no NUL byte; else an error naming key and what was expected. */
+/** The scalar's text if the node is one that is not empty and has no NUL byte; else an error naming key and what was expected.
+ */
 mg_status mg_scalar(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *expected,
                     const char **text);
 

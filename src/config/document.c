@@ -26,12 +26,15 @@ static mg_status reader_error(const mg_yaml_origin *origin, const yaml_parser_t 
 }
 
 static mg_status parser_error(const mg_yaml_origin *origin, const yaml_parser_t *parser, const char *text, size_t size) {
-  const yaml_mark_t *at =
-      parser->problem_mark.line || parser->problem_mark.column ? &parser->problem_mark : &parser->context_mark;
+  const yaml_mark_t *at = &parser->problem_mark;
   const char *problem = parser->problem ? parser->problem : "the text can't be read";
   if (parser->error == YAML_MEMORY_ERROR) return mg_fail(MG_ERR_NOMEM, "out of memory");
   if (parser->error == YAML_READER_ERROR) return reader_error(origin, parser, text, size);
   if (!origin->positions) return mg_fail(MG_ERR_CONFIG, "%s: is no valid YAML: %s", origin->label, problem);
+  /* what is not closed is noticed at the end: the line where it began helps more */
+  if (parser->context != NULL && parser->context_mark.line != at->line)
+    return mg_fail(MG_ERR_CONFIG, "%s:%zu:%zu: is no valid YAML: %s (%s, from line %zu)", origin->label, at->line + 1,
+                   at->column + 1, problem, parser->context, parser->context_mark.line + 1);
   return mg_fail(MG_ERR_CONFIG, "%s:%zu:%zu: is no valid YAML: %s", origin->label, at->line + 1, at->column + 1, problem);
 }
 

@@ -20,7 +20,7 @@ const mg_option mg_options[] = {
     {"family.sources", MG_OPTION_SOURCES, FIELD(family), NULL, NULL,
      "a pattern with {locale}, a list of directories, or a map of ids to directories",
      "the fine-tuned checkpoints: a pattern with {locale}, a list, or a map {id: path}; required"},
-    {"family.locales", MG_OPTION_STRINGS, FIELD(family.locales), "[]", NULL, "a list of locales",
+    {"family.locales", MG_OPTION_LOCALES, FIELD(family.locales), "[]", NULL, "a list of locales",
      "which of them, and in which order; empty: every directory that matches, byte-sorted"},
     {"family.missing", MG_OPTION_CHOICE, FIELD(family.skip_missing), "error", missing, "error or skip",
      "what a missing checkpoint is; skip names it in the result"},

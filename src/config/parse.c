@@ -16,60 +16,90 @@ static const mg_option *find_option(const char *key) {
   return NULL;
 }
 
-static bool is_section(const char *key) {
-  const size_t length = strlen(key);
+/* Do keys begin with this ("family.")? */
+static bool is_section_prefix(const char *prefix) {
+  const size_t length = strlen(prefix);
+  if (length == 0 || prefix[length - 1] != '.') return false;
   for (size_t k = 0; k < mg_option_count; k++)
-    if (strncmp(mg_options[k].key, key, length) == 0 && mg_options[k].key[length] == '.') return true;
+    if (strncmp(mg_options[k].key, prefix, length) == 0) return true;
   return false;
+}
+
+static bool is_section(const char *key) {
+  char prefix[LONGEST_KEY + 1];
+  snprintf(prefix, sizeof prefix, "%s.", key);
+  return is_section_prefix(prefix);
+}
+
+/* Does a key belong to a stage of a later version? */
+static bool is_later(const char *key) {
+  for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++) {
+    const size_t length = strlen(LATER[k]);
+    if (strncmp(key, LATER[k], length) == 0 && (key[length] == '\0' || key[length] == '.')) return true;
+  }
+  return false;
+}
+
+/* What may stand behind prefix ("" or "family."): keys and sections, each once. Whole keys if nothing may. */
+static mg_status list_known(const char *prefix, mg_strings *known) {
+  mg_status status = MG_OK;
+  const bool section = prefix[0] == '\0' || is_section_prefix(prefix);
+  const size_t skip = section ? strlen(prefix) : 0;
+  for (size_t k = 0; k < mg_option_count; k++) {
+    char name[LONGEST_KEY];
+    if (strncmp(mg_options[k].key, prefix, skip) != 0) continue;
+    const char *rest = mg_options[k].key + skip;
+    snprintf(name, sizeof name, "%.*s", section ? (int)strcspn(rest, ".") : (int)strlen(rest), rest);
+    if (mg_strings_find(known, name) < 0) MG_TRY(mg_strings_add(known, name), done);
+  }
+done:
+  return status;
 }
 
 static mg_status unknown_key(const mg_yaml_origin *origin, const yaml_node_t *node, const char *prefix, const char *name,
                              const char *full) {
-  const char *names[64] = {NULL};
-  char parts[64][LONGEST_KEY];
-  size_t count = 0;
-  const size_t skip = strlen(prefix);
-  for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++)
-    if (strcmp(full, LATER[k]) == 0)
-      return mg_config_error(origin, node, "'%s' belongs to a stage that is not in this version", full);
-  for (size_t k = 0; k < mg_option_count; k++) {
-    if (strncmp(mg_options[k].key, prefix, skip) != 0) continue;
-    const char *rest = mg_options[k].key + skip;
-    snprintf(parts[count], LONGEST_KEY, "%.*s", (int)strcspn(rest, "."), rest);
-    names[count] = parts[count];
-    count++;
-  }
-  const char *nearest = mg_nearest(name, names, count);
-  if (nearest != NULL)
-    return mg_config_error(origin, node, "'%s' is no known key; the nearest is '%s%s'", full, prefix, nearest);
+  mg_status status = MG_OK;
+  mg_strings known = {0};
   mg_text all = {0};
-  for (size_t k = 0; k < count; k++) {
-    bool repeated = false;
-    for (size_t j = 0; j < k; j++) repeated = repeated || strcmp(names[j], names[k]) == 0;
-    if (!repeated) mg_text_append(&all, "%s%s%s", all.size ? ", " : "", prefix, names[k]);
-  }
-  const mg_status status = mg_config_error(origin, node, "'%s' is no known key; known: %s", full, all.data ? all.data : "none");
+  if (is_later(full)) return mg_config_error(origin, node, "'%s' belongs to a stage that is not in this version", full);
+  MG_TRY(list_known(prefix, &known), cleanup);
+  const bool section = prefix[0] == '\0' || is_section_prefix(prefix);
+  const char *front = section ? prefix : "";
+  const char *nearest = mg_nearest(section ? name : full, (const char *const *)known.items, known.count);
+  for (size_t k = 0; k < known.count; k++) mg_text_append(&all, "%s%s%s", k ? ", " : "", front, known.items[k]);
+  if (nearest != NULL)
+    status = mg_config_error(origin, node, "'%s' is no known key; the nearest is '%s%s'", full, front, nearest);
+  else
+    status = mg_config_error(origin, node, "'%s' is no known key; known: %s", full, all.data != NULL ? all.data : "none");
+cleanup:
   mg_text_free(&all);
+  mg_strings_free(&known);
   return status;
 }
 
 static mg_status apply(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *key_node, const char *prefix,
                        const char *name, const yaml_node_t *value, mg_config *config);
 
-static mg_status apply_map(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *map, const char *prefix,
+/* A section's keys; section is "" for the whole file. */
+static mg_status apply_map(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *map, const char *section,
                            mg_config *config) {
   mg_status status = MG_OK;
-  const char *what = prefix[0] ? prefix : "the configuration";
+  char prefix[LONGEST_KEY + 1];
+  const char *what = section[0] ? section : "the file", *points = section[0] ? "." : "";
+  if (mg_node_is_empty(map)) return mg_config_error(origin, map, "%s: is empty; a map of keys was expected", what);
   if (map->type != YAML_MAPPING_NODE)
-    return mg_config_error(origin, map, "%.*s: a map of keys was expected", (int)strcspn(what, "\n"), what);
-  for (const yaml_node_pair_t *p = map->data.mapping.pairs.start; p < map->data.mapping.pairs.top; p++) {
+    return mg_config_error(origin, map, "%s: a map of keys was expected, not %s", what, mg_node_kind(map));
+  snprintf(prefix, sizeof prefix, "%s%s", section, points);
+  const yaml_node_pair_t *pairs = map->data.mapping.pairs.start;
+  for (const yaml_node_pair_t *p = pairs; p < map->data.mapping.pairs.top; p++) {
     const yaml_node_t *key = yaml_document_get_node(document, p->key);
     const char *name;
     MG_TRY(mg_scalar(origin, key, "a key", "a name", &name), done);
-    for (const yaml_node_pair_t *q = map->data.mapping.pairs.start; q < p; q++) {
+    /* the first unknown key ends it, so there are never more than the table has */
+    for (const yaml_node_pair_t *q = pairs; q < p; q++) {
       const yaml_node_t *earlier = yaml_document_get_node(document, q->key);
-      if (earlier->type == YAML_SCALAR_NODE && strcmp((const char *)earlier->data.scalar.value, name) == 0)
-        return mg_config_error(origin, key, "'%s%s' is there twice (first in line %zu)", prefix, name,
+      if (strcmp((const char *)earlier->data.scalar.value, name) == 0)
+        return mg_config_error(origin, key, "'%s%s' is there twice, first in line %zu", prefix, name,
                                earlier->start_mark.line + 1);
     }
     MG_TRY(apply(origin, document, key, prefix, name, yaml_document_get_node(document, p->value), config), done);
@@ -80,60 +110,16 @@ done:
 
 static mg_status apply(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *key_node, const char *prefix,
                        const char *name, const yaml_node_t *value, mg_config *config) {
-  char full[2 * LONGEST_KEY], section[2 * LONGEST_KEY + 1];
-  if (strlen(prefix) + strlen(name) >= LONGEST_KEY)
-    return mg_config_error(origin, key_node, "a key of %zu bytes", strlen(name));
+  char full[LONGEST_KEY];
+  if (strlen(prefix) + strlen(name) >= sizeof full)
+    return mg_config_error(origin, key_node, "a key of %zu bytes is no known key", strlen(prefix) + strlen(name));
   snprintf(full, sizeof full, "%s%s", prefix, name);
   const mg_option *option = find_option(full);
-  if (option != NULL) {
-    return mg_option_set(option, origin, document, value, config);
-  }
-  if (!is_section(full)) return unknown_key(origin, key_node, prefix, name, full);
-  snprintf(section, sizeof section, "%s.", full);
-  return apply_map(origin, document, value, section, config);
-}
-
-static mg_status parser_error(const mg_yaml_origin *origin, const yaml_parser_t *parser) {
-  const yaml_mark_t *at =
-      parser->problem_mark.line || parser->problem_mark.column ? &parser->problem_mark : &parser->context_mark;
-  const char *problem = parser->problem ? parser->problem : "is no valid YAML";
-  if (parser->error == YAML_MEMORY_ERROR) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  if (parser->error == YAML_READER_ERROR)
-    return mg_fail(MG_ERR_CONFIG, "%s: byte %zu: is no valid YAML text: %s", origin->label, parser->problem_offset, problem);
-  if (!origin->positions) return mg_fail(MG_ERR_CONFIG, "%s: no valid YAML: %s", origin->label, problem);
-  return mg_fail(MG_ERR_CONFIG, "%s:%zu:%zu: no valid YAML: %s", origin->label, at->line + 1, at->column + 1, problem);
-}
-
-typedef mg_status (*use_root_fn)(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *root,
-                                 void *context);
-
-/* Loads the one document of a text and hands its root on. */
-static mg_status with_document(const mg_yaml_origin *origin, const char *text, size_t size, use_root_fn use, void *context) {
-  mg_status status = MG_OK;
-  yaml_parser_t parser;
-  yaml_document_t document, second;
-  if (!yaml_parser_initialize(&parser)) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
-  yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-  if (!yaml_parser_load(&parser, &document)) {
-    status = parser_error(origin, &parser);
-    yaml_parser_delete(&parser);
-    return status;
-  }
-  const yaml_node_t *root = yaml_document_get_root_node(&document);
-  if (root == NULL) {
-    status = mg_config_error(origin, NULL, "is empty");
-  } else if (!yaml_parser_load(&parser, &second)) {
-    status = parser_error(origin, &parser);
-  } else {
-    const yaml_node_t *more = yaml_document_get_root_node(&second);
-    status = more != NULL ? mg_config_error(origin, more, "a second YAML document begins; one was expected")
-                          : use(origin, &document, root, context);
-    yaml_document_delete(&second);
-  }
-  yaml_document_delete(&document);
-  yaml_parser_delete(&parser);
-  return status;
+  /* `shards: DIR` is short for the map with dir */
+  if (strcmp(full, "shards") == 0 && value->type == YAML_SCALAR_NODE) option = find_option("shards.dir");
+  if (option != NULL) return mg_option_set(option, origin, document, value, config);
+  return is_section(full) ? apply_map(origin, document, value, full, config)
+                          : unknown_key(origin, key_node, prefix, name, full);
 }
 
 typedef struct target {
@@ -143,53 +129,62 @@ typedef struct target {
 
 static mg_status use_file(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *root, void *context) {
   const target *to = context;
+  if (root == NULL) return mg_fail(MG_ERR_CONFIG, "%s:1:1: the file is empty; a map of keys was expected", origin->label);
   return apply_map(origin, document, root, "", to->config);
 }
 
+static mg_status apply_defaults(const char *section, const char *dir, mg_config *config);
+
 static mg_status use_setting(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *root, void *context) {
+  mg_status status = MG_OK;
   const target *to = context;
   char prefix[LONGEST_KEY];
   const char *dot = strrchr(to->key, '.');
   const size_t length = dot != NULL ? (size_t)(dot - to->key) + 1 : 0;
-  if (length >= sizeof prefix) return mg_config_error(origin, NULL, "a key of %zu bytes", strlen(to->key));
+  if (length >= sizeof prefix) return mg_config_error(origin, NULL, "a key of %zu bytes is no known key", strlen(to->key));
   memcpy(prefix, to->key, length);
   prefix[length] = '\0';
-  return apply(origin, document, NULL, prefix, to->key + length, root, to->config);
+  if (root == NULL) return mg_config_error(origin, NULL, "%s: is empty; a value was expected", to->key);
+  /* a value that is given for a section replaces all of it */
+  if (strlen(to->key) < LONGEST_KEY && is_section(to->key)) MG_TRY(apply_defaults(to->key, origin->dir, to->config), done);
+  MG_TRY(apply(origin, document, NULL, prefix, to->key + length, root, to->config), done);
+done:
+  return status;
 }
 
-static mg_status apply_defaults(mg_config *config) {
+/* Of the keys of a section, or of all with "". */
+static mg_status apply_defaults(const char *section, const char *dir, mg_config *config) {
   mg_status status = MG_OK;
-  for (size_t k = 0; k < mg_option_count; k++) {
+  const size_t length = strlen(section);
+  for (size_t k = 0; k < mg_option_count && status == MG_OK; k++) {
     const mg_option *o = &mg_options[k];
     /* A default path is relative to the file like one that is written there. */
-    char *dir = mg_path_dirname(config->file);
     const mg_yaml_origin origin = {.label = o->key, .dir = dir};
     target to = {.config = config, .key = o->key};
-    if (dir == NULL) status = MG_ERR_NOMEM;
-    if (status == MG_OK && o->initial != NULL)
-      status = with_document(&origin, o->initial, strlen(o->initial), use_setting, &to);
-    free(dir);
-    if (status != MG_OK) return status;
+    if (length > 0 && (strncmp(o->key, section, length) != 0 || o->key[length] != '.')) continue;
+    if (o->initial != NULL)
+      status = mg_yaml_read(&origin, o->initial, strlen(o->initial), use_setting, &to);
+    else
+      mg_option_clear(o, config);
   }
-  return MG_OK;
+  return status;
 }
 
-static mg_status apply_settings(const mg_strings *settings, const char *dir, target *to) {
+static mg_status apply_setting(const char *setting, const char *dir, mg_config *config) {
   mg_status status = MG_OK;
-  for (size_t k = 0; settings != NULL && k < settings->count && status == MG_OK; k++) {
-    const char *setting = settings->items[k], *equals = strchr(setting, '=');
-    char *label = NULL, *key = equals != NULL ? strndup(setting, (size_t)(equals - setting)) : NULL;
-    if (equals == NULL) return mg_fail(MG_ERR_CONFIG, "--set %s: KEY=VALUE was expected", setting);
-    if (key == NULL || asprintf(&label, "--set %s", setting) < 0) {
-      free(key);
-      return mg_fail(MG_ERR_NOMEM, "out of memory");
-    }
-    const mg_yaml_origin origin = {.label = label, .dir = dir};
-    to->key = key;
-    status = with_document(&origin, equals + 1, strlen(equals + 1), use_setting, to);
-    free(label);
+  char *label = NULL, *key = NULL;
+  const char *equals = strchr(setting, '=');
+  if (equals == NULL) return mg_fail(MG_ERR_CONFIG, "--set %s: KEY=VALUE was expected", setting);
+  key = strndup(setting, (size_t)(equals - setting));
+  if (key == NULL || asprintf(&label, "--set %s", setting) < 0) {
     free(key);
+    return mg_fail(MG_ERR_NOMEM, "out of memory");
   }
+  const mg_yaml_origin origin = {.label = label, .dir = dir};
+  target to = {.config = config, .key = key};
+  status = mg_yaml_read(&origin, equals + 1, strlen(equals + 1), use_setting, &to);
+  free(label);
+  free(key);
   return status;
 }
 
@@ -215,11 +210,12 @@ mg_status mg_config_parse(const char *file, const char *text, size_t size, const
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(apply_defaults(config), cleanup);
+  MG_TRY(apply_defaults("", dir, config), cleanup);
   const mg_yaml_origin origin = {.label = file, .positions = true, .dir = dir};
   target to = {.config = config};
-  MG_TRY(with_document(&origin, text, size, use_file, &to), cleanup);
-  MG_TRY(apply_settings(settings, dir, &to), cleanup);
+  MG_TRY(mg_yaml_read(&origin, text, size, use_file, &to), cleanup);
+  for (size_t k = 0; settings != NULL && k < settings->count; k++)
+    MG_TRY(apply_setting(settings->items[k], dir, config), cleanup);
   MG_TRY(check_required(config), cleanup);
   *out = config;
   config = NULL;

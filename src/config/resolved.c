@@ -6,17 +6,33 @@
 
 #include "config_impl.h"
 
-/* Double quotes take every string; YAML's escapes are JSON's. */
+/* Can the character stand in a YAML text as it is, in one line? */
+static bool is_printable(uint32_t point) {
+  if (point < 0x20 || (point >= 0x7F && point < 0xA0)) return false;
+  return point != 0x2028 && point != 0x2029 && point != 0xFEFF && point != 0xFFFE && point != 0xFFFF;
+}
+
+void mg_yaml_escape(mg_text *out, const char *text) {
+  const unsigned char *p = (const unsigned char *)text, *end = p + strlen(text);
+  while (p < end) {
+    size_t length = *p < 0x80 ? 1 : *p < 0xE0 ? 2 : *p < 0xF0 ? 3 : 4;
+    if (length > (size_t)(end - p)) length = (size_t)(end - p);
+    uint32_t point = length == 1 ? *p : *p & (0x7Fu >> length);
+    for (size_t k = 1; k < length; k++) point = point << 6 | (p[k] & 0x3Fu);
+    if (!is_printable(point))
+      mg_text_append(out, point < 0x100 ? "\\x%02X" : "\\u%04X", point);
+    else if (point == '"' || point == '\\')
+      mg_text_append(out, "\\%c", *p);
+    else
+      mg_text_append_bytes(out, p, length);
+    p += length;
+  }
+}
+
+/* Double quotes take every string. */
 static void quote(mg_text *yaml, const char *text) {
   mg_text_append(yaml, "\"");
-  for (; *text != '\0'; text++) {
-    if (*text == '"' || *text == '\\')
-      mg_text_append(yaml, "\\%c", *text);
-    else if ((unsigned char)*text < 0x20 || *text == 0x7F)
-      mg_text_append(yaml, "\\x%02x", (unsigned char)*text);
-    else
-      mg_text_append_bytes(yaml, text, 1);
-  }
+  mg_yaml_escape(yaml, text);
   mg_text_append(yaml, "\"");
 }
 
@@ -77,6 +93,7 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
   case MG_OPTION_SOURCES:
     return write_sources(&config->family, yaml);
   case MG_OPTION_STRINGS:
+  case MG_OPTION_LOCALES:
   case MG_OPTION_CHOICES:
     quote_list(yaml, field);
     return MG_OK;

@@ -73,11 +73,19 @@ static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, co
       return MG_OK;
     }
   static const char *const later[] = {"cka", "nxn", "grid", "microscope"};
-  for (size_t k = 0; k < sizeof later / sizeof *later; k++)
+  for (size_t k = 0; o->type == MG_OPTION_CHOICES && k < sizeof later / sizeof *later; k++)
     if (strcmp(text, later[k]) == 0) return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
   const char *nearest = mg_nearest(text, o->choices, count);
   return mg_config_error(origin, node, "%s: '%s' is unknown; %s was expected%s%s%s", o->key, text, o->expected,
                          nearest ? " (" : "", nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+static mg_status set_item(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *item, const char **text) {
+  int choice;
+  const mg_status status = mg_scalar(origin, item, o->key, "a string", text);
+  if (status != MG_OK) return status;
+  if (o->type == MG_OPTION_CHOICES) return set_choice(o, origin, item, &choice);
+  return o->type == MG_OPTION_LOCALES ? mg_check_id(origin, item, o->key, *text, strlen(*text)) : MG_OK;
 }
 
 static mg_status set_strings(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
@@ -86,28 +94,26 @@ static mg_status set_strings(const mg_option *o, const mg_yaml_origin *origin, y
   mg_strings list = {0};
   if (node->type != YAML_SEQUENCE_NODE)
     return mg_config_error(origin, node, "%s: %s was expected, not %s", o->key, o->expected, mg_node_kind(node));
-  MG_TRY(check_tag(origin, node, o->key), cleanup);
-  for (const yaml_node_item_t *item = node->data.sequence.items.start; item < node->data.sequence.items.top; item++) {
-    const yaml_node_t *child = yaml_document_get_node(document, *item);
+  const yaml_node_item_t *items = node->data.sequence.items.start;
+  const size_t count = (size_t)(node->data.sequence.items.top - items);
+  if (o->type == MG_OPTION_CHOICES && count == 0)
+    return mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
+  mg_named_node *names = mg_alloc(count, sizeof *names);
+  if (names == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < count; k++) {
+    const yaml_node_t *item = yaml_document_get_node(document, items[k]);
     const char *text;
-    int choice = 0;
-    MG_TRY(mg_scalar(origin, child, o->key, "a string", &text), cleanup);
-    if (o->type == MG_OPTION_CHOICES) MG_TRY(set_choice(o, origin, child, &choice), cleanup);
-    if (mg_strings_find(&list, text) >= 0) {
-      status = mg_config_error(origin, child, "%s: '%s' is there twice", o->key, text);
-      goto cleanup;
-    }
+    MG_TRY(set_item(o, origin, item, &text), cleanup);
+    names[k] = (mg_named_node){.name = text, .length = strlen(text), .order = k, .node = item};
     MG_TRY(mg_strings_add(&list, text), cleanup);
   }
-  if (o->type == MG_OPTION_CHOICES && list.count == 0) {
-    status = mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
-    goto cleanup;
-  }
+  MG_TRY(mg_check_unique(origin, o->key, names, count), cleanup);
   mg_strings_free(field);
   *field = list;
   list = (mg_strings){0};
 cleanup:
   mg_strings_free(&list);
+  free(names);
   return status;
 }
 
@@ -196,6 +202,7 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
   case MG_OPTION_SOURCES:
     return mg_sources_set(o, origin, document, node, field);
   case MG_OPTION_STRINGS:
+  case MG_OPTION_LOCALES:
   case MG_OPTION_CHOICES:
     return set_strings(o, origin, document, node, field);
   case MG_OPTION_CHOICE:
@@ -223,4 +230,12 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
   }
 done:
   return status;
+}
+
+void mg_option_clear(const mg_option *o, mg_config *config) {
+  char **text = (char **)((char *)config + o->field);
+  if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
+  if (o->type != MG_OPTION_PATH) return;
+  free(*text);
+  *text = NULL;
 }

@@ -11,7 +11,7 @@
 #include "family_impl.h"
 
 static const char PLACE[] = "{locale}";
-enum { LONGEST_ID = 200 };
+enum { LONGEST_ID = 230 }; /* file names have 255 bytes, and temporary ones end in .tmp.<pid> */
 
 static void source_free(mg_source *source) {
   free(source->id);
@@ -228,13 +228,17 @@ cleanup:
 
 /* ---- what all have in common ---- */
 
-/* Ids name shard files, rows and columns. */
+/* Ids name shard files (where what is no letter, digit or one of -_. is written as %XX), rows and columns. */
 static bool usable_id(const char *id) {
   const size_t length = strlen(id);
-  if (length == 0 || length > LONGEST_ID || id[0] == '.' || strchr(id, '/') != NULL) return false;
-  for (size_t k = 0; k < length; k++)
-    if (iscntrl((unsigned char)id[k])) return false;
-  return mg_valid_utf8(id, length);
+  size_t taken = 0;
+  if (length == 0 || strcmp(id, ".") == 0 || strcmp(id, "..") == 0 || strchr(id, '/') != NULL) return false;
+  for (size_t k = 0; k < length && taken <= LONGEST_ID; k++) {
+    const unsigned char byte = (unsigned char)id[k];
+    if (byte < 0x20 || byte == 0x7F) return false;
+    taken += (byte < 0x80 && isalnum(byte)) || strchr("-_.", byte) != NULL ? 1 : 3;
+  }
+  return taken <= LONGEST_ID && mg_valid_utf8(id, length);
 }
 
 static mg_status check_ids(const mg_source_list *list) {
@@ -243,10 +247,11 @@ static mg_status check_ids(const mg_source_list *list) {
   for (size_t k = 0; k < list->count; k++)
     if (!usable_id(list->items[k].id)) mg_text_append(&text, "\n  '%s': %s", list->items[k].id, list->items[k].path);
   if (text.size > 0)
-    status = mg_fail(MG_ERR_CONFIG,
-                     "family.sources: ids that can't name a file (1 to %d bytes of UTF-8 without '/' and control "
-                     "characters, not beginning with '.', were expected):%s",
-                     LONGEST_ID, text.data);
+    status =
+        mg_fail(MG_ERR_CONFIG,
+                "family.sources: ids that can't name a file (UTF-8 without '/' and control characters was expected, not '.' "
+                "or '..', at most %d bytes, other ones than letters, digits and -_. counting thrice):%s",
+                LONGEST_ID, text.data);
   mg_text_free(&text);
   return status;
 }

@@ -1,0 +1,60 @@
+#ifndef MG_RUN_IMPL_H
+#define MG_RUN_IMPL_H
+
+/* What the files beside a result look like; private to the result room. */
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mergegrid/run.h"
+
+/* ---- names ---- */
+
+/* R.journal/0007 for attempt 7, or a file in it. Caller frees; NULL if memory fails. */
+char *mg_attempt_path(const char *result, int attempt, const char *file);
+char *mg_beside(const char *result, const char *suffix);
+/* The attempts that have a directory, ascending; the caller frees *attempts. No directory at all: none. */
+mg_status mg_attempts_list(const char *result, int **attempts, size_t *count);
+mg_status mg_attempt_remove(const char *result, int attempt);
+/* R.journal and everything in it. */
+mg_status mg_journals_remove(const char *result);
+/* R.tmp.NNNN and halves of replaced files that a killed attempt left. The lock must be held. */
+void mg_leftovers_remove(const char *result);
+/* mkdir for a number that no attempt had before; at least `least`. */
+mg_status mg_attempt_create(const char *result, int least, int *attempt);
+
+/* ---- journal ---- */
+
+enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 };
+
+mg_status mg_journal_write(int fd, const char *path, uint64_t offset, uint32_t kind, const void *payload, size_t size);
+/* The whole records of one file. *whole: bytes they take. Says so where more than a torn tail is ignored. */
+mg_status mg_journal_read(const char *path, mg_journal_visit visit, void *context, uint64_t *whole);
+
+/* ---- identity ---- */
+
+mg_status mg_identity_write(const char *path, const mg_identity *identity);
+/* MG_ERR_CORRUPT if the file does not hold one. */
+mg_status mg_identity_read(const char *path, mg_identity *identity);
+
+/* ---- state ---- */
+
+typedef struct mg_state {
+  const char *state, *stage, *progress, *message;
+  const char *started;
+  int attempt;
+} mg_state;
+
+mg_status mg_state_write(const char *result, const mg_state *state);
+/* "attempt" of R.state, 0 where there is none. */
+mg_status mg_state_attempt(const char *result, int *attempt);
+/* "HOST, process PID, since TIME" as R.state has it, or a sentence that it is not known. Caller frees. */
+char *mg_state_owner(const char *result);
+/* Value of a key in the text of a state file into buffer; false if it is not there. */
+bool mg_state_value(const mg_text *all, const char *key, char *buffer, size_t size);
+
+/* ISO 8601, UTC, to the second. */
+void mg_utc_text(char buffer[24]);
+
+#endif
