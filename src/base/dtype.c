@@ -147,7 +147,7 @@ void mg_to_f32(float *dst, const void *src, mg_dtype dtype, size_t n, float scal
     for (; i < n; i++) dst[i] = half_to_float(load16(src, i)) * scale;
     break;
   default:
-    break; /* not a floating type: callers check mg_dtype_is_floating */
+    memset(dst, 0, 4 * n); /* not a floating type: callers check mg_dtype_is_floating */
   }
 }
 

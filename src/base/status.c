@@ -20,7 +20,7 @@ static char *format_text(const char *format, va_list arguments) {
   return vasprintf(&text, format, arguments) < 0 ? NULL : text;
 }
 
-mg_status mg_fail(mg_status code, const char *format, ...) {
+mg_status(mg_fail)(mg_status code, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   char *text = format_text(format, arguments);
@@ -29,7 +29,7 @@ mg_status mg_fail(mg_status code, const char *format, ...) {
   return code;
 }
 
-mg_status mg_fail_errno(mg_status code, const char *format, ...) {
+mg_status(mg_fail_errno)(mg_status code, const char *format, ...) {
   const int error = errno;
   va_list arguments;
   va_start(arguments, format);
@@ -43,7 +43,7 @@ mg_status mg_fail_errno(mg_status code, const char *format, ...) {
   return code;
 }
 
-mg_status mg_fail_context(mg_status code, const char *format, ...) {
+mg_status(mg_fail_context)(mg_status code, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   char *text = format_text(format, arguments);

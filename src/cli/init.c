@@ -53,10 +53,7 @@ static mg_status find_sources(mg_findings *f) {
   mg_status status = MG_OK;
   mg_family_spec spec = {.kind = MG_SOURCES_PATTERN, .pattern = (char *)(uintptr_t)f->options->sources};
   MG_TRY(mg_sources_resolve(&spec, NULL, NULL, &f->sources), done);
-  for (size_t k = 0; k < f->sources.count; k++) {
-    MG_TRY(check_text("--sources", f->sources.items[k].id), done);
-    MG_TRY(mg_strings_add(&f->locales, f->sources.items[k].locale), done);
-  }
+  for (size_t k = 0; k < f->sources.count; k++) MG_TRY(mg_strings_add(&f->locales, f->sources.items[k].locale), done);
 done:
   return status;
 }
@@ -131,7 +128,7 @@ static mg_status look(mg_findings *f) {
   mg_status status = MG_OK;
   mg_strings heads = {0};
   MG_TRY(check_options(f->options), cleanup);
-  MG_TRY(find_sources(f), cleanup);
+  MG_TRY(find_sources(f), cleanup); /* whose ids are UTF-8 */
   MG_TRY(mg_strings_add(&heads, "classifier.*"), cleanup);
   MG_TRY(mg_family_open(f->options->base, &f->sources, &heads, &f->family), cleanup);
   MG_TRY(measure_files(f), cleanup);

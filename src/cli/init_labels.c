@@ -184,7 +184,9 @@ static mg_status add_locale(const char *path, size_t before, size_t after, mg_st
   if (length <= before + after || stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return MG_OK;
   char *locale = strndup(path + before, length - before - after);
   if (locale == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  const mg_status status = mg_strings_add(locales, locale);
+  const mg_status status = mg_valid_utf8(locale, strlen(locale))
+                               ? mg_strings_add(locales, locale)
+                               : mg_fail(MG_ERR_INPUT, "texts: %s: a name in UTF-8 was expected", path);
   free(locale);
   return status;
 }

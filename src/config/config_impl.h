@@ -43,6 +43,9 @@ typedef struct mg_yaml_origin {
 /** MG_ERR_CONFIG "label:line:column: message". */
 mg_status mg_config_error(const mg_yaml_origin *origin, const yaml_node_t *node, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__
+#define mg_config_error(...) ((void)mg_config_error(__VA_ARGS__), MG_ERR_CONFIG) /* as for mg_fail */
+#endif
 
 /**
  * Reads the one document of a text (root is NULL if it is empty) and hands it to `use`. Anchors, aliases, tags, further

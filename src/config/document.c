@@ -87,6 +87,28 @@ static mg_status check_event(const mg_yaml_origin *origin, const yaml_event_t *e
   return status;
 }
 
+/* Is the byte at this offset the first behind one of YAML's line breaks? */
+static bool begins_line(const char *text, size_t offset) {
+  static const char *const breaks[] = {"\n", "\r", "\xC2\x85", "\xE2\x80\xA8", "\xE2\x80\xA9"};
+  for (size_t k = 0; k < sizeof breaks / sizeof *breaks; k++) {
+    const size_t length = strlen(breaks[k]);
+    if (offset >= length && memcmp(text + offset - length, breaks[k], length) == 0) return true;
+  }
+  return offset == 0;
+}
+
+/* Directives say nothing that is of use here, and libyaml compares each with all others. */
+static mg_status check_directives(const mg_yaml_origin *origin, const char *text, size_t size) {
+  size_t line = 1;
+  for (size_t k = 0; k < size; k++) {
+    line += text[k] == '\n';
+    if (text[k] != '%' || !begins_line(text, k)) continue;
+    if (!origin->positions) return mg_fail(MG_ERR_CONFIG, "%s: YAML directives (%%NAME) are not used here", origin->label);
+    return mg_fail(MG_ERR_CONFIG, "%s:%zu:1: YAML directives (%%NAME) are not used here", origin->label, line);
+  }
+  return MG_OK;
+}
+
 /*
  * Looks through the events before anything is built: libyaml compares every anchor with all others and follows nesting of
  * any depth, so what is not wanted is refused while reading is still linear.
@@ -121,7 +143,8 @@ mg_status mg_yaml_read(const mg_yaml_origin *origin, const char *text, size_t si
     text += 3;
     size -= 3;
   }
-  mg_status status = check_events(origin, text, size);
+  mg_status status = check_directives(origin, text, size);
+  if (status == MG_OK) status = check_events(origin, text, size);
   if (status != MG_OK) return status;
   if (!yaml_parser_initialize(&parser)) return mg_fail(MG_ERR_NOMEM, "out of memory");
   yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);

@@ -7,7 +7,7 @@
 
 #include "config_impl.h"
 
-mg_status mg_config_error(const mg_yaml_origin *origin, const yaml_node_t *node, const char *format, ...) {
+mg_status(mg_config_error)(const mg_yaml_origin *origin, const yaml_node_t *node, const char *format, ...) {
   char *text = NULL;
   va_list arguments;
   va_start(arguments, format);
@@ -217,7 +217,7 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
     return set_text(o, choice, field);
   case MG_OPTION_DTYPE:
     MG_TRY(set_choice(o, origin, node, &choice), done);
-    config->shards.dtype = dtypes[choice];
+    config->shards.dtype = dtypes[choice]; // NOLINT(clang-analyzer-core.uninitialized.Assign): as many as choices
     return MG_OK;
   case MG_OPTION_BOOL:
     return set_bool(o, origin, node, field);

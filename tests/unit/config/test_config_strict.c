@@ -149,6 +149,10 @@ static void what_yaml_has_and_this_has_not(void **state) {
   REFUSED(MINIMAL "seed: !!int 3\n", "2:7", "tags");
   REFUSED(MINIMAL "stages: !!set [compatibility]\n", "2:9", "tags");
   REFUSED(MINIMAL "compute: !x {threads: 1}\n", "2:10", "tags");
+  REFUSED("%YAML 1.1\n---\n" MINIMAL, "1:1", "directives");
+  REFUSED("# x\r%TAG ! x\r---\r" MINIMAL, "1:1", "directives");
+  REFUSED("# x\xE2\x80\xA8%TAG ! x\n---\n" MINIMAL, "1:1", "directives");
+  REFUSED("# x\n%TAG ! tag:x,2000:\n---\n" MINIMAL, "2:1", "directives");
 }
 
 static void bytes_that_are_no_text(void **state) {
