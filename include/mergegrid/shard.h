@@ -86,6 +86,9 @@ typedef struct mg_pack_job {
  */
 mg_status mg_shard_pack(const mg_pack_job *job, mg_pack_outcome *outcome);
 
+/** Removes the temporary files that writers on this host left in dir when they were killed. */
+void mg_shard_clean(const char *dir);
+
 /** Reads everything and compares all checksums. Every bad block is named (tensor, elements, bytes) in one MG_ERR_CORRUPT. */
 mg_status mg_shard_verify(const char *path);
 

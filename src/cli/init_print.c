@@ -8,8 +8,8 @@
 
 enum { COMMENT_WIDTH = 110, LISTED_TENSORS = 20, LISTED_NOTES = 50 };
 
-/* Above this a run keeps the Grams of layers, or the total alone, unless told otherwise. */
-static const double LARGEST_GRAMS = 0x1p30;
+/* Larger Grams, with the matrices made of them, would not fit the default memory budget: coarser ones are proposed. */
+static const double LARGEST_GRAMS = 0x1p29;
 
 /* ---- names ---- */
 

@@ -27,7 +27,7 @@ const mg_option mg_options[] = {
     {"family.allow_nonfinite", MG_OPTION_BOOL, FIELD(family.allow_nonfinite), "false", NULL, "true or false",
      "let NaN and Inf in weights pass"},
     {"shards.dir", MG_OPTION_DIR_OR_NONE, FIELD(shards.dir), "shards", NULL, "a directory, or none",
-     "where the packed task vectors are; none: stream straight from the checkpoints"},
+     "where packed task vectors are (`shards: DIR` for short); none: stream straight from the checkpoints"},
     {"shards.dtype", MG_OPTION_DTYPE, FIELD(shards.dtype), "f32", dtypes, "f32, bf16 or f16",
      "how task vectors are stored; 16 bits halve the reading, the error is recorded"},
     {"stages", MG_OPTION_CHOICES, FIELD(stages), "[compatibility]", stages, "a list of stages", "what a run does"},

@@ -58,7 +58,8 @@ mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now,
     if (find_value(now, before->names[k], k) == NULL)
       mg_text_append(&lines, "\n  %s is gone, was '%s'", before->names[k], before->values[k]);
   mg_status status = MG_OK;
-  if (lines.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (lines.failed)
+    status = mg_fail(MG_ERR_NOMEM, "out of memory");
   else if (lines.size > 0)
     status = mg_fail(MG_ERR_INPUT,
                      "%s was begun from something else; undo the change, name another result, or start over with --fresh:%s",
@@ -98,8 +99,7 @@ mg_status mg_identity_write(const char *path, const mg_identity *identity) {
     mg_text_append(&text, "\n");
   }
   if (!text.failed) mg_text_append(&text, "end %s\n", mg_hash_text(mg_hash(text.data, text.size), hash));
-  const mg_status status =
-      text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
+  const mg_status status = text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
   mg_text_free(&text);
   return status;
 }
@@ -111,10 +111,14 @@ static bool unescape(char *field) {
     char byte = *from;
     if (byte == '\\') {
       from++;
-      if (*from == '\\') byte = '\\';
-      else if (*from == 'n') byte = '\n';
-      else if (*from == 't') byte = '\t';
-      else return false;
+      if (*from == '\\')
+        byte = '\\';
+      else if (*from == 'n')
+        byte = '\n';
+      else if (*from == 't')
+        byte = '\t';
+      else
+        return false;
     }
     *to++ = byte;
   }

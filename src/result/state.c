@@ -49,8 +49,7 @@ mg_status mg_state_write(const char *result, const mg_state *state) {
   append_line(&text, "stage", state->stage);
   append_line(&text, "progress", state->progress);
   append_line(&text, "message", state->message);
-  const mg_status status =
-      text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
+  const mg_status status = text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
   mg_text_free(&text);
   free(path);
   return status;

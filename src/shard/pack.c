@@ -1,10 +1,8 @@
 /* One shard from one checkpoint: read, subtract, round, checksum, write, rename. */
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,30 +212,6 @@ done:
 
 /* ---- writing ---- */
 
-static bool writer_is_dead(const char *suffix, const char *host) {
-  const size_t length = strlen(host);
-  if (strncmp(suffix, host, length) != 0 || suffix[length] != '.') return false;
-  const long pid = strtol(suffix + length + 1, NULL, 10);
-  return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
-}
-
-/* Removes what earlier attempts at this shard left when they were killed. */
-static void remove_stale(const char *path, const char *host) {
-  char *dir = mg_path_dirname(path);
-  const char *slash = strrchr(path, '/'), *name = slash != NULL ? slash + 1 : path;
-  DIR *list = dir != NULL ? opendir(dir) : NULL;
-  for (const struct dirent *entry; list != NULL && (entry = readdir(list)) != NULL;) {
-    const size_t length = strlen(name);
-    if (strncmp(entry->d_name, name, length) != 0 || strncmp(entry->d_name + length, ".tmp.", 5) != 0) continue;
-    if (!writer_is_dead(entry->d_name + length + 5, host)) continue;
-    char *stale = mg_path_join(dir, entry->d_name);
-    if (stale != NULL) unlink(stale);
-    free(stale);
-  }
-  if (list != NULL) closedir(list);
-  free(dir);
-}
-
 static mg_status write_values(packer *p, const char *temporary) {
   mg_status status = MG_OK;
   mg_shard_file *file = NULL;
@@ -274,7 +248,6 @@ static mg_status write_shard(packer *p, const char *path) {
   mg_seen here = {0};
   char *temporary = NULL;
   mg_seen_here(&here);
-  remove_stale(path, here.host);
   if (asprintf(&temporary, "%s.tmp.%s.%ld", path, here.host, (long)getpid()) < 0) return mg_fail(MG_ERR_NOMEM, "out of memory");
   MG_TRY(write_values(p, temporary), cleanup);
   if (rename(temporary, path) != 0) {

@@ -82,7 +82,7 @@ mg_status mg_seen_write(const char *shard_path, const mg_seen *seen) {
   mg_status status = MG_OK;
   mg_text text = {0};
   char *path = note_path(shard_path), *temporary = NULL;
-  if (path == NULL || asprintf(&temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
+  if (path == NULL || asprintf(&temporary, "%s.tmp.%s.%ld.seen", shard_path, seen->host, (long)getpid()) < 0) {
     free(path);
     return mg_fail(MG_ERR_NOMEM, "out of memory");
   }

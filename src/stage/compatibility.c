@@ -373,8 +373,8 @@ static mg_status compute(MPI_Comm comm, gram_stage *s) {
   MG_TRY(mg_agree(comm, mg_gram_engine_create(s->plan.layout, s->rows, s->ops, s->threads, s->config->family.allow_nonfinite,
                                               &s->engine)),
          done);
-  mg_info("gram: %d sources, %zu tensors, %.4g G parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
-          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e9, s->ops->kernel, s->ranks,
+  mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
+          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6, s->ops->kernel, s->ranks,
           s->ranks > 1 ? "s" : "", s->threads, s->threads > 1 ? "s" : "");
   mg_progress_begin(&s->progress, "gram", s->total_bytes, s->done_bytes, 1e9, "GB");
   const mg_farm_job job = {

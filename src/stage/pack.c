@@ -87,6 +87,7 @@ mg_status mg_pack_family(MPI_Comm comm, const mg_config *config, const mg_roster
   MPI_Comm_rank(comm, &rank);
   packing p = {.config = config, .roster = roster, .rehash = rehash, .of_base = true};
   MG_TRY(mg_agree(comm, rank == 0 ? mg_make_dirs(config->shards.dir) : MG_OK), done);
+  if (rank == 0) mg_shard_clean(config->shards.dir);
   /* With the base gone its shard is kept as it is, and so is every source's whose checkpoint is gone. */
   if (roster->family != NULL) MG_TRY(pack_units(comm, &p, 1), done);
   const int64_t base_written = p.written;

@@ -38,11 +38,12 @@ def run(*args, ranks=0, env=None, timeout=120):
 
 
 def write_yaml(path, base=BASE, sources=PATTERN, **sections):
-    """A configuration; values are written as JSON, which is YAML."""
+    """A configuration; values are written as JSON, which is YAML (but for `dir: none`, which only unquoted is the word)."""
     config = {"family": {"base": base, "sources": sources, **sections.pop("family", {})}, **sections}
     with open(path, "w") as file:
         for key, value in config.items():
-            file.write(f"{key}: {json.dumps(value)}\n")
+            text = json.dumps(value).replace('"dir": "none"', '"dir": none')
+            file.write(f"{key}: {text}\n")
     return path
 
 
@@ -50,15 +51,20 @@ def result_bits(path):
     """Every dataset and attribute outside /provenance, as bytes."""
     bits = {}
 
+    def plain(value):
+        value = np.asarray(value)
+        if value.dtype.kind in "OU":
+            return [v.encode() if isinstance(v, str) else bytes(v) for v in value.ravel()]
+        return str(value.dtype), value.shape, value.tobytes()
+
     def visit(name, item):
         if name.split("/")[0] == "provenance":
             return
         for key, value in item.attrs.items():
             if key not in ("DIMENSION_LIST", "REFERENCE_LIST"):
-                bits[f"{name}@{key}"] = np.asarray(value).tobytes() if not isinstance(value, str) else value.encode()
+                bits[f"{name}@{key}"] = plain(value)
         if isinstance(item, h5py.Dataset):
-            data = item[()]
-            bits[name] = (str(item.dtype), item.shape, b"\0".join(data.ravel()) if item.dtype == object else np.asarray(data).tobytes())
+            bits[name] = plain(item[()])
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -133,6 +139,11 @@ class Case(unittest.TestCase):
         for text in [says] if isinstance(says, str) else says:
             self.assertIn(text, done.stderr)
         return done
+
+    def same_bits(self, path, reference):
+        bits = result_bits(path)
+        self.assertEqual(sorted(bits), sorted(reference))
+        self.assertEqual([name for name in bits if bits[name] != reference[name]], [])
 
     def state(self, result):
         with open(f"{result}.state") as file:

@@ -12,6 +12,11 @@ BODY = {"embed.w": np.ones((6, 4)), "encoder.layer.0.w": np.full((4, 4), 2.0), "
 HEAD = {"classifier.w": np.ones((2, 4))}
 
 
+def read(path, mode="rb"):
+    with open(path, mode) as file:
+        return file.read()
+
+
 class BadInput(Case):
     def setUp(self):
         super().setUp()
@@ -49,7 +54,7 @@ class BadInput(Case):
         self.good("run", "-c", self.config(), ranks=2)
 
     def test_broken_safetensors(self):
-        good = open(self.file(), "rb").read()
+        good = read(self.file())
         size, = struct.unpack("<Q", good[:8])
 
         def header(change):
@@ -83,7 +88,7 @@ class BadInput(Case):
         self.source(1, lambda t: t.pop("embed.w"))
         self.source(2, lambda t: t.update({"encoder.layer.0.w": np.ones((4, 5)), "encoder.layer.9.w": np.ones(3)}), labels=("a", "z"))
         done = self.refused_run("src_1", "embed.w", "src_2/model.safetensors", "encoder.layer.0.w", "[4, 5]", "[4, 4]", "encoder.layer.9.w",
-                                "src_2/config.json", "'z'")
+                                "src_2/config.json", "'b'")
         self.assertIn("4 mismatches", done.stderr)
         self.assertFalse(os.path.exists(self.path("shards", "0.h5")), "bulk reading began")
 
@@ -181,7 +186,7 @@ class BadInput(Case):
         self.refused("run", "-c", self.config(), "--fresh", says=("src_1/config.json", "id2label"))
 
     def test_yaml(self):
-        good = open(self.config()).read()
+        good = read(self.config(), "r")
         cases = {"": "is empty", "[]": "map", "a: [": ":1:", good + "familly: {}\n": "family", good + "grid: {}\n": "not in this version",
                  good + good: "twice", "family: {base: b}\n": "family.sources", good + "seed: -1\n": "seed",
                  good + "compute: {threads: many}\n": "compute.threads", good + "compute: {memory_budget: lots}\n": "compute.memory_budget",
@@ -223,7 +228,7 @@ class BadInput(Case):
         for path in ("foreign.h5", "src_0/config.json"):
             self.refused("verify", self.path(path), says=self.path(path))
         shard = self.path("shards", "1.h5")
-        good = open(shard, "rb").read()
+        good = read(shard)
         with h5py.File(shard) as file:
             self.assertEqual(file["values"].shape, (sum(v.size for v in {**BODY, **HEAD}.values()),))
         for size in (0, 100, 4096, len(good) // 2, len(good) - 1):
@@ -247,7 +252,7 @@ class BadInput(Case):
         with open(self.path("r.h5"), "w") as file:
             file.write("my notes")
         self.refused("run", "-c", self.config(), says="r.h5")
-        self.assertEqual(open(self.path("r.h5")).read(), "my notes")
+        self.assertEqual(read(self.path("r.h5"), "r"), "my notes")
         for verb in ("show", "verify"):
             self.refused(verb, self.path("r.h5"), says="r.h5")
         self.refused("export", self.path("r.h5"), "-o", self.path("out"), says="r.h5")

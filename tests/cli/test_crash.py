@@ -78,7 +78,7 @@ class Crash(Case):
 
     def finish(self, ranks):
         done = self.good("run", "-c", self.config, ranks=ranks, env=self.env)
-        self.assertEqual(result_bits(self.path("r.h5")), self.reference)
+        self.same_bits(self.path("r.h5"), self.reference)
         self.assertEqual(self.state(self.path("r.h5")), "done")
         self.assertFalse(os.path.exists(self.path("r.h5.journal")))
         return done
@@ -137,10 +137,13 @@ class Crash(Case):
                 began = time.time()
                 for pid in children(process.pid) if to_ranks else [process.pid]:
                     os.kill(pid, name)
+                while self.state(self.path("r.h5")) != "stopped" and time.time() - began < 10:
+                    time.sleep(0.01)
+                self.assertLess(time.time() - began, 1)
                 _, err = process.communicate(timeout=30)
                 self.assertEqual(process.returncode, 75, err)
-                self.assertLess(time.time() - began, 2)
-                self.assertEqual(self.state(self.path("r.h5")), "stopped")
+                # mpirun itself waits two seconds before it passes on an exit code other than 0
+                self.assertLess(time.time() - began, 4)
                 self.finish(3)
 
     def test_stop_without_mpirun_and_max_hours(self):
@@ -166,7 +169,7 @@ class Crash(Case):
             os.kill(pid, signal.SIGCONT)
         _, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, err)
-        self.assertEqual(result_bits(self.path("r.h5")), self.reference)
+        self.same_bits(self.path("r.h5"), self.reference)
 
     def test_changed_inputs_are_refused_by_name(self):
         process = self.begin_and_wait(2, 0.2)

@@ -77,7 +77,7 @@ class Oracle(Case):
                     print(f"not on this processor: {env}")
                     continue
                 self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertEqual(result_bits(self.path(f"{name}.h5")), reference)
+                self.same_bits(self.path(f"{name}.h5"), reference)
 
     def test_shards_alone(self):
         for name in os.listdir(EMOJI):
@@ -91,7 +91,7 @@ class Oracle(Case):
         os.rename(self.path("models"), self.path("gone"))
         again = write_yaml(self.path("again.yaml"), result="again.h5", **sections)
         self.good("run", "-c", again, ranks=2)
-        self.assertEqual(result_bits(self.path("again.h5")), result_bits(self.path("r.h5")))
+        self.same_bits(self.path("again.h5"), result_bits(self.path("r.h5")))
         self.good("pack", "-c", again)
         self.good("plan", "-c", again)
 

@@ -39,7 +39,7 @@ static void load_row(const run *r, int k) {
 static void diagonal_block(const run *r, int row, double *acc) {
   const int group = r->kernels->group, rows = r->tile->rows;
   const void *raw[MG_MOST_GROUP];
-  float scale[MG_MOST_GROUP], *out[MG_MOST_GROUP];
+  float scale[MG_MOST_GROUP], *out = scratch_row(r, row);
   double *pair[MG_MOST_GROUP * (MG_MOST_GROUP + 1) / 2];
   const mg_dtype dtype = r->tile->dtype[row];
   bool fused = r->whole && row + group <= rows;
@@ -48,7 +48,6 @@ static void diagonal_block(const run *r, int row, double *acc) {
     if (!fused && row + i < rows) load_row(r, row + i);
     raw[i] = fused ? raw_row(r, row + i) : float_row(r, row + i);
     scale[i] = fused ? r->tile->scale[row + i] : 1;
-    out[i] = fused ? scratch_row(r, row + i) : NULL;
     for (int j = i; j < group; j++)
       pair[mg_pair_index(group, i, j)] =
           row + j < rows ? acc + MG_ACCUMULATORS * mg_pair_index(rows, row + i, row + j) : r->spare;
@@ -61,20 +60,28 @@ static void diagonal_block(const run *r, int row, double *acc) {
     r->kernels->diagonal_f16(raw, scale, r->steps, out, pair);
 }
 
-/* Rows [row, row + group) of a full group against all that follow it. */
-static void blocks_beside(const run *r, int row, double *acc) {
-  const int group = r->kernels->group, rows = r->tile->rows;
+/* Full group [row, row + group) against rows [column, column + n), all before it. */
+static void block_before(const run *r, int row, int column, int n, double *acc) {
   const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
-  double *pair[MG_MOST_GROUP * MG_MOST_COLUMNS];
-  for (int i = 0; i < group; i++) x[i] = float_row(r, row + i);
-  for (int column = row + group; column < rows; column += r->kernels->columns) {
-    const int n = rows - column < r->kernels->columns ? rows - column : r->kernels->columns;
-    for (int j = 0; j < n; j++) {
-      y[j] = float_row(r, column + j);
-      for (int i = 0; i < group; i++) pair[i * n + j] = acc + MG_ACCUMULATORS * mg_pair_index(rows, row + i, column + j);
-    }
-    r->kernels->block[n](x, y, r->steps, pair);
+  double *pair[MG_MOST_COLUMNS];
+  for (int i = 0; i < r->kernels->group; i++) x[i] = float_row(r, row + i);
+  for (int j = 0; j < n; j++) {
+    y[j] = float_row(r, column + j);
+    pair[j] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, column + j, row);
   }
+  r->kernels->before[n](x, y, r->steps, pair);
+}
+
+/* Full group [row, row + group) against rows [column, column + n), all behind it. */
+static void block_behind(const run *r, int row, int column, int n, double *acc) {
+  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
+  double *pair[MG_MOST_GROUP];
+  for (int j = 0; j < n; j++) y[j] = float_row(r, column + j);
+  for (int i = 0; i < r->kernels->group; i++) {
+    x[i] = float_row(r, row + i);
+    pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
+  }
+  r->kernels->behind[n](x, y, r->steps, pair);
 }
 
 static void begin_run(run *r, int64_t first) {
@@ -84,14 +91,37 @@ static void begin_run(run *r, int64_t first) {
   r->whole = count % MG_LANES == 0;
 }
 
+/* Every pair of the run among full groups. A group follows its own conversion, and meets the rows just used first: cached. */
+static int whole_groups(const run *r, double *acc) {
+  const int group = r->kernels->group, columns = r->kernels->columns;
+  int row = 0;
+  for (; row + group <= r->tile->rows; row += group) {
+    diagonal_block(r, row, acc);
+    for (int end = row; end > 0; end -= columns) {
+      const int n = end < columns ? end : columns;
+      block_before(r, row, end - n, n, acc);
+    }
+  }
+  return row;
+}
+
+/* The pairs of the rows [first, rows), too few for a group. */
+static void last_rows(const run *r, int first, double *acc) {
+  const int columns = r->kernels->columns, rows = r->tile->rows;
+  if (first == rows) return;
+  diagonal_block(r, first, acc);
+  for (int row = 0; row < first; row += r->kernels->group)
+    for (int column = first; column < rows; column += columns)
+      block_behind(r, row, column, rows - column < columns ? rows - column : columns, acc);
+}
+
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch) {
   double spare[MG_ACCUMULATORS] = {0};
   run r = {.kernels = kernels, .tile = tile, .scratch = scratch, .zeros = mg_scratch_row(scratch, tile->rows), .spare = spare};
   memset(r.zeros, 0, MG_RUN * sizeof(float));
   for (int64_t first = 0; first < tile->count; first += MG_RUN) {
     begin_run(&r, first);
-    for (int row = 0; row < tile->rows; row += kernels->group) diagonal_block(&r, row, acc);
-    for (int row = 0; row + kernels->group < tile->rows; row += kernels->group) blocks_beside(&r, row, acc);
+    last_rows(&r, whole_groups(&r, acc), acc);
   }
 }
 
@@ -99,23 +129,20 @@ void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *a
 static void blocks_across(const run *a, const run *b, int row, double *acc) {
   const int group = a->kernels->group, columns = b->tile->rows;
   const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
-  double *pair[MG_MOST_GROUP * MG_MOST_COLUMNS];
+  double *pair[MG_MOST_GROUP];
   for (int i = 0; i < group; i++) x[i] = float_row(a, row + i);
   for (int column = 0; column < columns; column += a->kernels->columns) {
     const int n = columns - column < a->kernels->columns ? columns - column : a->kernels->columns;
-    for (int j = 0; j < n; j++) {
-      y[j] = float_row(b, column + j);
-      for (int i = 0; i < group; i++)
-        pair[i * n + j] = row + i < a->tile->rows
-                              ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)(column + j))
-                              : a->spare;
-    }
-    a->kernels->block[n](x, y, a->steps, pair);
+    for (int j = 0; j < n; j++) y[j] = float_row(b, column + j);
+    for (int i = 0; i < group; i++)
+      pair[i] =
+          row + i < a->tile->rows ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)column) : a->spare;
+    a->kernels->behind[n](x, y, a->steps, pair);
   }
 }
 
 void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_tile *b, double *acc, void *scratch) {
-  double spare[MG_ACCUMULATORS] = {0};
+  double spare[MG_MOST_COLUMNS * MG_ACCUMULATORS] = {0};
   float *zeros = mg_scratch_row(scratch, a->rows + b->rows);
   run left = {.kernels = kernels, .tile = a, .scratch = scratch, .zeros = zeros, .spare = spare};
   run right = {.kernels = kernels, .tile = b, .scratch = scratch, .scratch_first = a->rows, .zeros = zeros, .spare = spare};

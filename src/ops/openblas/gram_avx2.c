@@ -29,8 +29,7 @@ INLINE __m256 load(const void *row, mg_dtype dtype, __m256 scale, size_t at) {
   return _mm256_mul_ps(_mm256_cvtph_ps(half), scale);
 }
 
-INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *const *out,
-                     double *const *acc) {
+INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *out, double *const *acc) {
   __m256 lanes[2][DIAGONAL];
 #pragma GCC unroll 2
   for (size_t h = 0; h < 2; h++) {
@@ -44,7 +43,7 @@ INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale,
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++) {
         x[i] = load(row[i], dtype, factor[i], at);
-        if (dtype != MG_F32) _mm256_storeu_ps(out[i] + at, x[i]);
+        if (dtype != MG_F32) _mm256_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
       }
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++)
@@ -61,7 +60,12 @@ INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale,
   for (int p = 0; p < DIAGONAL; p++) flush(acc[p], lanes[0][p], lanes[1][p]);
 }
 
-INLINE void block(const float *const *x, const float *const *y, int n, int steps, double *const *acc) {
+/* Accumulators of row i and column j of a block: see mg_kernels. */
+INLINE double *pair_at(double *const *acc, int i, int j, bool before) {
+  return before ? acc[j] + MG_ACCUMULATORS * i : acc[i] + MG_ACCUMULATORS * j;
+}
+
+INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc) {
   __m256 lanes[2][GROUP * COLUMNS];
 #pragma GCC unroll 2
   for (size_t h = 0; h < 2; h++) {
@@ -83,32 +87,37 @@ INLINE void block(const float *const *x, const float *const *y, int n, int steps
     for (int p = 0; p < GROUP * n; p++) lanes[h][p] = sum[p];
   }
 #pragma GCC unroll 12
-  for (int p = 0; p < GROUP * n; p++) flush(acc[p], lanes[0][p], lanes[1][p]);
+  for (int p = 0; p < GROUP * n; p++) flush(pair_at(acc, p / n, p % n, before), lanes[0][p], lanes[1][p]);
 }
 
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
 #define DEFINE_DIAGONAL(name, dtype)                                                                                           \
-  TARGET static void name(const void *const *row, const float *scale, int steps, float *const *out, double *const *acc) {      \
+  TARGET static void name(const void *const *row, const float *scale, int steps, float *out, double *const *acc) {             \
     diagonal(row, dtype, scale, steps, out, acc);                                                                              \
   }
-#define DEFINE_BLOCK(name, columns)                                                                                            \
+#define DEFINE_BLOCK(name, columns, before)                                                                                    \
   TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
-    block(x, y, columns, steps, acc);                                                                                          \
+    block(x, y, columns, before, steps, acc);                                                                                  \
   }
 DEFINE_DIAGONAL(diagonal_f32, MG_F32)
 DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
 DEFINE_DIAGONAL(diagonal_f16, MG_F16)
-DEFINE_BLOCK(block_1, 1)
-DEFINE_BLOCK(block_2, 2)
-DEFINE_BLOCK(block_3, 3)
-DEFINE_BLOCK(block_4, 4)
+DEFINE_BLOCK(before_1, 1, true)
+DEFINE_BLOCK(before_2, 2, true)
+DEFINE_BLOCK(before_3, 3, true)
+DEFINE_BLOCK(before_4, 4, true)
+DEFINE_BLOCK(behind_1, 1, false)
+DEFINE_BLOCK(behind_2, 2, false)
+DEFINE_BLOCK(behind_3, 3, false)
+DEFINE_BLOCK(behind_4, 4, false)
 
 static const mg_kernels kernels = {.group = GROUP,
                                    .columns = COLUMNS,
                                    .diagonal_f32 = diagonal_f32,
                                    .diagonal_bf16 = diagonal_bf16,
                                    .diagonal_f16 = diagonal_f16,
-                                   .block = {NULL, block_1, block_2, block_3, block_4}};
+                                   .before = {NULL, before_1, before_2, before_3, before_4},
+                                   .behind = {NULL, behind_1, behind_2, behind_3, behind_4}};
 
 void mg_gram_triangle_avx2(const mg_tile *tile, double *acc, void *scratch) { mg_drive_triangle(&kernels, tile, acc, scratch); }
 

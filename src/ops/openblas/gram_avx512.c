@@ -13,12 +13,20 @@
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 
+/* Loads a row once: without it the compiler repeats the load as an operand of every multiply-add. */
+#define IN_REGISTER(value) __asm__("" : "+v"(value))
+
+/* Keeps the compiler from taking a value from registers that was just stored. */
+#define THROUGH_MEMORY(array) __asm__ volatile("" : : "r"(array) : "memory")
+
 enum { GROUP = 6, COLUMNS = 4, DIAGONAL = GROUP * (GROUP + 1) / 2 };
 
-/* Lane l goes to double d = l mod 8 as (double)a_l + (double)a_{l+8}, then onto the pair's accumulators. */
-INLINE void flush(double *acc, __m512 lanes) {
-  const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(lanes));
-  const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(lanes, 1));
+/*
+ * Lane l goes to double d = l mod 8 as (double)a_l + (double)a_{l+8}, then onto the pair's accumulators. From memory, a
+ * widening costs one operation of the ports that multiply and add; from the halves of a register it would cost five for two.
+ */
+INLINE void flush(double *acc, const float *lanes) {
+  const __m512d low = _mm512_cvtps_pd(_mm256_load_ps(lanes)), high = _mm512_cvtps_pd(_mm256_load_ps(lanes + 8));
   _mm512_storeu_pd(acc, _mm512_add_pd(_mm512_loadu_pd(acc), _mm512_add_pd(low, high)));
 }
 
@@ -29,9 +37,11 @@ INLINE __m512 load(const void *row, mg_dtype dtype, __m512 scale, size_t at) {
   return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
 }
 
-INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *const *out,
-                     double *const *acc) {
+INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *out, double *const *acc) {
   __m512 sum[DIAGONAL], factor[GROUP];
+  const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change row */
+#pragma GCC unroll 6
+  for (int i = 0; i < GROUP; i++) from[i] = row[i];
 #pragma GCC unroll 21
   for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm512_setzero_ps();
 #pragma GCC unroll 6
@@ -40,8 +50,11 @@ INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale,
     __m512 x[GROUP];
 #pragma GCC unroll 6
     for (int i = 0; i < GROUP; i++) {
-      x[i] = load(row[i], dtype, factor[i], at);
-      if (dtype != MG_F32) _mm512_storeu_ps(out[i] + at, x[i]);
+      /* The same row one run on: rows lie pages apart, where hardware prefetching does not follow. */
+      _mm_prefetch((const char *)from[i] + (MG_RUN + at) * (dtype == MG_F32 ? 4 : 2), _MM_HINT_T1);
+      x[i] = load(from[i], dtype, factor[i], at);
+      IN_REGISTER(x[i]);
+      if (dtype != MG_F32) _mm512_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
     }
 #pragma GCC unroll 6
     for (int i = 0; i < GROUP; i++)
@@ -51,52 +64,74 @@ INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale,
         sum[p] = _mm512_fmadd_ps(x[i], x[j], sum[p]);
       }
   }
+  _Alignas(64) float lanes[DIAGONAL][MG_LANES];
 #pragma GCC unroll 21
-  for (int p = 0; p < DIAGONAL; p++) flush(acc[p], sum[p]);
+  for (int p = 0; p < DIAGONAL; p++) _mm512_store_ps(lanes[p], sum[p]);
+  THROUGH_MEMORY(lanes);
+#pragma GCC unroll 21
+  for (int p = 0; p < DIAGONAL; p++) flush(acc[p], lanes[p]);
 }
 
-INLINE void block(const float *const *x, const float *const *y, int n, int steps, double *const *acc) {
+/* Accumulators of row i and column j of a block: see mg_kernels. */
+INLINE double *pair_at(double *const *acc, int i, int j, bool before) {
+  return before ? acc[j] + MG_ACCUMULATORS * i : acc[i] + MG_ACCUMULATORS * j;
+}
+
+INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc) {
   __m512 sum[GROUP * COLUMNS];
 #pragma GCC unroll 24
   for (int p = 0; p < GROUP * n; p++) sum[p] = _mm512_setzero_ps();
   for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
     __m512 a[GROUP];
 #pragma GCC unroll 6
-    for (int i = 0; i < GROUP; i++) a[i] = _mm512_loadu_ps(x[i] + at);
+    for (int i = 0; i < GROUP; i++) {
+      a[i] = _mm512_loadu_ps(x[i] + at);
+      IN_REGISTER(a[i]);
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < n; j++) {
-      const __m512 b = _mm512_loadu_ps(y[j] + at);
+      __m512 b = _mm512_loadu_ps(y[j] + at);
+      IN_REGISTER(b);
 #pragma GCC unroll 6
       for (int i = 0; i < GROUP; i++) sum[i * n + j] = _mm512_fmadd_ps(a[i], b, sum[i * n + j]);
     }
   }
+  _Alignas(64) float lanes[GROUP * COLUMNS][MG_LANES];
 #pragma GCC unroll 24
-  for (int p = 0; p < GROUP * n; p++) flush(acc[p], sum[p]);
+  for (int p = 0; p < GROUP * n; p++) _mm512_store_ps(lanes[p], sum[p]);
+  THROUGH_MEMORY(lanes);
+#pragma GCC unroll 24
+  for (int p = 0; p < GROUP * n; p++) flush(pair_at(acc, p / n, p % n, before), lanes[p]);
 }
 
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
 #define DEFINE_DIAGONAL(name, dtype)                                                                                           \
-  TARGET static void name(const void *const *row, const float *scale, int steps, float *const *out, double *const *acc) {      \
+  TARGET static void name(const void *const *row, const float *scale, int steps, float *out, double *const *acc) {             \
     diagonal(row, dtype, scale, steps, out, acc);                                                                              \
   }
-#define DEFINE_BLOCK(name, columns)                                                                                            \
+#define DEFINE_BLOCK(name, columns, before)                                                                                    \
   TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
-    block(x, y, columns, steps, acc);                                                                                          \
+    block(x, y, columns, before, steps, acc);                                                                                  \
   }
 DEFINE_DIAGONAL(diagonal_f32, MG_F32)
 DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
 DEFINE_DIAGONAL(diagonal_f16, MG_F16)
-DEFINE_BLOCK(block_1, 1)
-DEFINE_BLOCK(block_2, 2)
-DEFINE_BLOCK(block_3, 3)
-DEFINE_BLOCK(block_4, 4)
+DEFINE_BLOCK(before_1, 1, true)
+DEFINE_BLOCK(before_2, 2, true)
+DEFINE_BLOCK(before_3, 3, true)
+DEFINE_BLOCK(before_4, 4, true)
+DEFINE_BLOCK(behind_1, 1, false)
+DEFINE_BLOCK(behind_2, 2, false)
+DEFINE_BLOCK(behind_3, 3, false)
+DEFINE_BLOCK(behind_4, 4, false)
 
 static const mg_kernels kernels = {.group = GROUP,
                                    .columns = COLUMNS,
                                    .diagonal_f32 = diagonal_f32,
                                    .diagonal_bf16 = diagonal_bf16,
                                    .diagonal_f16 = diagonal_f16,
-                                   .block = {NULL, block_1, block_2, block_3, block_4}};
+                                   .before = {NULL, before_1, before_2, before_3, before_4},
+                                   .behind = {NULL, behind_1, behind_2, behind_3, behind_4}};
 
 void mg_gram_triangle_avx512(const mg_tile *tile, double *acc, void *scratch) {
   mg_drive_triangle(&kernels, tile, acc, scratch);

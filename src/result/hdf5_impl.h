@@ -1,0 +1,60 @@
+#ifndef MG_RESULT_HDF5_IMPL_H
+#define MG_RESULT_HDF5_IMPL_H
+
+#include <hdf5.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/result.h"
+
+/* The first bytes of a result: what vouches for all others, so that damage is found before libhdf5 meets it. */
+typedef struct mg_result_block {
+  char magic[8];            /* "MGRESULT" */
+  uint64_t file_size, hash; /* of everything behind the block */
+} mg_result_block;
+
+enum { MG_RESULT_BLOCK = 512 };
+
+mg_status mg_result_seal(const char *path);
+mg_status mg_result_check_seal(const char *path);
+
+/* ---- writing: the first failure sticks ---- */
+
+typedef struct mg_h5_writer {
+  hid_t file;
+  bool failed;
+} mg_h5_writer;
+
+void mg_h5_group(mg_h5_writer *w, const char *path);
+/* rank 0 … 3; type is the native type of data. The attributes checksum, long_name and units are added. */
+void mg_h5_numbers(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, const void *data,
+                   const char *long_name, const char *units);
+void mg_h5_bools(mg_h5_writer *w, const char *path, size_t count, const bool *data, const char *long_name);
+/* count strings, `step` bytes from one pointer to the next; SIZE_MAX: one scalar string. */
+void mg_h5_strings(mg_h5_writer *w, const char *path, const void *first, size_t step, size_t count, const char *long_name);
+void mg_h5_scale(mg_h5_writer *w, const char *path, const char *scale, unsigned axis);
+void mg_h5_make_scale(mg_h5_writer *w, const char *path, const char *name);
+void mg_h5_text_attribute(mg_h5_writer *w, const char *path, const char *name, const char *text);
+void mg_h5_attribute(mg_h5_writer *w, const char *path, const char *name, hid_t type, size_t count, const void *data);
+
+/* Hash of strings over their bytes with their NULs. */
+uint64_t mg_hash_strings(const char *const *strings, size_t count);
+
+/* ---- reading ---- */
+
+typedef struct mg_h5_reader {
+  const char *path;
+  hid_t file;
+} mg_h5_reader;
+
+/* Checks the seal, opens, checks format and schema version. */
+mg_status mg_h5_open(const char *path, mg_h5_reader *reader);
+void mg_h5_close(mg_h5_reader *reader);
+bool mg_h5_has(const mg_h5_reader *reader, const char *path);
+/* A dataset of exactly `rank` dimensions as type; *data is allocated, dims filled in. */
+mg_status mg_h5_read_numbers(const mg_h5_reader *reader, const char *path, hid_t type, int rank, hsize_t *dims, void **data);
+mg_status mg_h5_read_strings(const mg_h5_reader *reader, const char *path, mg_strings *list);
+mg_status mg_h5_read_text(const mg_h5_reader *reader, const char *object, const char *name, char **text);
+
+#endif

@@ -1,0 +1,186 @@
+/* Small steps of writing HDF5: each does nothing once one has failed. */
+
+#include "hdf5_impl.h"
+
+#include <fcntl.h>
+#include <hdf5_hl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mergegrid/hash.h"
+#include "mergegrid/io.h"
+#include "mergegrid/text.h"
+
+uint64_t mg_hash_strings(const char *const *strings, size_t count) {
+  uint64_t hash = mg_hash("", 0);
+  for (size_t k = 0; k < count; k++) hash = mg_hash_more(hash, strings[k], strlen(strings[k]) + 1);
+  return hash;
+}
+
+static hid_t text_type(void) {
+  const hid_t type = H5Tcopy(H5T_C_S1);
+  H5Tset_size(type, H5T_VARIABLE);
+  H5Tset_cset(type, H5T_CSET_UTF8);
+  return type;
+}
+
+static hid_t untimed(hid_t class) {
+  const hid_t create = H5Pcreate(class);
+  if (class == H5P_DATASET_CREATE) H5Pset_obj_track_times(create, false);
+  return create;
+}
+
+void mg_h5_group(mg_h5_writer *w, const char *path) {
+  if (w->failed) return;
+  const hid_t group = H5Gcreate2(w->file, path, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  w->failed = group < 0;
+  H5Gclose(group);
+}
+
+void mg_h5_attribute(mg_h5_writer *w, const char *path, const char *name, hid_t type, size_t count, const void *data) {
+  if (w->failed) return;
+  const hsize_t dim = count;
+  const hid_t space = count == 1 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &dim, NULL);
+  const hid_t attribute = H5Acreate_by_name(w->file, path, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  w->failed = attribute < 0 || (count > 0 && H5Awrite(attribute, type, data) < 0);
+  H5Aclose(attribute);
+  H5Sclose(space);
+}
+
+void mg_h5_text_attribute(mg_h5_writer *w, const char *path, const char *name, const char *text) {
+  const hid_t type = text_type();
+  const char *const value = text != NULL ? text : "";
+  mg_h5_attribute(w, path, name, type, 1, &value);
+  H5Tclose(type);
+}
+
+static void describe(mg_h5_writer *w, const char *path, uint64_t checksum, const char *long_name, const char *units) {
+  mg_h5_attribute(w, path, "checksum", H5T_NATIVE_UINT64, 1, &checksum);
+  if (long_name != NULL) mg_h5_text_attribute(w, path, "long_name", long_name);
+  if (units != NULL) mg_h5_text_attribute(w, path, "units", units);
+}
+
+static void write_dataset(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, const void *data) {
+  size_t count = 1;
+  for (int d = 0; d < rank; d++) count *= (size_t)dims[d];
+  const hid_t space = rank == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(rank, dims, NULL),
+              create = untimed(H5P_DATASET_CREATE);
+  const hid_t set = H5Dcreate2(w->file, path, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
+  w->failed = set < 0 || (count > 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0);
+  H5Dclose(set);
+  H5Pclose(create);
+  H5Sclose(space);
+}
+
+void mg_h5_numbers(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, const void *data,
+                   const char *long_name, const char *units) {
+  size_t bytes = H5Tget_size(type);
+  if (w->failed) return;
+  for (int d = 0; d < rank; d++) bytes *= (size_t)dims[d];
+  write_dataset(w, path, type, rank, dims, data);
+  describe(w, path, mg_hash(bytes > 0 ? data : "", bytes), long_name, units);
+}
+
+void mg_h5_bools(mg_h5_writer *w, const char *path, size_t count, const bool *data, const char *long_name) {
+  const hsize_t dim = count;
+  if (w->failed) return;
+  /* as h5py has it: an enumeration over one byte */
+  const hid_t type = H5Tenum_create(H5T_NATIVE_INT8);
+  int8_t *bytes = mg_alloc(count, 1);
+  w->failed = bytes == NULL || type < 0 || H5Tenum_insert(type, "FALSE", &(int8_t){0}) < 0 ||
+              H5Tenum_insert(type, "TRUE", &(int8_t){1}) < 0;
+  for (size_t k = 0; !w->failed && k < count; k++) bytes[k] = data[k];
+  if (!w->failed) mg_h5_numbers(w, path, type, 1, &dim, bytes, long_name, NULL);
+  free(bytes);
+  H5Tclose(type);
+}
+
+void mg_h5_strings(mg_h5_writer *w, const char *path, const void *first, size_t step, size_t count, const char *long_name) {
+  const bool scalar = count == SIZE_MAX;
+  const hsize_t dim = scalar ? 1 : count;
+  if (w->failed) return;
+  const char **strings = mg_alloc((size_t)dim, sizeof *strings);
+  const hid_t type = text_type();
+  w->failed = strings == NULL || type < 0;
+  for (size_t k = 0; !w->failed && k < dim; k++) strings[k] = *(char *const *)(const void *)((const char *)first + k * step);
+  if (!w->failed) write_dataset(w, path, type, scalar ? 0 : 1, &dim, strings);
+  if (!w->failed) describe(w, path, mg_hash_strings(strings, (size_t)dim), long_name, NULL);
+  H5Tclose(type);
+  free(strings);
+}
+
+void mg_h5_make_scale(mg_h5_writer *w, const char *path, const char *name) {
+  if (w->failed) return;
+  const hid_t set = H5Dopen2(w->file, path, H5P_DEFAULT);
+  w->failed = set < 0 || H5DSset_scale(set, name) < 0;
+  H5Dclose(set);
+}
+
+void mg_h5_scale(mg_h5_writer *w, const char *path, const char *scale, unsigned axis) {
+  if (w->failed) return;
+  const hid_t set = H5Dopen2(w->file, path, H5P_DEFAULT), along = H5Dopen2(w->file, scale, H5P_DEFAULT);
+  const char *slash = strrchr(scale, '/');
+  w->failed = set < 0 || along < 0 || H5DSattach_scale(set, along, axis) < 0 ||
+              H5DSset_label(set, axis, slash != NULL ? slash + 1 : scale) < 0;
+  H5Dclose(along);
+  H5Dclose(set);
+}
+
+/* ---- the seal ---- */
+
+static mg_status hash_rest(int fd, const char *path, uint64_t size, uint64_t *hash) {
+  enum { PIECE = 1 << 20 };
+  mg_status status = MG_OK;
+  char *buffer = mg_alloc(PIECE, 1);
+  if (buffer == NULL) return MG_ERR_NOMEM;
+  *hash = mg_hash(&size, sizeof size);
+  for (uint64_t at = MG_RESULT_BLOCK; at < size; at += PIECE) {
+    const size_t step = size - at < PIECE ? (size_t)(size - at) : PIECE;
+    MG_TRY(mg_read_at(fd, path, buffer, step, at), cleanup);
+    *hash = mg_hash_more(*hash, buffer, step);
+  }
+cleanup:
+  free(buffer);
+  return status;
+}
+
+mg_status mg_result_seal(const char *path) {
+  mg_status status = MG_OK;
+  mg_result_block block = {.magic = {'M', 'G', 'R', 'E', 'S', 'U', 'L', 'T'}};
+  mg_file_stamp stamp;
+  const int fd = open(path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);
+  block.file_size = stamp.size;
+  MG_TRY(hash_rest(fd, path, stamp.size, &block.hash), cleanup);
+  MG_TRY(mg_write_at(fd, path, &block, sizeof block, 0), cleanup);
+cleanup:
+  close(fd);
+  return status;
+}
+
+mg_status mg_result_check_seal(const char *path) {
+  mg_status status = MG_OK;
+  mg_result_block block = {0};
+  mg_file_stamp stamp;
+  uint64_t hash;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);
+  if (stamp.size >= MG_RESULT_BLOCK) MG_TRY(mg_read_at(fd, path, &block, sizeof block, 0), cleanup);
+  if (memcmp(block.magic, "MGRESULT", 8) != 0) {
+    status = mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid result", path);
+    goto cleanup;
+  }
+  if (block.file_size != stamp.size) {
+    status = mg_fail(MG_ERR_CORRUPT, "%s: has %llu bytes; %llu were expected: it is truncated or damaged", path,
+                     (unsigned long long)stamp.size, (unsigned long long)block.file_size);
+    goto cleanup;
+  }
+  MG_TRY(hash_rest(fd, path, stamp.size, &hash), cleanup);
+  if (hash != block.hash) status = mg_fail(MG_ERR_CORRUPT, "%s: does not match its checksum", path);
+cleanup:
+  close(fd);
+  return status;
+}

@@ -1,0 +1,107 @@
+/* The matrices of a result and what is told beside them. */
+
+#include "matrices_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "hdf5_impl.h"
+#include "mergegrid/text.h"
+
+static mg_status read_square(const mg_h5_reader *r, const char *path, size_t n, double **matrix) {
+  hsize_t dims[2];
+  void *data;
+  const mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_DOUBLE, 2, dims, &data);
+  *matrix = data;
+  if (status == MG_OK && (dims[0] != n || dims[1] != n))
+    return mg_fail(MG_ERR_CORRUPT, "%s: %s: %zu × %zu was expected", r->path, path, n, n);
+  return status;
+}
+
+static mg_status read_layers(const mg_h5_reader *r, mg_matrices *m) {
+  const char *path = "/compatibility/task_vector_cosine_layers";
+  hsize_t dims[3];
+  void *data;
+  if (!mg_h5_has(r, path)) return MG_OK;
+  const mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_DOUBLE, 3, dims, &data);
+  m->by_layer = data;
+  if (status == MG_OK && (dims[0] != m->layers.count || dims[1] != m->ids.count || dims[2] != m->ids.count))
+    return mg_fail(MG_ERR_CORRUPT, "%s: %s: layers × sources × sources was expected", r->path, path);
+  return status;
+}
+
+/* Norms of the task vectors over all tensors, from the Grams' diagonals. */
+static mg_status read_norms(const mg_h5_reader *r, mg_matrices *m) {
+  const char *path = "/compatibility/gram/source_dot";
+  hsize_t dims[3];
+  void *data;
+  const size_t n = m->ids.count;
+  const mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_DOUBLE, 3, dims, &data);
+  const double *dot = data;
+  if (status != MG_OK) return status;
+  m->norm = mg_alloc_zero(n, sizeof *m->norm);
+  const bool fits = dims[1] == n && dims[2] == n && dims[0] == m->groups.count;
+  for (size_t g = 0; fits && m->norm != NULL && g < dims[0]; g++)
+    for (size_t i = 0; i < n; i++) m->norm[i] += dot[(g * n + i) * n + i];
+  for (size_t i = 0; m->norm != NULL && i < n; i++) m->norm[i] = sqrt(m->norm[i]);
+  free(data);
+  if (m->norm == NULL) return MG_ERR_NOMEM;
+  return fits ? MG_OK : mg_fail(MG_ERR_CORRUPT, "%s: %s: groups × sources × sources was expected", r->path, path);
+}
+
+static mg_status read_texts(const mg_h5_reader *r, mg_matrices *m) {
+  mg_status status = MG_OK;
+  const struct {
+    const char *path;
+    mg_strings *list;
+    bool optional;
+  } lists[] = {{"/sources/id", &m->ids, false},
+               {"/sources/locale", &m->locales, false},
+               {"/sources/path", &m->paths, false},
+               {"/sources/skipped", &m->skipped, true},
+               {"/labels", &m->labels, false},
+               {"/tensors/name", &m->tensors, false},
+               {"/compatibility/layers", &m->layers, false},
+               {"/compatibility/gram/groups", &m->groups, false}};
+  for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
+    if (!lists[k].optional || mg_h5_has(r, lists[k].path)) MG_TRY(mg_h5_read_strings(r, lists[k].path, lists[k].list), done);
+  const struct {
+    const char *name;
+    char **text;
+  } texts[] = {{"base_path", &m->base_path}, {"started_utc", &m->started}, {"finished_utc", &m->finished},
+               {"version", &m->version},     {"backend", &m->backend},     {"numeric_mode", &m->numeric_mode}};
+  for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
+    MG_TRY(mg_h5_read_text(r, "/provenance", texts[k].name, texts[k].text), done);
+  MG_TRY(mg_h5_read_text(r, "/compatibility/gram/groups", "level", &m->level), done);
+  if (m->locales.count != m->ids.count || m->paths.count != m->ids.count || m->ids.count == 0)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /sources: lists of equal length were expected", r->path);
+done:
+  return status;
+}
+
+mg_status mg_matrices_read(const char *path, mg_matrices *m) {
+  mg_status status = MG_OK;
+  mg_h5_reader r;
+  *m = (mg_matrices){.path = path};
+  MG_TRY(mg_h5_open(path, &r), failed);
+  MG_TRY(read_texts(&r, m), close);
+  MG_TRY(read_square(&r, "/compatibility/task_vector_cosine", m->ids.count, &m->cosine), close);
+  if (mg_h5_has(&r, "/compatibility/task_vector_cosine_encoder"))
+    MG_TRY(read_square(&r, "/compatibility/task_vector_cosine_encoder", m->ids.count, &m->encoder), close);
+  MG_TRY(read_layers(&r, m), close);
+  MG_TRY(read_norms(&r, m), close);
+close:
+  mg_h5_close(&r);
+failed:
+  if (status != MG_OK) mg_matrices_free(m);
+  return status;
+}
+
+void mg_matrices_free(mg_matrices *m) {
+  mg_strings *const lists[] = {&m->ids, &m->locales, &m->paths, &m->skipped, &m->labels, &m->tensors, &m->layers, &m->groups};
+  for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) mg_strings_free(lists[k]);
+  free(m->cosine), free(m->encoder), free(m->by_layer), free(m->norm);
+  free(m->base_path), free(m->started), free(m->finished), free(m->version), free(m->backend), free(m->numeric_mode),
+      free(m->level);
+  *m = (mg_matrices){0};
+}

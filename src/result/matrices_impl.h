@@ -1,0 +1,18 @@
+#ifndef MG_MATRICES_IMPL_H
+#define MG_MATRICES_IMPL_H
+
+#include "mergegrid/result.h"
+
+/* What export and show read of a result. */
+typedef struct mg_matrices {
+  const char *path;
+  mg_strings ids, locales, paths, skipped, labels, tensors, layers, groups;
+  double *cosine, *encoder, *by_layer; /* [N,N], [N,N] or NULL, [L,N,N] or NULL */
+  double *norm;                        /* [N]: of the selected tensors, from the Grams; NULL where they mix */
+  char *base_path, *started, *finished, *version, *backend, *numeric_mode, *level;
+} mg_matrices;
+
+mg_status mg_matrices_read(const char *path, mg_matrices *matrices);
+void mg_matrices_free(mg_matrices *matrices);
+
+#endif

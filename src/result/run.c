@@ -1,0 +1,298 @@
+/* Owning a result: lock, attempt, journal, state; from the first byte to the rename. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "mergegrid/io.h"
+#include "mergegrid/log.h"
+#include "mergegrid/result.h"
+#include "run_impl.h"
+
+static const double LOCK_SECONDS = 8;
+
+struct mg_run {
+  char *result, *temporary, *journal_path;
+  int lock;    /* descriptor of R.lock */
+  int journal; /* descriptor, −1 before the identity is known */
+  uint64_t journal_size;
+  bool unsynced, published, complete;
+  int attempt;
+  double synced, reported;
+  char started[24], stage[64];
+};
+
+/* ---- the lock ---- */
+
+static mg_status take_lock(mg_run *run) {
+  mg_status status = MG_OK;
+  bool said = false;
+  char *path = mg_beside(run->result, ".lock");
+  if (path == NULL) return MG_ERR_NOMEM;
+  run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (run->lock < 0) {
+    status = mg_fail_errno(MG_ERR_IO, "%s", path);
+    goto cleanup;
+  }
+  const double began = mg_now();
+  while (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK && errno != EINTR) {
+      status = mg_fail_errno(MG_ERR_IO, "%s: locking", path);
+      goto cleanup;
+    }
+    char *owner = mg_state_owner(run->result);
+    if (mg_now() - began > LOCK_SECONDS)
+      status = mg_fail(MG_ERR_BUSY, "%s: another run owns it (%s)", run->result, owner ? owner : "?");
+    else if (!said)
+      mg_info("waiting for another run of %s to end (%s)", run->result, owner ? owner : "?");
+    said = true;
+    free(owner);
+    if (status != MG_OK) goto cleanup;
+    usleep(50000);
+  }
+cleanup:
+  free(path);
+  return status;
+}
+
+static mg_status write_state(mg_run *run, const char *state, const char *progress, const char *message) {
+  const mg_state content = {.state = state,
+                            .stage = run->stage,
+                            .progress = progress,
+                            .message = message,
+                            .started = run->started,
+                            .attempt = run->attempt};
+  run->reported = mg_now();
+  return mg_state_write(run->result, &content);
+}
+
+/* ---- beginning ---- */
+
+static mg_status start_over(const char *result) {
+  mg_status status = MG_OK;
+  char *state = mg_beside(result, ".state");
+  if (state == NULL) return MG_ERR_NOMEM;
+  MG_TRY(mg_journals_remove(result), cleanup);
+  if ((unlink(result) != 0 && errno != ENOENT) || (unlink(state) != 0 && errno != ENOENT))
+    status = mg_fail_errno(MG_ERR_IO, "%s: can't be removed", result);
+cleanup:
+  free(state);
+  return status;
+}
+
+static mg_status check_resumable(const char *result) {
+  int *attempts = NULL;
+  size_t count = 0;
+  if (mg_path_exists(result)) return MG_OK;
+  const mg_status status = mg_attempts_list(result, &attempts, &count);
+  free(attempts);
+  if (status != MG_OK || count > 0) return status;
+  return mg_fail(MG_ERR_INPUT, "%s: nothing was begun, so there is nothing to resume", result);
+}
+
+static mg_status begin_attempt(mg_run *run) {
+  mg_status status = MG_OK;
+  int last = 0;
+  MG_TRY(mg_state_attempt(run->result, &last), done);
+  MG_TRY(mg_attempt_create(run->result, last + 1, &run->attempt), done);
+  run->journal_path = mg_attempt_path(run->result, run->attempt, "journal");
+  if (run->journal_path == NULL || asprintf(&run->temporary, "%s.tmp.%04d", run->result, run->attempt) < 0) {
+    run->temporary = NULL;
+    return mg_fail(MG_ERR_NOMEM, "out of memory");
+  }
+  mg_utc_text(run->started);
+  MG_TRY(write_state(run, "running", "", ""), done);
+done:
+  return status;
+}
+
+static void release(mg_run **run) {
+  mg_run *r = *run;
+  if (r->journal >= 0) close(r->journal);
+  if (r->lock >= 0) close(r->lock);
+  free(r->result), free(r->temporary), free(r->journal_path);
+  free(r);
+  *run = NULL;
+}
+
+mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **out) {
+  mg_status status = MG_OK;
+  char *dir = mg_path_dirname(result);
+  mg_run *run = mg_alloc_zero(1, sizeof *run);
+  if (run == NULL || dir == NULL) {
+    free(run);
+    free(dir);
+    return MG_ERR_NOMEM;
+  }
+  run->lock = run->journal = -1;
+  run->result = mg_strdup(result);
+  if (run->result == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  if (mg_path_is_dir(result)) {
+    status = mg_fail(MG_ERR_INPUT, "%s: is a directory; a file's name was expected", result);
+    goto cleanup;
+  }
+  MG_TRY(mg_make_dirs(dir), cleanup);
+  MG_TRY(take_lock(run), cleanup);
+  mg_leftovers_remove(result);
+  if (mode == MG_RUN_FRESH) MG_TRY(start_over(result), cleanup);
+  if (mode == MG_RUN_RESUME) MG_TRY(check_resumable(result), cleanup);
+  MG_TRY(begin_attempt(run), cleanup);
+  *out = run;
+  run = NULL;
+cleanup:
+  if (run != NULL) release(&run);
+  free(dir);
+  return status;
+}
+
+/* ---- identity ---- */
+
+/* Every earlier attempt that got as far as noting its identity. */
+static mg_status compare_attempts(const mg_run *run, const mg_identity *identity) {
+  mg_status status = MG_OK;
+  int *attempts = NULL;
+  size_t count = 0;
+  MG_TRY(mg_attempts_list(run->result, &attempts, &count), cleanup);
+  for (size_t k = 0; k < count; k++) {
+    mg_identity before = {0};
+    if (attempts[k] == run->attempt) continue;
+    char *path = mg_attempt_path(run->result, attempts[k], "identity");
+    if (path == NULL) status = MG_ERR_NOMEM;
+    if (path != NULL && mg_path_exists(path)) {
+      status = mg_identity_read(path, &before);
+      if (status == MG_OK) status = mg_identity_compare(&before, identity, run->result);
+    }
+    mg_identity_free(&before);
+    free(path);
+    if (status != MG_OK) goto cleanup;
+  }
+cleanup:
+  free(attempts);
+  return status;
+}
+
+static mg_status open_journal(mg_run *run, const mg_identity *identity) {
+  char *path = mg_attempt_path(run->result, run->attempt, "identity");
+  if (path == NULL) return MG_ERR_NOMEM;
+  const mg_status status = mg_identity_write(path, identity);
+  free(path);
+  if (status != MG_OK) return status;
+  run->journal = open(run->journal_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (run->journal < 0) return mg_fail_errno(MG_ERR_IO, "%s", run->journal_path);
+  run->synced = mg_now();
+  return MG_OK;
+}
+
+mg_status mg_run_check(mg_run *run, const mg_identity *identity, bool *complete) {
+  mg_status status = MG_OK;
+  mg_identity before = {0};
+  *complete = false;
+  if (mg_path_exists(run->result)) {
+    MG_TRY(mg_result_read_identity(run->result, &before), cleanup);
+    MG_TRY(mg_identity_compare(&before, identity, run->result), cleanup);
+    *complete = run->complete = true;
+    goto cleanup;
+  }
+  MG_TRY(compare_attempts(run, identity), cleanup);
+  MG_TRY(open_journal(run, identity), cleanup);
+cleanup:
+  mg_identity_free(&before);
+  return status;
+}
+
+/* ---- the journal ---- */
+
+mg_status mg_run_replay(mg_run *run, mg_journal_visit visit, void *context) {
+  return mg_journal_replay(run->result, visit, context);
+}
+
+mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size) {
+  const mg_status status = mg_journal_write(run->journal, run->journal_path, run->journal_size, kind, payload, size);
+  if (status != MG_OK) return status;
+  run->journal_size = (uint64_t)lseek(run->journal, 0, SEEK_END);
+  run->unsynced = true;
+  return MG_OK;
+}
+
+mg_status mg_run_sync(mg_run *run, double seconds) {
+  if (!run->unsynced || (seconds > 0 && mg_now() - run->synced < seconds)) return MG_OK;
+  if (fdatasync(run->journal) != 0) return mg_fail_errno(MG_ERR_IO, "%s: syncing", run->journal_path);
+  run->synced = mg_now();
+  run->unsynced = false;
+  return MG_OK;
+}
+
+mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const char *progress, const char *message) {
+  if (mg_now() - run->reported < 1 && strcmp(run->stage, stage) == 0) return MG_OK;
+  snprintf(run->stage, sizeof run->stage, "%s", stage);
+  return write_state(run, state, progress, message);
+}
+
+/* ---- the end ---- */
+
+const char *mg_run_temporary(const mg_run *run) { return run->temporary; }
+int mg_run_attempt(const mg_run *run) { return run->attempt; }
+
+static mg_status sync_path(const char *path) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  const mg_status status = fsync(fd) == 0 ? MG_OK : mg_fail_errno(MG_ERR_IO, "%s: syncing", path);
+  close(fd);
+  return status;
+}
+
+mg_status mg_run_publish(mg_run *run) {
+  mg_status status = MG_OK;
+  int owner = 0;
+  char *dir = mg_path_dirname(run->result);
+  if (dir == NULL) return MG_ERR_NOMEM;
+  MG_TRY(sync_path(run->temporary), cleanup);
+  MG_TRY(mg_state_attempt(run->result, &owner), cleanup);
+  if (owner != run->attempt) {
+    status = mg_fail(MG_ERR_BUSY, "%s: attempt %d owns it now, this is attempt %d: nothing was written", run->result, owner,
+                     run->attempt);
+    goto cleanup;
+  }
+  if (rename(run->temporary, run->result) != 0) {
+    status = mg_fail_errno(MG_ERR_IO, "%s: renaming to %s", run->temporary, run->result);
+    goto cleanup;
+  }
+  MG_TRY(mg_sync_dir(dir), cleanup);
+  run->published = true;
+  MG_TRY(write_state(run, "done", "", ""), cleanup);
+  MG_TRY(mg_journals_remove(run->result), cleanup);
+cleanup:
+  if (status != MG_OK && !run->published) unlink(run->temporary);
+  free(dir);
+  return status;
+}
+
+void mg_run_close(mg_run **out, mg_status status) {
+  mg_run *run = *out;
+  if (run == NULL) return;
+  int owner = 0;
+  char *message = strdup(mg_error_message());
+  const bool mine = mg_state_attempt(run->result, &owner) == MG_OK && owner == run->attempt;
+  if (run->temporary != NULL && !run->published) unlink(run->temporary);
+  if (run->complete) {
+    if (mine && status == MG_OK) {
+      write_state(run, "done", "", "");
+      mg_journals_remove(run->result);
+    }
+  } else if (!run->published && mine) {
+    if (run->journal >= 0) mg_run_sync(run, 0);
+    /* An attempt that failed before it had a journal leaves no directory to look through next time. */
+    if (run->journal < 0) mg_attempt_remove(run->result, run->attempt);
+    write_state(run, status == MG_STOPPED ? "stopped" : "failed", "", status == MG_OK ? "" : message);
+  }
+  if (status != MG_OK && message != NULL) mg_fail(status, "%s", message);
+  free(message);
+  release(out);
+}

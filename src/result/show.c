@@ -1,0 +1,131 @@
+/* What a result holds, for people and as JSON. */
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hdf5_impl.h"
+#include "matrices_impl.h"
+#include "mergegrid/text.h"
+
+typedef struct pair {
+  size_t i, j;
+  double cosine;
+} pair;
+
+static int closest_first(const void *a, const void *b) {
+  const pair *x = a, *y = b;
+  if (x->cosine != y->cosine) return x->cosine > y->cosine ? -1 : 1;
+  if (x->i != y->i) return x->i < y->i ? -1 : 1;
+  return (x->j > y->j) - (x->j < y->j);
+}
+
+/* All pairs i < j with a finite cosine, closest first. */
+static mg_status list_pairs(const mg_matrices *m, pair **pairs, size_t *count) {
+  const size_t n = m->ids.count;
+  *count = 0;
+  *pairs = mg_alloc(n * (n - 1) / 2, sizeof **pairs);
+  if (*pairs == NULL) return MG_ERR_NOMEM;
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = i + 1; j < n; j++)
+      if (isfinite(m->cosine[i * n + j])) (*pairs)[(*count)++] = (pair){i, j, m->cosine[i * n + j]};
+  if (*count > 1) qsort(*pairs, *count, sizeof **pairs, closest_first);
+  return MG_OK;
+}
+
+static void print_statistics(const char *name, const double *matrix, size_t n) {
+  const mg_matrix_statistics s = mg_matrix_off_diagonal(matrix, n);
+  printf("  %-28s mean %7.4f   std %6.4f   min %7.4f   max %7.4f\n", name, s.mean, s.std, s.min, s.max);
+}
+
+static void print_text(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
+  const size_t n = m->ids.count;
+  double least = INFINITY, most = -INFINITY;
+  for (size_t k = 0; k < n; k++) {
+    if (m->norm[k] < least) least = m->norm[k];
+    if (m->norm[k] > most) most = m->norm[k];
+  }
+  printf("%s: %zu sources, %zu tensors, %zu layers; Grams kept for every %s\n", m->path, n, m->tensors.count, m->layers.count,
+         m->level);
+  if (m->skipped.count > 0) {
+    printf("skipped (no checkpoint):");
+    for (size_t k = 0; k < m->skipped.count; k++) printf(" %s", m->skipped.items[k]);
+    printf("\n");
+  }
+  printf("base %s\nmade by mergegrid %s, %s; finished %s\n", m->base_path, m->version, m->backend, m->finished);
+  printf("\ntask-vector cosine (off the diagonal)\n");
+  print_statistics("all selected tensors", m->cosine, n);
+  if (m->encoder != NULL) print_statistics("layers, without embeddings", m->encoder, n);
+  for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
+    print_statistics(m->layers.items[l], m->by_layer + l * n * n, n);
+  printf("  norms of the task vectors, all tensors: %.4g to %.4g\n", least, most);
+  if (count == 0) return;
+  const size_t shown = top < count ? top : count;
+  printf("\nclosest pairs\n");
+  for (size_t k = 0; k < shown; k++)
+    printf("  %-12s %-12s %.4f\n", m->ids.items[pairs[k].i], m->ids.items[pairs[k].j], pairs[k].cosine);
+  printf("farthest pairs\n");
+  for (size_t k = 0; k < shown; k++) {
+    const pair *p = &pairs[count - 1 - k];
+    printf("  %-12s %-12s %.4f\n", m->ids.items[p->i], m->ids.items[p->j], p->cosine);
+  }
+}
+
+static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+
+static json_t *statistics_json(const double *matrix, size_t n) {
+  const mg_matrix_statistics s = mg_matrix_off_diagonal(matrix, n);
+  return json_pack("{s:o, s:o, s:o, s:o, s:I}", "mean", real_or_null(s.mean), "std", real_or_null(s.std), "min",
+                   real_or_null(s.min), "max", real_or_null(s.max), "count", (json_int_t)s.count);
+}
+
+static json_t *pairs_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top, bool from_end) {
+  json_t *list = json_array();
+  for (size_t k = 0; k < top && k < count; k++) {
+    const pair *p = &pairs[from_end ? count - 1 - k : k];
+    json_array_append_new(list,
+                          json_pack("{s:[s, s], s:f}", "sources", m->ids.items[p->i], m->ids.items[p->j], "cosine", p->cosine));
+  }
+  return list;
+}
+
+static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
+  const size_t n = m->ids.count;
+  json_t *ids = json_array(), *skipped = json_array(), *matrices = json_object(), *layers = json_object();
+  for (size_t k = 0; k < n; k++) json_array_append_new(ids, json_string(m->ids.items[k]));
+  for (size_t k = 0; k < m->skipped.count; k++) json_array_append_new(skipped, json_string(m->skipped.items[k]));
+  json_object_set_new(matrices, "task_vector_cosine", statistics_json(m->cosine, n));
+  if (m->encoder != NULL) json_object_set_new(matrices, "task_vector_cosine_encoder", statistics_json(m->encoder, n));
+  for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
+    json_object_set_new(layers, m->layers.items[l], statistics_json(m->by_layer + l * n * n, n));
+  json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "result", m->path,
+                           "sources", ids, "skipped", skipped, "tensors", (json_int_t)m->tensors.count, "gram_level", m->level,
+                           "base", m->base_path, "version", m->version, "backend", m->backend, "numeric_mode", m->numeric_mode,
+                           "finished_utc", m->finished, "statistics", matrices, "layers", layers, "closest",
+                           pairs_json(m, pairs, count, top, false), "farthest", pairs_json(m, pairs, count, top, true));
+  char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
+  json_decref(root);
+  if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  puts(text);
+  free(text);
+  return MG_OK;
+}
+
+mg_status mg_result_show(const char *path, int top, bool json) {
+  mg_status status = MG_OK;
+  mg_matrices m = {0};
+  pair *pairs = NULL;
+  size_t count = 0;
+  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  MG_TRY(list_pairs(&m, &pairs, &count), cleanup);
+  if (json)
+    status = print_json(&m, pairs, count, (size_t)top);
+  else
+    print_text(&m, pairs, count, (size_t)top);
+cleanup:
+  free(pairs);
+  mg_matrices_free(&m);
+  return status;
+}

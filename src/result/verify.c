@@ -1,0 +1,139 @@
+/* A result against its seal, and every dataset against its own checksum, so that damage is not only found but located. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hdf5_impl.h"
+#include "mergegrid/hash.h"
+#include "mergegrid/text.h"
+
+typedef struct verification {
+  const mg_h5_reader *reader;
+  mg_text lines;
+  size_t bad, seen;
+} verification;
+
+static uint64_t hash_texts(char **texts, size_t count) {
+  uint64_t hash = mg_hash("", 0);
+  for (size_t k = 0; k < count; k++) {
+    const char *text = texts[k] != NULL ? texts[k] : "";
+    hash = mg_hash_more(hash, text, strlen(text) + 1);
+  }
+  return hash;
+}
+
+/* Is everything in the type variable-length text (a string, or a compound of strings)? Then how many a row. */
+static size_t texts_in(hid_t type) {
+  if (H5Tis_variable_str(type) > 0) return 1;
+  if (H5Tget_class(type) != H5T_COMPOUND) return 0;
+  const int members = H5Tget_nmembers(type);
+  for (int k = 0; k < members; k++) {
+    const hid_t member = H5Tget_member_type(type, (unsigned)k);
+    const bool text = H5Tis_variable_str(member) > 0;
+    H5Tclose(member);
+    if (!text) return 0;
+  }
+  return members > 0 ? (size_t)members : 0;
+}
+
+static const char *check_dataset(hid_t set) {
+  const char *problem = NULL;
+  uint64_t stored = 0, found;
+  const hid_t type = H5Dget_type(set), space = H5Dget_space(set), attribute = H5Aopen(set, "checksum", H5P_DEFAULT);
+  const hssize_t points = H5Sget_simple_extent_npoints(space);
+  const size_t texts = texts_in(type), size = H5Tget_size(type);
+  void *data = NULL;
+  size_t bytes;
+  if (attribute < 0 || H5Aread(attribute, H5T_NATIVE_UINT64, &stored) < 0) {
+    problem = "has no checksum";
+  } else if (points < 0 || __builtin_mul_overflow((size_t)points, size, &bytes) ||
+             H5Dget_storage_size(set) > (hsize_t)1 << 40 || (texts == 0 && H5Dget_storage_size(set) < bytes)) {
+    problem = "has a shape that does not fit its data";
+  } else if ((data = mg_alloc_zero(bytes + 1, 1)) == NULL) {
+    problem = "does not fit into memory";
+  } else if (points > 0 && H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0) {
+    problem = "can't be read";
+  } else {
+    found = texts > 0 ? hash_texts(data, (size_t)points * texts) : mg_hash(bytes > 0 ? data : "", bytes);
+    if (found != stored) problem = "does not match its checksum";
+    if (texts > 0) H5Dvlen_reclaim(type, space, H5P_DEFAULT, data);
+  }
+  free(data);
+  H5Aclose(attribute);
+  H5Sclose(space);
+  H5Tclose(type);
+  return problem;
+}
+
+static herr_t visit(hid_t file, const char *name, const H5O_info_t *info, void *context) {
+  verification *v = context;
+  if (info->type != H5O_TYPE_DATASET) return 0;
+  const hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
+  const char *problem = set < 0 ? "can't be opened" : check_dataset(set);
+  H5Dclose(set);
+  v->seen++;
+  if (problem == NULL) return 0;
+  v->bad++;
+  mg_text_append(&v->lines, "\n  /%s %s", name, problem);
+  return 0;
+}
+
+/* The datasets that every result has. */
+static void check_presence(verification *v) {
+  static const char *const needed[] = {"/sources/id",
+                                       "/sources/locale",
+                                       "/sources/path",
+                                       "/labels",
+                                       "/tensors/name",
+                                       "/tensors/shape",
+                                       "/tensors/ndim",
+                                       "/tensors/layer",
+                                       "/tensors/selected",
+                                       "/tensors/source_only",
+                                       "/compatibility/gram/groups",
+                                       "/compatibility/gram/source_dot",
+                                       "/compatibility/gram/base_dot",
+                                       "/compatibility/gram/base_norm2",
+                                       "/compatibility/task_vector_cosine",
+                                       "/compatibility/layers",
+                                       "/provenance/config",
+                                       "/provenance/inputs",
+                                       "/provenance/ranks"};
+  for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
+    if (!mg_h5_has(v->reader, needed[k])) {
+      v->bad++;
+      mg_text_append(&v->lines, "\n  %s is missing", needed[k]);
+    }
+}
+
+mg_status mg_result_verify(const char *path) {
+  mg_h5_reader reader = {.path = path, .file = H5I_INVALID_HID};
+  verification v = {.reader = &reader};
+  mg_status status = MG_OK;
+  const mg_status sealed = mg_result_check_seal(path);
+  char *seal_message = sealed != MG_OK ? mg_strdup(mg_error_message()) : NULL;
+  if (sealed == MG_ERR_IO) goto cleanup;
+  /* Where the seal is broken the library is let at the file all the same: it alone can say which dataset is hit. */
+  H5E_BEGIN_TRY {
+    reader.file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    if (reader.file >= 0) {
+      check_presence(&v);
+      if (H5Ovisit(reader.file, H5_INDEX_NAME, H5_ITER_NATIVE, visit, &v) < 0)
+        mg_text_append(&v.lines, "\n  its structure is damaged");
+    }
+    H5Fclose(reader.file);
+  }
+  H5E_END_TRY
+cleanup:
+  if (sealed != MG_OK)
+    status = mg_fail(sealed, "%s%s%s", seal_message ? seal_message : path, v.lines.size ? ":" : "",
+                     v.lines.size ? v.lines.data : "");
+  else if (reader.file < 0)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: is no HDF5 file that can be opened", path);
+  else if (v.lines.size > 0)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: %zu of its datasets are not as they should be:%s", path, v.bad, v.lines.data);
+  free(seal_message);
+  mg_text_free(&v.lines);
+  return status;
+}
