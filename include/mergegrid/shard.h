@@ -5,8 +5,8 @@
  * Shards: one HDF5 file a source, its task vector τ = θ − θ0 in the family's canonical order; and one for the base with θ0
  * itself (`_base.h5`, always F32). Written once by mg_shard_pack, read-only afterwards. Not collective.
  *
- * File: a user block of 4096 bytes whose first 32 are "MGSHARD1", the file's size, where the values begin, and the XXH3 of all
- * bytes behind the user block that are not values (so that damaged metadata is found before the HDF5 library sees it); then
+ * File: a user block of 4096 bytes that begins with "MGSHARD1", the file's size, where the values begin, and the XXH3 of all
+ * other bytes that are not values (so that damaged metadata is found before the HDF5 library sees it); then
  * HDF5: /values 1-D [elements] (F32, F16, or bfloat16 as an HDF5 float type), contiguous;
  * /tensors/{name, shape [T,8], ndim, layer, source_only, offset, rounding_error}; /blocks/{checksum uint64 [B],
  * scale float32 [B]}; /labels; /files/{path, size, mtime_ns, inode}; root attributes: format, version, kind (task_vector |

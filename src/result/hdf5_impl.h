@@ -8,15 +8,30 @@
 
 #include "mergegrid/result.h"
 
-/* The first bytes of a result: what vouches for all others, so that damage is found before libhdf5 meets it. */
+/*
+ * The first block of a result vouches for all that follows, so that damage is found before libhdf5 meets it (which a damaged
+ * heap of strings crashes), and says where the numbers are, so that it is located without the library.
+ */
+enum { MG_RESULT_BLOCK = 4096, MG_RESULT_EXTENTS = 32 };
+
+typedef struct mg_result_extent {
+  char name[96];
+  uint64_t offset, size, hash;
+} mg_result_extent;
+
 typedef struct mg_result_block {
-  char magic[8];            /* "MGRESULT" */
-  uint64_t file_size, hash; /* of everything behind the block */
+  char magic[8];                 /* "MGRESULT" */
+  uint64_t block_hash;           /* of this block with 0 here */
+  uint64_t file_size, rest_hash; /* of everything behind the block */
+  uint64_t count;
+  mg_result_extent extents[MG_RESULT_EXTENTS];
+  char zeros[MG_RESULT_BLOCK - 40 - MG_RESULT_EXTENTS * sizeof(mg_result_extent)];
 } mg_result_block;
+_Static_assert(sizeof(mg_result_block) == MG_RESULT_BLOCK, "the block has no padding");
 
-enum { MG_RESULT_BLOCK = 512 };
-
-mg_status mg_result_seal(const char *path);
+/* Writes the block: extents as filled in by the writer. */
+mg_status mg_result_seal(const char *path, mg_result_block *block);
+/* MG_ERR_CORRUPT names the datasets that are damaged, or says that it is something else. */
 mg_status mg_result_check_seal(const char *path);
 
 /* ---- writing: the first failure sticks ---- */
@@ -24,6 +39,7 @@ mg_status mg_result_check_seal(const char *path);
 typedef struct mg_h5_writer {
   hid_t file;
   bool failed;
+  mg_result_block *block;
 } mg_h5_writer;
 
 void mg_h5_group(mg_h5_writer *w, const char *path);

@@ -2,11 +2,9 @@
 
 #include "hdf5_impl.h"
 
-#include <fcntl.h>
 #include <hdf5_hl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "mergegrid/hash.h"
 #include "mergegrid/io.h"
@@ -61,6 +59,17 @@ static void describe(mg_h5_writer *w, const char *path, uint64_t checksum, const
   if (units != NULL) mg_h5_text_attribute(w, path, "units", units);
 }
 
+/* Notes where a dataset's numbers are; strings are in heaps, which have no one place. */
+static void remember(mg_h5_writer *w, const char *path, hid_t set, size_t bytes) {
+  mg_result_block *block = w->block;
+  const haddr_t offset = bytes > 0 ? H5Dget_offset(set) : HADDR_UNDEF;
+  if (offset == HADDR_UNDEF || block->count >= MG_RESULT_EXTENTS || strlen(path) >= sizeof block->extents->name) return;
+  mg_result_extent *extent = &block->extents[block->count++];
+  strcpy(extent->name, path);
+  extent->offset = offset;
+  extent->size = bytes;
+}
+
 static void write_dataset(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, const void *data) {
   size_t count = 1;
   for (int d = 0; d < rank; d++) count *= (size_t)dims[d];
@@ -68,6 +77,7 @@ static void write_dataset(mg_h5_writer *w, const char *path, hid_t type, int ran
               create = untimed(H5P_DATASET_CREATE);
   const hid_t set = H5Dcreate2(w->file, path, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
   w->failed = set < 0 || (count > 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0);
+  if (!w->failed && H5Tis_variable_str(type) == 0) remember(w, path, set, count * H5Tget_size(type));
   H5Dclose(set);
   H5Pclose(create);
   H5Sclose(space);
@@ -125,62 +135,4 @@ void mg_h5_scale(mg_h5_writer *w, const char *path, const char *scale, unsigned 
               H5DSset_label(set, axis, slash != NULL ? slash + 1 : scale) < 0;
   H5Dclose(along);
   H5Dclose(set);
-}
-
-/* ---- the seal ---- */
-
-static mg_status hash_rest(int fd, const char *path, uint64_t size, uint64_t *hash) {
-  enum { PIECE = 1 << 20 };
-  mg_status status = MG_OK;
-  char *buffer = mg_alloc(PIECE, 1);
-  if (buffer == NULL) return MG_ERR_NOMEM;
-  *hash = mg_hash(&size, sizeof size);
-  for (uint64_t at = MG_RESULT_BLOCK; at < size; at += PIECE) {
-    const size_t step = size - at < PIECE ? (size_t)(size - at) : PIECE;
-    MG_TRY(mg_read_at(fd, path, buffer, step, at), cleanup);
-    *hash = mg_hash_more(*hash, buffer, step);
-  }
-cleanup:
-  free(buffer);
-  return status;
-}
-
-mg_status mg_result_seal(const char *path) {
-  mg_status status = MG_OK;
-  mg_result_block block = {.magic = {'M', 'G', 'R', 'E', 'S', 'U', 'L', 'T'}};
-  mg_file_stamp stamp;
-  const int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);
-  block.file_size = stamp.size;
-  MG_TRY(hash_rest(fd, path, stamp.size, &block.hash), cleanup);
-  MG_TRY(mg_write_at(fd, path, &block, sizeof block, 0), cleanup);
-cleanup:
-  close(fd);
-  return status;
-}
-
-mg_status mg_result_check_seal(const char *path) {
-  mg_status status = MG_OK;
-  mg_result_block block = {0};
-  mg_file_stamp stamp;
-  uint64_t hash;
-  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);
-  if (stamp.size >= MG_RESULT_BLOCK) MG_TRY(mg_read_at(fd, path, &block, sizeof block, 0), cleanup);
-  if (memcmp(block.magic, "MGRESULT", 8) != 0) {
-    status = mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid result", path);
-    goto cleanup;
-  }
-  if (block.file_size != stamp.size) {
-    status = mg_fail(MG_ERR_CORRUPT, "%s: has %llu bytes; %llu were expected: it is truncated or damaged", path,
-                     (unsigned long long)stamp.size, (unsigned long long)block.file_size);
-    goto cleanup;
-  }
-  MG_TRY(hash_rest(fd, path, stamp.size, &hash), cleanup);
-  if (hash != block.hash) status = mg_fail(MG_ERR_CORRUPT, "%s: does not match its checksum", path);
-cleanup:
-  close(fd);
-  return status;
 }

@@ -1,4 +1,4 @@
-/* A result against its seal, and every dataset against its own checksum, so that damage is not only found but located. */
+/* A result against its seal, and every dataset against its own checksum and the schema. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -108,32 +108,19 @@ static void check_presence(verification *v) {
 }
 
 mg_status mg_result_verify(const char *path) {
-  mg_h5_reader reader = {.path = path, .file = H5I_INVALID_HID};
+  mg_h5_reader reader;
+  mg_status status = mg_h5_open(path, &reader); /* a broken seal names what is damaged */
+  if (status != MG_OK) return status;
   verification v = {.reader = &reader};
-  mg_status status = MG_OK;
-  const mg_status sealed = mg_result_check_seal(path);
-  char *seal_message = sealed != MG_OK ? mg_strdup(mg_error_message()) : NULL;
-  if (sealed == MG_ERR_IO) goto cleanup;
-  /* Where the seal is broken the library is let at the file all the same: it alone can say which dataset is hit. */
   H5E_BEGIN_TRY {
-    reader.file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (reader.file >= 0) {
-      check_presence(&v);
-      if (H5Ovisit(reader.file, H5_INDEX_NAME, H5_ITER_NATIVE, visit, &v) < 0)
-        mg_text_append(&v.lines, "\n  its structure is damaged");
-    }
-    H5Fclose(reader.file);
+    check_presence(&v);
+    if (H5Ovisit(reader.file, H5_INDEX_NAME, H5_ITER_NATIVE, visit, &v) < 0)
+      mg_text_append(&v.lines, "\n  its structure can't be walked");
   }
   H5E_END_TRY
-cleanup:
-  if (sealed != MG_OK)
-    status = mg_fail(sealed, "%s%s%s", seal_message ? seal_message : path, v.lines.size ? ":" : "",
-                     v.lines.size ? v.lines.data : "");
-  else if (reader.file < 0)
-    status = mg_fail(MG_ERR_CORRUPT, "%s: is no HDF5 file that can be opened", path);
-  else if (v.lines.size > 0)
+  mg_h5_close(&reader);
+  if (v.lines.size > 0)
     status = mg_fail(MG_ERR_CORRUPT, "%s: %zu of its datasets are not as they should be:%s", path, v.bad, v.lines.data);
-  free(seal_message);
   mg_text_free(&v.lines);
   return status;
 }

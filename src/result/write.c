@@ -250,7 +250,8 @@ static hid_t create_file(const char *path) {
 
 mg_status mg_result_write(const char *path, const mg_result_data *d) {
   const int64_t schema = MG_SCHEMA_VERSION;
-  mg_h5_writer w = {0};
+  mg_result_block block = {.count = 0};
+  mg_h5_writer w = {.block = &block};
   H5E_BEGIN_TRY {
     w.file = create_file(path);
     w.failed = w.file < 0;
@@ -263,8 +264,8 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
     if (w.file >= 0 && H5Fclose(w.file) < 0) w.failed = true;
   }
   H5E_END_TRY
-  const mg_status status =
-      w.failed ? mg_fail(MG_ERR_IO, "%s: writing the result failed (no space, or no permission?)", path) : mg_result_seal(path);
+  const mg_status status = w.failed ? mg_fail(MG_ERR_IO, "%s: writing the result failed (no space, or no permission?)", path)
+                                    : mg_result_seal(path, &block);
   if (status != MG_OK) unlink(path);
   return status;
 }

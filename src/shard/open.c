@@ -46,7 +46,7 @@ mg_status mg_hash_metadata(int fd, const char *path, const mg_user_block *block,
   char *buffer = mg_alloc(ROOM, 1);
   if (buffer == NULL) return MG_ERR_NOMEM;
   *hash = mg_hash(&block->data_offset, sizeof block->data_offset);
-  MG_TRY(hash_range(fd, path, MG_USER_BLOCK, begin, buffer, ROOM, hash), cleanup);
+  MG_TRY(hash_range(fd, path, sizeof *block, begin, buffer, ROOM, hash), cleanup);
   MG_TRY(hash_range(fd, path, begin + block->data_size, block->file_size, buffer, ROOM, hash), cleanup);
 cleanup:
   free(buffer);

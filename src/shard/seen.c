@@ -37,8 +37,11 @@ void mg_seen_here(mg_seen *seen) {
 
 static bool read_stamp(const char *line, const char *word, mg_file_stamp *stamp) {
   char key[16];
-  return sscanf(line, "%15s %" SCNu64 " %" SCNd64 " %" SCNu64, key, &stamp->size, &stamp->mtime_ns, &stamp->inode) == 4 &&
-         strcmp(key, word) == 0;
+  mg_file_stamp found;
+  const int fields = sscanf(line, "%15s %" SCNu64 " %" SCNd64 " %" SCNu64, key, &found.size, &found.mtime_ns, &found.inode);
+  if (fields != 4 || strcmp(key, word) != 0) return false;
+  *stamp = found; /* only now: a line of another word must not touch it */
+  return true;
 }
 
 static bool take_line(mg_seen *seen, const char *line) {

@@ -39,7 +39,7 @@ static void repair(uint8_t *data, size_t size) {
   uint64_t hash = mg_hash(&field[2], sizeof field[2]);
   const uint64_t begin = field[4] > 0 ? field[2] : size;
   if (begin < USER_BLOCK || begin > size || field[4] > size - begin) return;
-  const uint64_t ranges[2][2] = {{USER_BLOCK, begin}, {begin + field[4], size}};
+  const uint64_t ranges[2][2] = {{sizeof field, begin}, {begin + field[4], size}};
   for (int r = 0; r < 2; r++)
     for (uint64_t at = ranges[r][0]; at < ranges[r][1]; at += 1 << 18) {
       const uint64_t left = ranges[r][1] - at;

@@ -37,7 +37,26 @@ INLINE __m512 load(const void *row, mg_dtype dtype, __m512 scale, size_t at) {
   return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
 }
 
+INLINE void diagonal_step(const void *const *row, mg_dtype dtype, const __m512 *factor, size_t at, float *out, __m512 *sum) {
+  __m512 x[GROUP];
+#pragma GCC unroll 6
+  for (int i = 0; i < GROUP; i++) {
+    x[i] = load(row[i], dtype, factor[i], at);
+    IN_REGISTER(x[i]);
+    if (dtype != MG_F32) _mm512_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < GROUP; i++)
+#pragma GCC unroll 6
+    for (int j = i; j < GROUP; j++) {
+      const int p = i * GROUP - i * (i + 1) / 2 + j;
+      sum[p] = _mm512_fmadd_ps(x[i], x[j], sum[p]);
+    }
+}
+
 INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *out, double *const *acc) {
+  const size_t end = 16 * (size_t)steps, line = dtype == MG_F32 ? 16 : 32;
+  size_t at = 0;
   __m512 sum[DIAGONAL], factor[GROUP];
   const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change row */
 #pragma GCC unroll 6
@@ -46,24 +65,15 @@ INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale,
   for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm512_setzero_ps();
 #pragma GCC unroll 6
   for (int i = 0; i < GROUP; i++) factor[i] = _mm512_set1_ps(scale[i]);
-  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
-    __m512 x[GROUP];
-#pragma GCC unroll 6
-    for (int i = 0; i < GROUP; i++) {
-      /* The same row one run on: rows lie pages apart, where hardware prefetching does not follow. */
-      _mm_prefetch((const char *)from[i] + (MG_RUN + at) * (dtype == MG_F32 ? 4 : 2), _MM_HINT_T1);
-      x[i] = load(from[i], dtype, factor[i], at);
-      IN_REGISTER(x[i]);
-      if (dtype != MG_F32) _mm512_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
-    }
+  for (; at + line <= end; at += line) {
+    /* The same rows one run on: rows lie pages apart, where hardware prefetching does not follow. */
 #pragma GCC unroll 6
     for (int i = 0; i < GROUP; i++)
-#pragma GCC unroll 6
-      for (int j = i; j < GROUP; j++) {
-        const int p = i * GROUP - i * (i + 1) / 2 + j;
-        sum[p] = _mm512_fmadd_ps(x[i], x[j], sum[p]);
-      }
+      _mm_prefetch((const char *)from[i] + (MG_RUN + at) * (dtype == MG_F32 ? 4 : 2), _MM_HINT_T1);
+    diagonal_step(from, dtype, factor, at, out, sum);
+    if (dtype != MG_F32) diagonal_step(from, dtype, factor, at + 16, out, sum);
   }
+  if (at < end) diagonal_step(from, dtype, factor, at, out, sum);
   _Alignas(64) float lanes[DIAGONAL][MG_LANES];
 #pragma GCC unroll 21
   for (int p = 0; p < DIAGONAL; p++) _mm512_store_ps(lanes[p], sum[p]);

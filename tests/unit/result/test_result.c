@@ -1,0 +1,177 @@
+/* Writing, reading, verifying and exporting a small result; every flipped bit is found. */
+#include "mergegrid/result.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "mergegrid/io.h"
+
+enum { N = 3, T = 2 };
+
+static char dir[64];
+
+static char *in_dir(const char *name) { return mg_path_join(dir, name); }
+
+static int make_dir(void **state) {
+  (void)state;
+  strcpy(dir, "/tmp/test_result_XXXXXX");
+  return mkdtemp(dir) == NULL;
+}
+
+static int remove_dir(void **state) {
+  (void)state;
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", dir);
+  return system(command);
+}
+
+static mg_status write_one(const char *path, double changed) {
+  char a[] = "fr-FR", b[] = "ü, \"x\"", c[] = "sw-KE", path_a[] = "m/a", path_b[] = "m/b", path_c[] = "m/c";
+  mg_source items[N] = {{a, a, path_a}, {b, b, path_b}, {c, c, path_c}};
+  const mg_source_list sources = {.count = N, .items = items};
+  char name0[] = "enc.layer.0.w", layer0[] = "enc.layer.0", name1[] = "head.w", none[] = "";
+  mg_tensor tensors[T] = {
+      {.name = name0, .layer = layer0, .ndim = 2, .shape = {2, 3}, .numel = 6},
+      {.name = name1, .layer = none, .ndim = 1, .shape = {4}, .numel = 4, .offset = 6, .source_only = true}};
+  const mg_tensor_table table = {.count = T, .tensors = tensors, .elements = 10};
+  const bool selected[T] = {true, false};
+  mg_gram_group groups[T] = {{.name = name0, .layer = layer0, .selected = true}, {.name = name1, .layer = none}};
+  const mg_gram_layout layout = {.table = &table, .sources = N, .group_count = T, .groups = groups};
+  double dot[T * N * N] = {4, 2, 0, 2, 9, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1}, base_dot[T * N] = {1, 2, 3},
+                     norm2[T] = {5, changed};
+  const mg_gram gram = {.groups = T, .sources = N, .dot = dot, .base_dot = base_dot, .base_norm2 = norm2};
+  const double third = 1.0 / 3, cosine[N * N] = {1, third, NAN, third, 1, NAN, NAN, NAN, NAN};
+  char *label_items[] = {name0, name1}, *layer_items[] = {layer0};
+  const mg_strings labels = {2, label_items}, layers = {1, layer_items};
+  mg_identity identity = {0};
+  mg_identity_add(&identity, "source fr-FR", "0123");
+  const mg_rank_report rank = {.host = "host", .units = 3, .busy_seconds = 1.5};
+  const mg_result_data data = {.sources = &sources,
+                               .base_path = "m/base",
+                               .labels = &labels,
+                               .table = &table,
+                               .selected = selected,
+                               .layout = &layout,
+                               .gram = &gram,
+                               .cosine = cosine,
+                               .cosine_encoder = cosine,
+                               .cosine_layers = cosine,
+                               .layers = &layers,
+                               .config_yaml = "seed: 1\n",
+                               .config_file = "r.yaml",
+                               .identity = &identity,
+                               .numeric_mode = "one",
+                               .backend = "ref",
+                               .mpi_library = "none",
+                               .started_utc = "2026-01-01T00:00:00Z",
+                               .attempt = 1,
+                               .ranks = 1,
+                               .rank_reports = &rank};
+  const mg_status status = mg_result_write(path, &data);
+  mg_identity_free(&identity);
+  return status;
+}
+
+static void written_read_and_verified(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5");
+  mg_identity identity = {0};
+  assert_int_equal(write_one(path, 7), MG_OK);
+  assert_string_equal(mg_file_kind(path), "result");
+  assert_int_equal(mg_result_verify(path), MG_OK);
+  assert_int_equal(mg_result_read_identity(path, &identity), MG_OK);
+  assert_int_equal(identity.count, 1);
+  assert_string_equal(identity.names[0], "source fr-FR");
+  assert_string_equal(identity.values[0], "0123");
+  mg_identity_free(&identity);
+  free(path);
+}
+
+static void exported_as_pandas_writes(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5"), *csv = in_dir("out/task_vector_cosine_matrix.csv"), *data = NULL;
+  size_t size;
+  assert_int_equal(write_one(path, 7), MG_OK);
+  char *out = in_dir("out");
+  assert_int_equal(mg_result_export(path, out, MG_EXPORT_FLAT), MG_OK);
+  assert_int_equal(mg_read_file(csv, 1 << 20, &data, &size), MG_OK);
+  assert_string_equal(data, ",fr-FR,\"ü, \"\"x\"\"\",sw-KE\n"
+                            "fr-FR,1.0,0.3333333333333333,\n"
+                            "\"ü, \"\"x\"\"\",0.3333333333333333,1.0,\n"
+                            "sw-KE,,,\n");
+  free(data), free(csv), free(path), free(out);
+}
+
+static void every_flipped_bit_is_found(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5"), *data = NULL;
+  size_t size;
+  assert_int_equal(write_one(path, 7), MG_OK);
+  assert_int_equal(mg_read_file(path, 1 << 24, &data, &size), MG_OK);
+  const int fd = open(path, O_RDWR);
+  for (size_t at = 0; at < size; at += at < 1024 ? 1 : 97) {
+    const char flipped = (char)(data[at] ^ (1 << (at % 8)));
+    assert_int_equal(pwrite(fd, &flipped, 1, (off_t)at), 1);
+    if (mg_result_verify(path) == MG_OK) fail_msg("a flipped bit at byte %zu was not found", at);
+    assert_non_null(strstr(mg_error_message(), path));
+    assert_int_equal(pwrite(fd, &data[at], 1, (off_t)at), 1);
+  }
+  close(fd);
+  assert_int_equal(mg_result_verify(path), MG_OK);
+  free(data), free(path);
+}
+
+/* The damaged dataset is named: here base_norm2, whose bytes are searched for. */
+static void damage_is_located(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5"), *data = NULL;
+  size_t size;
+  const double needle = 12345.678;
+  assert_int_equal(write_one(path, needle), MG_OK);
+  assert_int_equal(mg_read_file(path, 1 << 24, &data, &size), MG_OK);
+  char *found = memmem(data, size, &needle, sizeof needle);
+  assert_non_null(found);
+  *found ^= 1;
+  assert_int_equal(mg_replace_file(path, data, size), MG_OK);
+  assert_int_equal(mg_result_verify(path), MG_ERR_CORRUPT);
+  assert_non_null(strstr(mg_error_message(), "/compatibility/gram/base_norm2 does not match its checksum"));
+  mg_identity identity = {0};
+  assert_int_equal(mg_result_read_identity(path, &identity), MG_ERR_CORRUPT);
+  free(data), free(path);
+}
+
+static void truncated_and_foreign_files(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5"), *data = NULL, *out = in_dir("none");
+  size_t size;
+  assert_int_equal(write_one(path, 7), MG_OK);
+  assert_int_equal(mg_read_file(path, 1 << 24, &data, &size), MG_OK);
+  for (size_t cut = 0; cut < size; cut += cut < 600 ? 50 : 1999) {
+    assert_int_equal(mg_replace_file(path, data, cut), MG_OK);
+    assert_int_not_equal(mg_result_verify(path), MG_OK);
+    assert_int_not_equal(mg_result_show(path, 3, false), MG_OK);
+    assert_int_not_equal(mg_result_export(path, out, MG_EXPORT_FLAT), MG_OK);
+  }
+  assert_false(mg_path_exists(out));
+  assert_int_equal(mg_replace_file(path, "something else", 14), MG_OK);
+  assert_null(mg_file_kind(path));
+  assert_int_equal(mg_result_verify(path), MG_ERR_CORRUPT);
+  assert_int_equal(mg_result_verify("/no/such/file"), MG_ERR_IO);
+  assert_int_equal(write_one("/no/such/dir/r.h5", 7), MG_ERR_IO);
+  free(data), free(path), free(out);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(written_read_and_verified), cmocka_unit_test(exported_as_pandas_writes),
+                                     cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(damage_is_located),
+                                     cmocka_unit_test(truncated_and_foreign_files)};
+  return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}

@@ -1,0 +1,248 @@
+/* Owning a result: attempts, locks, journals cut at every byte, identities, the fence. */
+#include "mergegrid/run.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "mergegrid/io.h"
+#include "mergegrid/result.h"
+
+static char dir[64], result[96];
+
+static int make_dir(void **state) {
+  (void)state;
+  strcpy(dir, "/tmp/test_run_XXXXXX");
+  if (mkdtemp(dir) == NULL) return 1;
+  snprintf(result, sizeof result, "%s/sub/r.h5", dir);
+  return 0;
+}
+
+static int remove_dir(void **state) {
+  (void)state;
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", dir);
+  return system(command);
+}
+
+static char *beside(const char *suffix) {
+  char *path = NULL;
+  assert_true(asprintf(&path, "%s%s", result, suffix) > 0);
+  return path;
+}
+
+static void assert_state(const char *expected) {
+  mg_text state, all;
+  assert_int_equal(mg_run_read_state(result, &state, &all), MG_OK);
+  assert_string_equal(state.data, expected);
+  mg_text_free(&state);
+  mg_text_free(&all);
+}
+
+static mg_identity identity_of(const char *source) {
+  mg_identity identity = {0};
+  assert_int_equal(mg_identity_add(&identity, "numeric mode", "1"), MG_OK);
+  assert_int_equal(mg_identity_add(&identity, "source af-ZA", source), MG_OK);
+  return identity;
+}
+
+static mg_run *begin(mg_run_mode mode, const char *source) {
+  mg_run *run = NULL;
+  bool complete;
+  mg_identity identity = identity_of(source);
+  assert_int_equal(mg_run_open(result, mode, &run), MG_OK);
+  assert_int_equal(mg_run_check(run, &identity, &complete), MG_OK);
+  assert_false(complete);
+  mg_identity_free(&identity);
+  return run;
+}
+
+typedef struct seen {
+  size_t count;
+  uint64_t sum;
+} seen;
+
+static mg_status add_record(void *context, uint32_t kind, const void *payload, size_t size) {
+  seen *s = context;
+  uint64_t value = 0;
+  assert_int_equal(kind, 7);
+  memcpy(&value, payload, size < sizeof value ? size : sizeof value);
+  s->count++;
+  s->sum += value;
+  return MG_OK;
+}
+
+static void append(mg_run *run, uint64_t value) { assert_int_equal(mg_run_append(run, 7, &value, sizeof value), MG_OK); }
+
+static void attempts_follow_each_other(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  assert_state("running");
+  assert_int_equal(mg_run_attempt(run), 1);
+  for (uint64_t k = 1; k <= 10; k++) append(run, k);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped by signal SIGTERM"));
+  assert_state("stopped");
+  assert_string_equal(mg_error_message(), "stopped by signal SIGTERM");
+  run = begin(MG_RUN_RESUME, "a");
+  assert_int_equal(mg_run_attempt(run), 2);
+  seen s = {0};
+  assert_int_equal(mg_run_replay(run, add_record, &s), MG_OK);
+  assert_int_equal(s.count, 10);
+  assert_int_equal(s.sum, 55);
+  append(run, 100);
+  mg_run_close(&run, mg_fail(MG_ERR_IO, "no luck"));
+  assert_state("failed");
+  s = (seen){0};
+  assert_int_equal(mg_journal_replay(result, add_record, &s), MG_OK);
+  assert_int_equal(s.sum, 155);
+}
+
+static void other_inputs_are_refused_by_name(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  append(run, 1);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  mg_identity other = identity_of("b");
+  bool complete;
+  assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
+  assert_int_equal(mg_run_check(run, &other, &complete), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "source af-ZA"));
+  assert_non_null(strstr(mg_error_message(), "--fresh"));
+  mg_run_close(&run, MG_ERR_INPUT);
+  assert_state("failed");
+  /* what was refused has not taken the place of what was there */
+  run = begin(MG_RUN_CONTINUE, "a");
+  seen s = {0};
+  assert_int_equal(mg_run_replay(run, add_record, &s), MG_OK);
+  assert_int_equal(s.count, 1);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  run = begin(MG_RUN_FRESH, "b");
+  s = (seen){0};
+  assert_int_equal(mg_run_replay(run, add_record, &s), MG_OK);
+  assert_int_equal(s.count, 0);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  mg_identity_free(&other);
+}
+
+static void nothing_to_resume(void **state) {
+  (void)state;
+  mg_run *run = NULL;
+  assert_int_equal(mg_run_open(result, MG_RUN_RESUME, &run), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), result));
+}
+
+static void a_killed_owner_frees_the_lock(void **state) {
+  (void)state;
+  int ready[2];
+  assert_int_equal(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    mg_run *run = begin(MG_RUN_CONTINUE, "a");
+    append(run, 42);
+    if (write(ready[1], "x", 1) != 1) _exit(1);
+    pause();
+    _exit(0);
+  }
+  char byte;
+  assert_int_equal(read(ready[0], &byte, 1), 1);
+  assert_state("running");
+  /* while it lives it can't be had: a child waits for the lock as long as it must, and says who has it */
+  const pid_t second = fork();
+  if (second == 0) {
+    mg_run *run = NULL;
+    const mg_status status = mg_run_open(result, MG_RUN_CONTINUE, &run);
+    char expected[32];
+    snprintf(expected, sizeof expected, "pid %d", (int)child);
+    _exit(status == MG_ERR_BUSY && strstr(mg_error_message(), expected) != NULL ? 0 : 1);
+  }
+  int status;
+  waitpid(second, &status, 0);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  seen s = {0};
+  assert_int_equal(mg_run_replay(run, add_record, &s), MG_OK);
+  assert_int_equal(s.sum, 42);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  close(ready[0]), close(ready[1]);
+}
+
+/* A journal cut at any byte gives its whole records and no error; a flipped byte ends it before the record it is in. */
+static void torn_and_damaged_journals(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  for (uint64_t k = 1; k <= 3; k++) append(run, 1);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  char *path = beside(".journal/0001/journal"), *data = NULL;
+  size_t size;
+  assert_int_equal(mg_read_file(path, 1 << 20, &data, &size), MG_OK);
+  assert_int_equal(size % 3, 0);
+  for (size_t cut = 0; cut <= size; cut++) {
+    seen s = {0};
+    assert_int_equal(mg_replace_file(path, data, cut), MG_OK);
+    assert_int_equal(mg_journal_replay(result, add_record, &s), MG_OK);
+    assert_int_equal(s.count, cut / (size / 3));
+  }
+  for (size_t at = 0; at < size; at++) {
+    seen s = {0};
+    data[at] ^= 0x10;
+    assert_int_equal(mg_replace_file(path, data, size), MG_OK);
+    assert_int_equal(mg_journal_replay(result, add_record, &s), MG_OK);
+    assert_int_equal(s.count, at / (size / 3));
+    data[at] ^= 0x10;
+  }
+  free(data);
+  free(path);
+}
+
+static void only_the_owner_publishes(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  char *path = beside(".state");
+  assert_int_equal(mg_replace_file(mg_run_temporary(run), "result", 6), MG_OK);
+  assert_int_equal(mg_replace_file(path, "running\nattempt 9\n", 18), MG_OK); /* another host took over */
+  assert_int_equal(mg_run_publish(run), MG_ERR_BUSY);
+  assert_false(mg_path_exists(result));
+  mg_run_close(&run, MG_ERR_BUSY);
+  assert_state("running"); /* it is not ours to change */
+  free(path);
+}
+
+static void publishing_cleans_up(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  append(run, 1);
+  assert_int_equal(mg_replace_file(mg_run_temporary(run), "result", 6), MG_OK);
+  assert_int_equal(mg_run_publish(run), MG_OK);
+  mg_run_close(&run, MG_OK);
+  assert_state("done");
+  char *journal = beside(".journal");
+  assert_true(mg_path_exists(result));
+  assert_false(mg_path_exists(journal));
+  free(journal);
+  /* what is there is no result of ours: it is named and left alone */
+  mg_identity identity = identity_of("a");
+  bool complete;
+  assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
+  assert_int_equal(mg_run_check(run, &identity, &complete), MG_ERR_CORRUPT);
+  mg_run_close(&run, MG_ERR_CORRUPT);
+  assert_true(mg_path_exists(result));
+  mg_identity_free(&identity);
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
+  const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other), TEST(other_inputs_are_refused_by_name),
+                                     TEST(nothing_to_resume),          TEST(a_killed_owner_frees_the_lock),
+                                     TEST(torn_and_damaged_journals),  TEST(only_the_owner_publishes),
+                                     TEST(publishing_cleans_up)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
