@@ -3,8 +3,9 @@
 
 /**
  * The HDF5 result: writing it, reading it back, checking it, exporting it. Master rank only. Not collective.
- * Schema: docs/result-schema.md. Every numeric dataset carries the attribute `checksum` (XXH3 of its bytes in native little
- * endian order), strings are checksummed over their bytes with NULs; mg_result_verify recomputes them.
+ * Schema: docs/result-schema.md. The file's first 4096 bytes (an HDF5 user block) vouch for all others and say where each
+ * dataset's numbers are; every dataset carries the attribute `checksum` besides (XXH3 of its bytes in native little endian
+ * order, of strings with their NULs).
  */
 
 #include <stdbool.h>
@@ -24,6 +25,12 @@ typedef struct mg_rank_report {
   uint64_t peak_bytes; /**< anonymous and shared memory at its highest */
   int64_t units;
 } mg_rank_report;
+
+/** Wall-clock seconds of a part of the attempt that finished. */
+typedef struct mg_timing {
+  const char *name; /**< "family", "pack", "gram" */
+  double seconds;
+} mg_timing;
 
 /** Everything a result of the compatibility stage holds; all pointers borrowed. */
 typedef struct mg_result_data {
@@ -46,6 +53,8 @@ typedef struct mg_result_data {
   int attempt;
   int ranks;
   const mg_rank_report *rank_reports; /**< [ranks] */
+  const mg_timing *timings;           /**< [timing_count] */
+  size_t timing_count;
 } mg_result_data;
 
 /** Writes a whole result to path (created exclusively or truncated). On failure the file is removed. */

@@ -99,7 +99,8 @@ static void check_presence(verification *v) {
                                        "/compatibility/layers",
                                        "/provenance/config",
                                        "/provenance/inputs",
-                                       "/provenance/ranks"};
+                                       "/provenance/ranks",
+                                       "/provenance/timings"};
   for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
     if (!mg_h5_has(v->reader, needed[k])) {
       v->bad++;

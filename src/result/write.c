@@ -203,6 +203,27 @@ static void write_ranks(mg_h5_writer *w, const mg_result_data *d) {
   H5Tclose(type);
 }
 
+static void write_timings(mg_h5_writer *w, const mg_result_data *d) {
+  typedef struct row {
+    char name[32];
+    double seconds;
+  } row;
+  const hsize_t count = d->timing_count;
+  const hid_t type = H5Tcreate(H5T_COMPOUND, sizeof(row)), name = H5Tcopy(H5T_C_S1);
+  row *rows = mg_alloc_zero((size_t)count, sizeof *rows);
+  w->failed = w->failed || rows == NULL || H5Tset_size(name, sizeof rows->name) < 0 || H5Tset_cset(name, H5T_CSET_UTF8) < 0 ||
+              H5Tinsert(type, "name", HOFFSET(row, name), name) < 0 ||
+              H5Tinsert(type, "seconds", HOFFSET(row, seconds), H5T_NATIVE_DOUBLE) < 0;
+  for (size_t k = 0; !w->failed && k < count; k++) {
+    snprintf(rows[k].name, sizeof rows[k].name, "%s", d->timings[k].name);
+    rows[k].seconds = d->timings[k].seconds;
+  }
+  if (!w->failed) mg_h5_numbers(w, "/provenance/timings", type, 1, &count, rows, "wall-clock time of the parts", "s");
+  free(rows);
+  H5Tclose(name);
+  H5Tclose(type);
+}
+
 static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   char now[24], hdf5[32];
   unsigned major, minor, release;
@@ -234,6 +255,7 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   mg_h5_strings(w, "/provenance/config", &d->config_yaml, sizeof(char *), SIZE_MAX, "the resolved configuration");
   write_inputs(w, d->identity);
   write_ranks(w, d);
+  write_timings(w, d);
 }
 
 static hid_t create_file(const char *path) {

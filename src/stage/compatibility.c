@@ -46,7 +46,7 @@ typedef struct gram_stage {
   mg_gram gram;
   mg_identity identity;
   mg_progress progress;
-  double done_bytes, total_bytes, began;
+  double done_bytes, total_bytes, began, gram_seconds;
   char started[24];
 } gram_stage;
 
@@ -311,6 +311,8 @@ static mg_status write_result(gram_stage *s, const mg_rank_report *reports) {
   MG_TRY(mg_config_resolved(s->config, &yaml), cleanup);
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
+  const mg_timing timings[] = {
+      {"family", s->roster->family_seconds}, {"pack", s->roster->pack_seconds}, {"gram", s->gram_seconds}};
   const mg_result_data data = {.sources = &s->roster->list,
                                .base_path = s->config->family.base,
                                .labels = &s->roster->labels,
@@ -333,7 +335,9 @@ static mg_status write_result(gram_stage *s, const mg_rank_report *reports) {
                                .wall_seconds = mg_now() - s->began,
                                .attempt = mg_run_attempt(s->run),
                                .ranks = s->ranks,
-                               .rank_reports = reports};
+                               .rank_reports = reports,
+                               .timings = timings,
+                               .timing_count = sizeof timings / sizeof *timings};
   MG_TRY(mg_result_write(mg_run_temporary(s->run), &data), cleanup);
   MG_TRY(mg_run_publish(s->run), cleanup);
   const mg_matrix_statistics all = mg_matrix_off_diagonal(v.cosine, (size_t)s->plan.layout->sources);
@@ -379,7 +383,9 @@ static mg_status compute(MPI_Comm comm, gram_stage *s) {
   mg_progress_begin(&s->progress, "gram", s->total_bytes, s->done_bytes, 1e9, "GB");
   const mg_farm_job job = {
       .units = (int64_t)s->unit_count, .context = s, .work = compute_unit, .take = take_unit, .tick = tick};
+  const double began = mg_now();
   MG_TRY(mg_farm_run(comm, &job), done);
+  s->gram_seconds = mg_now() - began;
   mg_progress_end(&s->progress, s->done_bytes);
 done:
   return status;

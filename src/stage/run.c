@@ -9,10 +9,13 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   mg_roster roster = {0};
   mg_rows *rows = NULL;
   mg_run *run = NULL;
+  const double began = mg_now();
   MPI_Comm_rank(comm, &rank);
   MG_TRY(mg_agree(comm, rank == 0 ? mg_run_open(config->result, options->mode, &run) : MG_OK), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
+  roster.family_seconds = mg_now() - began;
   if (config->shards.dir != NULL) MG_TRY(mg_pack_family(comm, config, &roster, false), cleanup);
+  roster.pack_seconds = mg_now() - began - roster.family_seconds;
   MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &rows)), cleanup);
   MG_TRY(mg_stage_compatibility(comm, config, options, &roster, rows, run), cleanup);
 cleanup:

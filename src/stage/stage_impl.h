@@ -15,6 +15,7 @@ typedef struct mg_roster {
   mg_family *family; /**< of the sources that have checkpoints; NULL where none has one or the base is gone */
   ptrdiff_t *member; /**< [list.count]: index in family, −1 where only a shard is there */
   mg_strings labels;
+  double family_seconds, pack_seconds; /**< what finding and packing it took, for the result */
 } mg_roster;
 
 /**

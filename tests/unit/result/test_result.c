@@ -74,7 +74,9 @@ static mg_status write_one(const char *path, double changed) {
                                .started_utc = "2026-01-01T00:00:00Z",
                                .attempt = 1,
                                .ranks = 1,
-                               .rank_reports = &rank};
+                               .rank_reports = &rank,
+                               .timings = (mg_timing[]){{"gram", 1.5}},
+                               .timing_count = 1};
   const mg_status status = mg_result_write(path, &data);
   mg_identity_free(&identity);
   return status;
