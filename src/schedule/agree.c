@@ -19,7 +19,10 @@ mg_status mg_agree(MPI_Comm comm, mg_status status) {
   unsigned long length = rank == speaker ? strlen(mg_error_message()) : 0;
   MPI_Bcast(&length, 1, MPI_UNSIGNED_LONG, speaker, comm);
   char *text = calloc(1, length + 1);
-  if (text == NULL) MPI_Abort(comm, 1); /* the others wait in the broadcast: nothing softer is left */
+  if (text == NULL) {
+    MPI_Abort(comm, 1); /* the others wait in the broadcast: nothing softer is left */
+    return MG_ERR_NOMEM;
+  }
   if (rank == speaker) memcpy(text, mg_error_message(), length);
   MPI_Bcast(text, (int)length, MPI_CHAR, speaker, comm);
   mg_fail((mg_status)code, "%s", text);

@@ -108,6 +108,11 @@ static bool allocate(arena *w) {
   return w->tile[0] && w->tile[1] && w->tile[2] && w->plain && w->c && w->a && w->b && w->d && w->acc && w->scratch;
 }
 
+static void release(arena *w) {
+  for (int t = 0; t < 3; t++) free(w->tile[t]);
+  free(w->plain), free(w->c), free(w->a), free(w->b), free(w->d), free(w->acc), free(w->scratch);
+}
+
 static int measure(arena *w, const mg_ops *ops, double seconds, double rate[TIMED][MOST_ROUNDS]) {
   const double useful = 2.0 * (double)mg_pair_count(w->rows) * MG_TILE, square = 2.0 * SQUARE * SQUARE * (double)SQUARE;
   int rounds = 0;
@@ -148,6 +153,7 @@ int main(int argc, char **argv) {
   }
   if (mg_ops_get("auto", &ops) != MG_OK || !allocate(&w)) {
     fprintf(stderr, "bench_gram: %s\n", mg_error_message());
+    release(&w);
     return 1;
   }
   openblas_set_num_threads(1);
@@ -157,5 +163,6 @@ int main(int argc, char **argv) {
   printf("tile %d x %d, one core, kernel %s, OpenBLAS core %s, sgemm of %d^3, medians of %d rounds, useful flops only\n",
          w.rows, MG_TILE, ops->kernel, openblas_get_corename(), SQUARE, rounds);
   report(rate, rounds);
+  release(&w);
   return 0;
 }
