@@ -62,6 +62,12 @@ static void end_by_signal(farm *f) {
   end_with(f, MG_STOPPED, text);
 }
 
+/* Nothing softer is left: the other ranks wait for a message that this one cannot make. */
+_Noreturn static void give_up(MPI_Comm comm) {
+  MPI_Abort(comm, 1);
+  abort();
+}
+
 /* ---- rank 0 ---- */
 
 static void send_header(farm *f, int worker, message_kind kind, int64_t unit) {
@@ -96,7 +102,7 @@ static void receive_from_worker(farm *f, const MPI_Status *probed) {
   const int worker = probed->MPI_SOURCE;
   MPI_Get_count(probed, MPI_BYTE, &size);
   char *buffer = malloc((size_t)size + 1);
-  if (buffer == NULL || size < (int)sizeof(header)) MPI_Abort(f->comm, 1);
+  if (buffer == NULL || size < (int)sizeof(header)) give_up(f->comm);
   MPI_Recv(buffer, size, MPI_BYTE, worker, TAG_TO_MASTER, f->comm, MPI_STATUS_IGNORE);
   buffer[size] = '\0';
   header in;
@@ -115,7 +121,7 @@ static void receive_from_worker(farm *f, const MPI_Status *probed) {
     f->bye++;
     break;
   default:
-    MPI_Abort(f->comm, 1);
+    give_up(f->comm);
   }
   free(buffer);
 }
@@ -196,7 +202,7 @@ static void send_to_master(farm *f, message_kind kind, int64_t unit, mg_status s
   mg_text_append_bytes(&f->outgoing, &out, sizeof out);
   if (payload != NULL) mg_text_append_bytes(&f->outgoing, payload->data, payload->size);
   if (text != NULL) mg_text_append_bytes(&f->outgoing, text, strlen(text));
-  if (f->outgoing.failed) MPI_Abort(f->comm, 1);
+  if (f->outgoing.failed) give_up(f->comm);
   MPI_Isend(f->outgoing.data, (int)f->outgoing.size, MPI_BYTE, 0, TAG_TO_MASTER, f->comm, &f->request);
 }
 
@@ -263,7 +269,7 @@ mg_status mg_farm_run(MPI_Comm comm, const mg_farm_job *job) {
   MPI_Comm_rank(f.comm, &f.rank);
   MPI_Comm_size(f.comm, &f.ranks);
   f.leased = calloc((size_t)f.ranks, sizeof *f.leased);
-  if (f.leased == NULL) MPI_Abort(comm, 1);
+  if (f.leased == NULL) give_up(comm);
   if (f.rank == 0)
     run_master(&f);
   else
