@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (end <= 8) return 0;
   uint8_t *mended = malloc(size);
   if (mended == NULL) return 0;
-  for (size_t k = 0; k < size; k++) mended[k] = k < 8 ? (uint8_t)((uint64_t)(end - 8) >> (8 * k)) : data[k];
+  for (size_t k = 0; k < size; k++) mended[k] = (uint8_t)(k < 8 ? (uint64_t)(end - 8) >> (8 * k) : data[k]);
   read_as_file(mended, size);
   free(mended);
   return 0;
