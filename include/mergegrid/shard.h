@@ -26,6 +26,9 @@
 #include "mergegrid/status.h"
 #include "mergegrid/tiling.h"
 
+/** Called before every first use of the HDF5 library, here and for results. Thread-safe. */
+void mg_hdf5_prepare(void);
+
 /** The file name of a source's shard in dir: bytes outside [A-Za-z0-9.-_] and a leading '_' or '.' as %XX. Caller frees. */
 char *mg_shard_path(const char *dir, const char *id);
 char *mg_shard_base_path(const char *dir);

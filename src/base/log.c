@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,16 +25,19 @@ double mg_now(void) {
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+/* One write a line, because the ranks' lines meet on one terminal. */
 static void say(const char *level, const char *format, va_list arguments) {
+  char rank[32] = "", *text = NULL, *line = NULL;
+  if (settings.rank != 0) snprintf(rank, sizeof rank, "rank %d: ", settings.rank);
+  const bool formatted = vasprintf(&text, format, arguments) >= 0;
   flockfile(stderr);
-  if (settings.line_open) fputc('\n', stderr);
+  const int size = asprintf(&line, "%smergegrid: %s%s%s\n", settings.line_open ? "\n" : "", rank, level,
+                            formatted ? text : "out of memory, and a message is lost");
   settings.line_open = false;
-  fputs("mergegrid: ", stderr);
-  if (settings.rank != 0) fprintf(stderr, "rank %d: ", settings.rank);
-  fputs(level, stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  if (size >= 0) fwrite(line, 1, (size_t)size, stderr);
   funlockfile(stderr);
+  if (formatted) free(text);
+  if (size >= 0) free(line);
 }
 
 void mg_debug(const char *format, ...) {

@@ -6,6 +6,7 @@
 
 #include "hdf5_impl.h"
 #include "mergegrid/io.h"
+#include "mergegrid/shard.h"
 #include "mergegrid/text.h"
 
 enum { MOST_STRINGS = 1 << 24 };
@@ -51,6 +52,7 @@ static mg_status check_format(const mg_h5_reader *r) {
 static mg_status open_file(const char *path, mg_h5_reader *r) {
   mg_status status;
   *r = (mg_h5_reader){.path = path, .file = H5I_INVALID_HID};
+  mg_hdf5_prepare();
   H5E_BEGIN_TRY {
     r->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     status = r->file >= 0 ? check_format(r) : mg_fail(MG_ERR_CORRUPT, "%s: is no HDF5 file that can be opened", path);

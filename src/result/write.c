@@ -274,6 +274,7 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
   const int64_t schema = MG_SCHEMA_VERSION;
   mg_result_block block = {.count = 0};
   mg_h5_writer w = {.block = &block};
+  mg_hdf5_prepare();
   H5E_BEGIN_TRY {
     w.file = create_file(path);
     w.failed = w.file < 0;

@@ -188,6 +188,7 @@ mg_status mg_shard_file_create(const char *path, const mg_shard *shard, const mg
   f->file = H5I_INVALID_HID;
   f->path = mg_strdup(path);
   bool good = f->path != NULL;
+  mg_hdf5_prepare();
   pthread_mutex_lock(&mg_hdf5_lock);
   H5E_BEGIN_TRY {
     if (good) f->file = create_file(path);

@@ -358,6 +358,7 @@ mg_status mg_shard_open(const char *path, mg_shard **out) {
     goto cleanup;
   }
   MG_TRY(check_user_block(path, &block), cleanup);
+  mg_hdf5_prepare();
   pthread_mutex_lock(&mg_hdf5_lock);
   H5E_BEGIN_TRY {
     f.file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
