@@ -13,7 +13,22 @@
 #include "mergegrid/text.h"
 #include "run_impl.h"
 
-/* A double as Python's repr writes it: the fewest digits that read back to it, exponents below 1e-4 and from 1e16 on. */
+/*
+ * The fewest digits that read back to value, as "d.ddde±xx". The nearest decimal of a length is not always the one: below a
+ * power of two doubles lie closer than above it, so the next decimal away from zero may be the only one of that length.
+ */
+static void shortest_digits(double value, char digits[40]) {
+  for (int precision = 0; precision <= 17; precision++) {
+    snprintf(digits, 40, "%.*e", precision, value);
+    if (strtod(digits, NULL) == value) return;
+    char *last = strchr(digits, 'e') - 1;
+    if (*last == '9') continue; /* its successor is shorter, and was tried */
+    ++*last;
+    if (strtod(digits, NULL) == value) return;
+  }
+}
+
+/* A double as Python's repr writes it: exponents below 1e-4 and from 1e16 on, else always with a decimal point. */
 static void append_number(mg_text *text, double value) {
   char digits[40];
   if (isnan(value)) return; /* pandas writes an empty field */
@@ -21,17 +36,25 @@ static void append_number(mg_text *text, double value) {
     mg_text_append(text, value < 0 ? "-inf" : "inf");
     return;
   }
-  int precision = 0;
-  do snprintf(digits, sizeof digits, "%.*e", precision, value);
-  while (strtod(digits, NULL) != value && precision++ < 17);
-  const int exponent = atoi(strchr(digits, 'e') + 1);
+  shortest_digits(value, digits);
+  char *letter = strchr(digits, 'e');
+  const int exponent = atoi(letter + 1);
   if (exponent < -4 || exponent >= 16) {
-    /* 1e-05: at least two digits, which is what printf writes too */
-    mg_text_append(text, "%s", digits);
+    mg_text_append(text, "%s", digits); /* 1e-05: at least two digits of exponent, as printf has it too */
     return;
   }
-  const int decimals = precision - exponent;
-  mg_text_append(text, "%.*f", decimals > 0 ? decimals : 1, value);
+  char mantissa[24];
+  int count = 0;
+  for (const char *c = digits; c < letter; c++)
+    if (*c >= '0' && *c <= '9') mantissa[count++] = *c;
+  if (digits[0] == '-') mg_text_append(text, "-");
+  if (exponent < 0) {
+    mg_text_append(text, "0.%.*s%.*s", -exponent - 1, "000", count, mantissa);
+    return;
+  }
+  for (int k = 0; k <= exponent; k++) mg_text_append(text, "%c", k < count ? mantissa[k] : '0');
+  mg_text_append(text, ".%.*s", count > exponent + 1 ? count - exponent - 1 : 1,
+                 count > exponent + 1 ? mantissa + exponent + 1 : "0");
 }
 
 /* As csv.writer quotes: where the field holds a comma, a quote or a line end. */

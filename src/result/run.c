@@ -11,6 +11,7 @@
 #include "mergegrid/io.h"
 #include "mergegrid/log.h"
 #include "mergegrid/result.h"
+#include "mergegrid/stop.h"
 #include "run_impl.h"
 
 static const double LOCK_SECONDS = 8;
@@ -44,6 +45,10 @@ static mg_status take_lock(mg_run *run) {
       status = mg_fail_errno(MG_ERR_IO, "%s: locking", path);
       goto cleanup;
     }
+    if (mg_stop_requested()) {
+      status = mg_fail(MG_STOPPED, "%s: stopped while waiting for another run of it to end", run->result);
+      goto cleanup;
+    }
     char *owner = mg_state_owner(run->result);
     if (mg_now() - began > LOCK_SECONDS)
       status = mg_fail(MG_ERR_BUSY, "%s: another run owns it (%s)", run->result, owner ? owner : "?");
@@ -74,6 +79,13 @@ static mg_status write_state(mg_run *run, const char *state, const char *progres
 
 static mg_status start_over(const char *result) {
   mg_status status = MG_OK;
+  mg_file_stamp stamp = {0};
+  const char *kind = mg_file_kind(result);
+  /* A mistyped name must not cost a user's file; a result that is only cut short still begins as one. */
+  if (mg_path_exists(result) && mg_file_stamp_get(result, &stamp) == MG_OK && stamp.size > 0 &&
+      (kind == NULL || strcmp(kind, "result") != 0))
+    return mg_fail(MG_ERR_INPUT,
+                   "%s: is no mergegrid result, so --fresh does not remove it: do so yourself, or name another result", result);
   char *state = mg_beside(result, ".state");
   if (state == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_journals_remove(result), cleanup);
@@ -154,7 +166,16 @@ cleanup:
 
 /* ---- identity ---- */
 
-/* Every earlier attempt that got as far as noting its identity. */
+/* An attempt without a record binds nobody: it was ended before its first unit was done. */
+static bool has_records(const mg_run *run, int attempt) {
+  char *path = mg_attempt_path(run->result, attempt, "journal");
+  mg_file_stamp stamp = {.size = 1};
+  const bool empty = path != NULL && (!mg_path_exists(path) || (mg_file_stamp_get(path, &stamp) == MG_OK && stamp.size == 0));
+  free(path);
+  return !empty;
+}
+
+/* Every earlier attempt that has something to continue. */
 static mg_status compare_attempts(const mg_run *run, const mg_identity *identity) {
   mg_status status = MG_OK;
   int *attempts = NULL;
@@ -162,7 +183,7 @@ static mg_status compare_attempts(const mg_run *run, const mg_identity *identity
   MG_TRY(mg_attempts_list(run->result, &attempts, &count), cleanup);
   for (size_t k = 0; k < count; k++) {
     mg_identity before = {0};
-    if (attempts[k] == run->attempt) continue;
+    if (attempts[k] == run->attempt || !has_records(run, attempts[k])) continue;
     char *path = mg_attempt_path(run->result, attempts[k], "identity");
     if (path == NULL) status = MG_ERR_NOMEM;
     if (path != NULL && mg_path_exists(path)) {
@@ -231,6 +252,13 @@ mg_status mg_run_sync(mg_run *run, double seconds) {
 
 mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const char *progress, const char *message) {
   if (mg_now() - run->reported < 1 && strcmp(run->stage, stage) == 0) return MG_OK;
+  /* Where a lock did not hold (a network file system), an attempt that was superseded must not take the result back. */
+  int owner = 0;
+  const mg_status status = mg_state_attempt(run->result, &owner);
+  if (status != MG_OK) return status;
+  if (owner != 0 && owner != run->attempt)
+    return mg_fail(MG_ERR_BUSY, "%s: attempt %d owns it now, this is attempt %d: it ends here", run->result, owner,
+                   run->attempt);
   snprintf(run->stage, sizeof run->stage, "%s", stage);
   return write_state(run, state, progress, message);
 }
@@ -282,7 +310,7 @@ void mg_run_close(mg_run **out, mg_status status) {
   const bool mine = mg_state_attempt(run->result, &owner) == MG_OK && owner == run->attempt;
   if (run->temporary != NULL && !run->published) unlink(run->temporary);
   if (run->complete) {
-    if (mine && status == MG_OK) {
+    if (mine) {
       write_state(run, "done", "", "");
       mg_journals_remove(run->result);
     }

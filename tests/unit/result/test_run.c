@@ -14,6 +14,7 @@
 
 #include "mergegrid/io.h"
 #include "mergegrid/result.h"
+#include "mergegrid/stop.h"
 
 static char dir[64], result[96];
 
@@ -238,11 +239,83 @@ static void publishing_cleans_up(void **state) {
   mg_identity_free(&identity);
 }
 
+/* An attempt that another one superseded neither reports nor publishes, however long it goes on. */
+static void a_superseded_attempt_does_not_come_back(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  char *path = beside(".state");
+  assert_int_equal(mg_run_report(run, "running", "first", "", ""), MG_OK);
+  assert_int_equal(mg_replace_file(mg_run_temporary(run), "result", 6), MG_OK);
+  assert_int_equal(mg_replace_file(path, "running\nattempt 9\n", 18), MG_OK);
+  assert_int_equal(mg_run_report(run, "running", "second", "", ""), MG_ERR_BUSY);
+  assert_non_null(strstr(mg_error_message(), "attempt 9"));
+  assert_int_equal(mg_run_publish(run), MG_ERR_BUSY);
+  assert_false(mg_path_exists(result));
+  mg_run_close(&run, MG_ERR_BUSY);
+  free(path);
+}
+
+/* Nothing was computed from the first inputs, so nothing stands against other ones. */
+static void an_attempt_without_records_binds_nobody(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  run = begin(MG_RUN_CONTINUE, "b");
+  append(run, 1);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  mg_identity other = identity_of("a");
+  bool complete;
+  assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
+  assert_int_equal(mg_run_check(run, &other, &complete), MG_ERR_INPUT);
+  mg_run_close(&run, MG_ERR_INPUT);
+  mg_identity_free(&other);
+}
+
+static void fresh_spares_what_is_no_result(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  assert_int_equal(mg_replace_file(result, "somebody's thesis", 17), MG_OK);
+  assert_int_equal(mg_run_open(result, MG_RUN_FRESH, &run), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), result));
+  assert_true(mg_path_exists(result));
+  assert_int_equal(mg_replace_file(result, "MGRESULT cut short", 18), MG_OK);
+  run = begin(MG_RUN_FRESH, "b");
+  assert_false(mg_path_exists(result));
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+}
+
+/* The wait for a dying attempt ends at once when this one is asked to stop. */
+static void a_stop_ends_the_wait(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  const pid_t child = fork();
+  if (child == 0) {
+    mg_run *second = NULL;
+    mg_stop_install();
+    mg_stop_request();
+    alarm(4);
+    _exit(mg_run_open(result, MG_RUN_CONTINUE, &second) == MG_STOPPED ? 0 : 1);
+  }
+  int status;
+  waitpid(child, &status, 0);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  assert_state("running");
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
-  const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other), TEST(other_inputs_are_refused_by_name),
-                                     TEST(nothing_to_resume),          TEST(a_killed_owner_frees_the_lock),
-                                     TEST(torn_and_damaged_journals),  TEST(only_the_owner_publishes),
-                                     TEST(publishing_cleans_up)};
+  const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other),
+                                     TEST(other_inputs_are_refused_by_name),
+                                     TEST(nothing_to_resume),
+                                     TEST(a_killed_owner_frees_the_lock),
+                                     TEST(torn_and_damaged_journals),
+                                     TEST(only_the_owner_publishes),
+                                     TEST(publishing_cleans_up),
+                                     TEST(a_superseded_attempt_does_not_come_back),
+                                     TEST(an_attempt_without_records_binds_nobody),
+                                     TEST(fresh_spares_what_is_no_result),
+                                     TEST(a_stop_ends_the_wait)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
