@@ -43,6 +43,8 @@ mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size,
 /** Writes path.tmp.<pid>, fsyncs, renames to path, fsyncs the directory. */
 mg_status mg_replace_file(const char *path, const void *data, size_t size);
 mg_status mg_sync_dir(const char *dir);
+/** fsyncs a file that others have written. */
+mg_status mg_sync_file(const char *path);
 
 /** A bounded set of files open for reading: the least recently used is closed when the bound is met. */
 typedef struct mg_file_cache mg_file_cache;

@@ -160,6 +160,14 @@ mg_status mg_sync_dir(const char *dir) {
   return status;
 }
 
+mg_status mg_sync_file(const char *path) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  const mg_status status = fsync(fd) == 0 ? MG_OK : mg_fail_errno(MG_ERR_IO, "%s: syncing", path);
+  close(fd);
+  return status;
+}
+
 mg_status mg_replace_file(const char *path, const void *data, size_t size) {
   mg_status status = MG_OK;
   char *temporary = NULL, *dir = mg_path_dirname(path);

@@ -268,20 +268,12 @@ mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const
 const char *mg_run_temporary(const mg_run *run) { return run->temporary; }
 int mg_run_attempt(const mg_run *run) { return run->attempt; }
 
-static mg_status sync_path(const char *path) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  const mg_status status = fsync(fd) == 0 ? MG_OK : mg_fail_errno(MG_ERR_IO, "%s: syncing", path);
-  close(fd);
-  return status;
-}
-
 mg_status mg_run_publish(mg_run *run) {
   mg_status status = MG_OK;
   int owner = 0;
   char *dir = mg_path_dirname(run->result);
   if (dir == NULL) return MG_ERR_NOMEM;
-  MG_TRY(sync_path(run->temporary), cleanup);
+  MG_TRY(mg_sync_file(run->temporary), cleanup);
   MG_TRY(mg_state_attempt(run->result, &owner), cleanup);
   if (owner != run->attempt) {
     status = mg_fail(MG_ERR_BUSY, "%s: attempt %d owns it now, this is attempt %d: nothing was written", run->result, owner,

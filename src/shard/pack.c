@@ -263,14 +263,6 @@ cleanup:
 
 /* ---- is it up to date? ---- */
 
-static mg_status sync_file(const char *path) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  const mg_status status = fsync(fd) == 0 ? MG_OK : mg_fail_errno(MG_ERR_IO, "%s: syncing", path);
-  close(fd);
-  return status;
-}
-
 /* Is the shard as its writer left it? Checks the checksums where that is not known. */
 static mg_status trust(const char *path, const mg_seen *seen) {
   enum { SETTLED_SECONDS = 60 };
@@ -287,7 +279,7 @@ static mg_status trust(const char *path, const mg_seen *seen) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   if (same_boot && (int64_t)now.tv_sec * 1000000000 - stamp.mtime_ns < (int64_t)SETTLED_SECONDS * 1000000000) return MG_OK;
-  MG_TRY(sync_file(path), done);
+  MG_TRY(mg_sync_file(path), done);
   /* A note that can't be written (a read-only directory) costs the check next time, no more. */
   if (noted || seen->valid) note_shard(path, seen->files, seen->file_count, true);
 done:

@@ -143,9 +143,8 @@ mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *
   int rank;
   MPI_Comm_rank(comm, &rank);
   *roster = (mg_roster){0};
-  mg_status status = mg_agree(comm, rank == 0 ? mg_roster_open(config, false, roster) : MG_OK);
-  if (status != MG_OK) return status;
-  status = mg_agree(comm, rank != 0 ? mg_roster_open(config, true, roster) : MG_OK);
+  /* All at the same time; what is wrong is said once, by the lowest rank that met it. */
+  mg_status status = mg_agree(comm, mg_roster_open(config, rank != 0, roster));
   if (status == MG_OK) {
     uint64_t mine = roster_hash(roster), first = mine;
     MPI_Bcast(&first, 1, MPI_UINT64_T, 0, comm);

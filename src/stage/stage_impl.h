@@ -24,7 +24,7 @@ typedef struct mg_roster {
  */
 mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster);
 void mg_roster_close(mg_roster *roster);
-/** Collective. The same, first on rank 0, so that what is wrong is said once; all ranks must see the same family. */
+/** Collective. The same on all ranks, which must see the same family. */
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster);
 
 /** Collective. Packs what is missing or outdated. */
