@@ -71,7 +71,7 @@ _Noreturn static void give_up(MPI_Comm comm) {
 /* ---- rank 0 ---- */
 
 static void send_header(farm *f, int worker, message_kind kind, int64_t unit) {
-  const header out = {.unit = unit, .kind = kind};
+  const header out = {.unit = unit, .kind = (int32_t)kind};
   MPI_Send(&out, (int)sizeof out, MPI_BYTE, worker, TAG_TO_WORKER, f->comm);
 }
 
@@ -196,7 +196,7 @@ static void wait_for_send(farm *f) {
 
 /* Sends header and payload; text (an error's) may be NULL. The previous message must be gone first: one buffer is enough. */
 static void send_to_master(farm *f, message_kind kind, int64_t unit, mg_status status, mg_text *payload, const char *text) {
-  const header out = {.unit = unit, .kind = kind, .status = (int32_t)status};
+  const header out = {.unit = unit, .kind = (int32_t)kind, .status = (int32_t)status};
   wait_for_send(f);
   f->outgoing.size = 0;
   mg_text_append_bytes(&f->outgoing, &out, sizeof out);
