@@ -1,0 +1,117 @@
+#ifndef MERGEGRID_ENCODER_H
+#define MERGEGRID_ENCODER_H
+
+/**
+ * The forward pass of RoBERTa and XLM-RoBERTa encoders and sequence classifiers (Liu et al. 2019, arXiv:1907.11692; Conneau et
+ * al. 2020, arXiv:1911.02116): post-norm layers, exact GELU, learned absolute positions counted from the padding id, a head on
+ * the state of `<s>`. fp32; sequences are packed one after another without padding. Not collective.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/status.h"
+
+enum {
+  MG_BATCH_TOKENS = 512 /**< tokens of a batch: part of the numeric mode, since a BLAS may round another shape otherwise */
+};
+
+/** What config.json says of an encoder's shape. */
+typedef struct mg_encoder_shape {
+  int hidden, layers, heads, intermediate;
+  int positions;  /**< rows of the position embeddings: padding id + 1 + the longest text */
+  int vocabulary; /**< rows of the word embeddings */
+  int pad;        /**< id of the padding token */
+  int classes;    /**< of the head; 0: a bare encoder (mg_encoder_shape_check finds out) */
+  float epsilon;  /**< of the layer norms */
+} mg_encoder_shape;
+
+/**
+ * Reads dir/config.json (untrusted). MG_ERR_INPUT names the file and key: a missing or absurd number, heads that do not divide
+ * the hidden size, another model_type than roberta or xlm-roberta, another activation than gelu, positions that are not
+ * absolute. classes is left 0.
+ */
+mg_status mg_encoder_shape_read(const char *dir, mg_encoder_shape *shape);
+
+/** Most tokens of a text, special ones included. */
+int mg_encoder_position_limit(const mg_encoder_shape *shape);
+
+/** Where weights come from. Tensors are named without the model's prefix: "encoder.layer.0.output.dense.bias". */
+typedef struct mg_weights {
+  void *context;
+  const char *origin; /**< for messages: a path, a source's id */
+  /** Shape of a tensor; false where there is none of that name. */
+  bool (*find)(void *context, const char *name, int *ndim, int64_t shape[8]);
+  /** Elements first … first + count − 1 of a tensor that find knows, as float. */
+  mg_status (*read)(void *context, const char *name, int64_t first, int64_t count, float *out);
+} mg_weights;
+
+/** Is full the tensor that `name` means, as it is or behind one prefix ("roberta.")? */
+bool mg_weight_name_matches(const char *full, const char *name);
+
+typedef struct mg_checkpoint_weights mg_checkpoint_weights;
+/** Weights straight from a checkpoint's directory. weights is valid until the close. */
+mg_status mg_checkpoint_weights_open(const char *dir, mg_checkpoint_weights **opened, mg_weights *weights);
+void mg_checkpoint_weights_close(mg_checkpoint_weights **opened);
+
+/** Holds the shape to the tensors and sets shape->classes. MG_ERR_INPUT lists every tensor that is missing or of another shape.
+ */
+mg_status mg_encoder_shape_check(mg_encoder_shape *shape, const mg_weights *weights);
+
+typedef struct mg_encoder mg_encoder;
+
+/**
+ * Memory for one model and for `threads` batches at once. tokens [token_count]: the ids that texts use, rising: only their
+ * embedding rows are held. *encoder is owned by the caller.
+ */
+mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, int threads,
+                            mg_encoder **encoder);
+void mg_encoder_destroy(mg_encoder **encoder);
+/** Bytes that mg_encoder_create takes. */
+uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int threads);
+/** Loads a model's weights over those of the one before. */
+mg_status mg_encoder_load(mg_encoder *encoder, const mg_weights *weights);
+
+/** Texts as ids: text k is ids[offset[k]] … ids[offset[k + 1] − 1]. */
+typedef struct mg_sequences {
+  size_t count;
+  const int32_t *ids;
+  const int64_t *offset; /**< [count + 1] */
+} mg_sequences;
+
+/**
+ * What to take out; NULL where not wanted. A layer is an index into the hidden states: 0 the embeddings, `layers` the last.
+ * Where only `<s>` of the last layer is wanted, that layer computes nothing else. Visitors are called from several threads,
+ * each text from one, its layers in rising order.
+ */
+typedef struct mg_encoder_want {
+  float *logits;     /**< [texts, classes] */
+  const int *layers; /**< [layer_count], for cls and mean */
+  int layer_count;
+  float *cls, *mean; /**< [texts, layer_count, hidden]: the state of `<s>`; the mean over the text's tokens */
+  void *context;
+  mg_status (*states)(void *context, size_t text, int layer, int length, const float *states); /**< [length, hidden] */
+  /** Layer 1 … layers: attention probabilities [heads, length, length]. */
+  mg_status (*attention)(void *context, size_t text, int layer, int length, const float *probabilities);
+  mg_status (*poll)(void *context); /**< by the calling thread, once a layer of each of its batches */
+} mg_encoder_want;
+
+/**
+ * Computes texts first … last − 1. Batches are cut in the order given, so `first` must be where a batch of the whole begins for
+ * results to be the same bits whatever the cut (mg_batch_end). MG_ERR_INPUT: a text of no or too many tokens, an id outside
+ * `tokens`.
+ */
+mg_status mg_encoder_run(mg_encoder *encoder, const mg_sequences *texts, size_t first, size_t last,
+                         const mg_encoder_want *want);
+
+/** The end (exclusive) of the batch that begins with text `first`: up to MG_BATCH_TOKENS tokens, at least one text. */
+size_t mg_batch_end(const mg_sequences *texts, size_t first);
+
+/** Floating-point operations of one text of that many tokens, with the last layer for `<s>` only or in full. */
+double mg_encoder_flops(const mg_encoder_shape *shape, int length, bool last_full);
+
+/** "OpenBLAS 0.3.21 SkylakeX, avx512 rows": what decides over bits. */
+const char *mg_encoder_numeric_mode(char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,241 @@
+/* The forward pass of one batch by one thread. */
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+#include "encoder_impl.h"
+
+/* From this length on a head's attention is two matrix products. */
+enum { LONG_TEXT = 64 };
+
+typedef struct batch {
+  const mg_encoder *e;
+  mg_scratch *s;
+  const mg_sequences *texts;
+  size_t first, last;
+  int tokens; /* of all texts together */
+  const mg_encoder_want *want;
+  bool last_full; /* does anyone want more of the last layer than <s>? */
+} batch;
+
+static int start_of(const batch *b, size_t text) { return (int)(b->texts->offset[text] - b->texts->offset[b->first]); }
+static int length_of(const batch *b, size_t text) { return (int)(b->texts->offset[text + 1] - b->texts->offset[text]); }
+
+/* c [m, n] += a [m, k] · w [n, k]ᵀ */
+static void multiply(int m, int n, int k, const float *a, int a_stride, const float *w, float *c, int c_stride) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1, a, a_stride, w, k, 1, c, c_stride);
+}
+
+/* Products add to what is there, so a bias (and a residual) costs no pass of its own. */
+static void fill_bias(float *c, int stride, const float *bias, int n, int rows) {
+  for (int r = 0; r < rows; r++) memcpy(c + (size_t)r * (size_t)stride, bias, (size_t)n * sizeof(float));
+}
+
+static void fill_residual(float *c, const float *x, const float *bias, int n, int rows) {
+  for (int r = 0; r < rows; r++, c += n, x += n)
+    for (int k = 0; k < n; k++) c[k] = x[k] + bias[k];
+}
+
+static mg_status check_texts(batch *b) {
+  const int limit = mg_encoder_position_limit(&b->e->shape);
+  b->tokens = start_of(b, b->last);
+  for (size_t t = b->first; t < b->last; t++) {
+    const int length = length_of(b, t);
+    if (length < 1 || length > limit)
+      return mg_fail(MG_ERR_INPUT, "text %zu has %d tokens; the model's position embeddings reach from 1 to %d", t, length,
+                     limit);
+  }
+  if (b->tokens > mg_batch_capacity(&b->e->shape)) return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b->tokens);
+  return MG_OK;
+}
+
+/* Positions count from the padding id + 1, tokens that are the padding id excepted: they stay at it. */
+static mg_status embed(const batch *b) {
+  const mg_encoder *e = b->e;
+  const int h = e->shape.hidden;
+  for (size_t t = b->first; t < b->last; t++) {
+    int seen = 0;
+    for (int k = 0; k < length_of(b, t); k++) {
+      const int32_t id = b->texts->ids[b->texts->offset[t] + k];
+      if (id < 0 || id >= e->shape.vocabulary || e->row_of[id] < 0)
+        return mg_fail(MG_ERR_INPUT, "text %zu has the token id %d, which was not announced", t, id);
+      const int position = id == e->shape.pad ? e->shape.pad : e->shape.pad + ++seen;
+      const float *word = e->words + (size_t)e->row_of[id] * (size_t)h;
+      const float *place = e->positions + (size_t)position * (size_t)h;
+      float *x = b->s->x + (size_t)(start_of(b, t) + k) * (size_t)h;
+      for (int d = 0; d < h; d++) x[d] = (word[d] + e->types[d]) + place[d];
+    }
+  }
+  e->rows->layer_norm(b->s->x, b->s->x, e->norm, e->norm_bias, b->tokens, h, e->shape.epsilon);
+  return MG_OK;
+}
+
+/* ---- attention ---- */
+
+static void keep_probabilities(const batch *b, int head, int length, long padded) {
+  float *to = b->s->attention + (size_t)head * (size_t)length * (size_t)length;
+  for (int i = 0; i < length; i++)
+    memcpy(to + (size_t)i * (size_t)length, b->s->scores + i * padded, (size_t)length * sizeof(float));
+}
+
+/* One head of one text: queries of its own stride, keys and values in qkv. */
+static void attend_head(const batch *b, const float *q, int queries, int q_stride, int start, int length, int head,
+                        float *out) {
+  const mg_encoder *e = b->e;
+  const int h = e->shape.hidden, width = h / e->shape.heads, stride = 3 * h;
+  const float *k = b->s->qkv + (size_t)start * (size_t)stride + h + head * width, *v = k + h;
+  const float scale = 1.0f / sqrtf((float)width);
+  const int padded = (length + 15) / 16 * 16;
+  if (length < LONG_TEXT || queries == 1) {
+    e->rows->attend(q, k, v, queries, length, width, stride, q_stride, scale, out, h, b->s->scores, b->s->transposed);
+    return;
+  }
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, queries, length, width, 1, q, q_stride, k, stride, 0, b->s->scores,
+              padded);
+  e->rows->softmax(b->s->scores, queries, length, padded, scale);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, width, length, 1, b->s->scores, padded, v, stride, 0, out, h);
+}
+
+static mg_status attend_all(const batch *b, int layer) {
+  mg_status status = MG_OK;
+  const int h = b->e->shape.hidden, heads = b->e->shape.heads, width = h / heads;
+  for (size_t t = b->first; t < b->last; t++) {
+    const int start = start_of(b, t), length = length_of(b, t);
+    const long padded = (length + 15) / 16 * 16;
+    for (int head = 0; head < heads; head++) {
+      attend_head(b, b->s->qkv + (size_t)start * 3 * (size_t)h + head * width, length, 3 * h, start, length, head,
+                  b->s->mixed + (size_t)start * (size_t)h + head * width);
+      if (b->want->attention != NULL) keep_probabilities(b, head, length, padded);
+    }
+    if (b->want->attention != NULL) MG_TRY(b->want->attention(b->want->context, t, layer, length, b->s->attention), done);
+  }
+done:
+  return status;
+}
+
+/* ---- layers ---- */
+
+/* What follows attention, over `rows` rows of x (in place) and of what attention mixed. */
+static void finish_layer(const batch *b, const mg_layer *w, float *x, const float *mixed, int rows) {
+  const mg_encoder *e = b->e;
+  const int h = e->shape.hidden, i = e->shape.intermediate;
+  fill_residual(b->s->y, x, w->out_bias, h, rows);
+  multiply(rows, h, h, mixed, h, w->out, b->s->y, h);
+  e->rows->layer_norm(x, b->s->y, w->norm1, w->norm1_bias, rows, h, e->shape.epsilon);
+  fill_bias(b->s->wide, i, w->up_bias, i, rows);
+  multiply(rows, i, h, x, h, w->up, b->s->wide, i);
+  e->rows->gelu(b->s->wide, (long)rows * i);
+  fill_residual(b->s->y, x, w->down_bias, h, rows);
+  multiply(rows, h, i, b->s->wide, i, w->down, b->s->y, h);
+  e->rows->layer_norm(x, b->s->y, w->norm2, w->norm2_bias, rows, h, e->shape.epsilon);
+}
+
+static mg_status run_layer(const batch *b, int layer) {
+  mg_status status = MG_OK;
+  const mg_layer *w = &b->e->layers[layer - 1];
+  const int h = b->e->shape.hidden;
+  fill_bias(b->s->qkv, 3 * h, w->qkv_bias, 3 * h, b->tokens);
+  multiply(b->tokens, 3 * h, h, b->s->x, h, w->qkv, b->s->qkv, 3 * h);
+  MG_TRY(attend_all(b, layer), done);
+  finish_layer(b, w, b->s->x, b->s->mixed, b->tokens);
+done:
+  return status;
+}
+
+/* The last layer for <s> alone: keys and values of all tokens, everything else of one token a text. x becomes [texts, hidden].
+ */
+static void run_last_for_start(const batch *b) {
+  const mg_layer *w = &b->e->layers[b->e->shape.layers - 1];
+  const int h = b->e->shape.hidden, heads = b->e->shape.heads, width = h / heads, rows = (int)(b->last - b->first);
+  const size_t row = (size_t)h;
+  fill_bias(b->s->qkv + h, 3 * h, w->qkv_bias + h, 2 * h, b->tokens);
+  multiply(b->tokens, 2 * h, h, b->s->x, h, w->qkv + row * row, b->s->qkv + h, 3 * h);
+  for (int k = 0; k < rows; k++)
+    memmove(b->s->x + (size_t)k * row, b->s->x + (size_t)start_of(b, b->first + (size_t)k) * row, row * sizeof(float));
+  fill_bias(b->s->y, h, w->qkv_bias, h, rows); /* the queries */
+  multiply(rows, h, h, b->s->x, h, w->qkv, b->s->y, h);
+  for (int k = 0; k < rows; k++) {
+    const size_t t = b->first + (size_t)k;
+    for (int head = 0; head < heads; head++)
+      attend_head(b, b->s->y + (size_t)k * row + head * width, 1, h, start_of(b, t), length_of(b, t), head,
+                  b->s->mixed + (size_t)k * row + head * width);
+  }
+  finish_layer(b, w, b->s->x, b->s->mixed, rows);
+}
+
+/* ---- what is taken out ---- */
+
+static void pool(const batch *b, int layer, size_t t, const float *states, int length) {
+  const size_t h = (size_t)b->e->shape.hidden;
+  for (int k = 0; k < b->want->layer_count; k++) {
+    if (b->want->layers[k] != layer) continue;
+    const size_t to = (t * (size_t)b->want->layer_count + (size_t)k) * h;
+    if (b->want->cls != NULL) memcpy(b->want->cls + to, states, h * sizeof(float));
+    if (b->want->mean == NULL) continue;
+    for (size_t d = 0; d < h; d++) {
+      double total = 0;
+      for (int i = 0; i < length; i++) total += (double)states[(size_t)i * h + d];
+      b->want->mean[to + d] = (float)(total / length);
+    }
+  }
+}
+
+static mg_status take_states(const batch *b, int layer, bool starts_only) {
+  mg_status status = MG_OK;
+  for (size_t t = b->first; t < b->last; t++) {
+    const size_t row = starts_only ? t - b->first : (size_t)start_of(b, t);
+    const float *states = b->s->x + row * (size_t)b->e->shape.hidden;
+    pool(b, layer, t, states, length_of(b, t));
+    if (b->want->states != NULL && !starts_only)
+      MG_TRY(b->want->states(b->want->context, t, layer, length_of(b, t), states), done);
+  }
+done:
+  return status;
+}
+
+/* tanh(dense(<s>)) through out_proj; x holds one row a text. */
+static void classify(const batch *b) {
+  const mg_encoder *e = b->e;
+  const int h = e->shape.hidden, c = e->shape.classes, rows = (int)(b->last - b->first);
+  float *logits = b->want->logits + b->first * (size_t)c;
+  fill_bias(b->s->y, h, e->dense_bias, h, rows);
+  multiply(rows, h, h, b->s->x, h, e->dense, b->s->y, h);
+  e->rows->tanh(b->s->y, (long)rows * h);
+  fill_bias(logits, c, e->classes_bias, c, rows);
+  multiply(rows, c, h, b->s->y, h, e->classes, logits, c);
+}
+
+static bool wants_all_of_last(const mg_encoder *e, const mg_encoder_want *want) {
+  if (want->states != NULL || want->attention != NULL) return true;
+  for (int k = 0; k < want->layer_count; k++)
+    if (want->mean != NULL && want->layers[k] == e->shape.layers) return true;
+  return false;
+}
+
+mg_status mg_forward(const mg_encoder *e, mg_scratch *scratch, const mg_sequences *texts, size_t first, size_t last,
+                     const mg_encoder_want *want, bool may_poll) {
+  mg_status status = MG_OK;
+  batch b = {.e = e, .s = scratch, .texts = texts, .first = first, .last = last, .want = want};
+  const int layers = e->shape.layers;
+  const size_t row = (size_t)e->shape.hidden;
+  b.last_full = wants_all_of_last(e, want);
+  MG_TRY(check_texts(&b), done);
+  MG_TRY(embed(&b), done);
+  MG_TRY(take_states(&b, 0, false), done);
+  for (int layer = 1; layer <= layers; layer++) {
+    if (may_poll && want->poll != NULL) MG_TRY(want->poll(want->context), done);
+    const bool starts_only = layer == layers && !b.last_full;
+    if (starts_only)
+      run_last_for_start(&b);
+    else
+      MG_TRY(run_layer(&b, layer), done);
+    MG_TRY(take_states(&b, layer, starts_only), done);
+  }
+  if (want->logits == NULL) goto done;
+  for (size_t k = 0; b.last_full && k < last - first; k++)
+    memmove(scratch->x + k * row, scratch->x + (size_t)start_of(&b, first + k) * row, row * sizeof(float));
+  classify(&b);
+done:
+  return status;
+}

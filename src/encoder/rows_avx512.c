@@ -1,0 +1,3 @@
+#define KERNELS      mg_rows_avx512
+#define KERNELS_NAME "avx512"
+#include "rows_body.h"
