@@ -1,0 +1,148 @@
+/* tokenizer.json of the Unigram kind. */
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer_impl.h"
+
+static mg_status refuse(const mg_tokenizer *t, const char *what, const char *expected) {
+  return mg_fail(MG_ERR_INPUT, "%s: %s; %s was expected", t->file, what, expected);
+}
+
+/* ---- the parts of the file ---- */
+
+static bool is_type(const json_t *node, const char *type) {
+  const char *found = json_string_value(json_object_get(node, "type"));
+  return found != NULL && strcmp(found, type) == 0;
+}
+
+/* Precompiled, alone or before the collapsing of spaces that the library does anyway. */
+static const json_t *find_precompiled(const json_t *normalizer) {
+  if (is_type(normalizer, "Precompiled")) return normalizer;
+  const json_t *steps = json_object_get(normalizer, "normalizers");
+  if (!is_type(normalizer, "Sequence") || json_array_size(steps) > 2) return NULL;
+  const json_t *first = json_array_get(steps, 0), *second = json_array_get(steps, 1);
+  if (!is_type(first, "Precompiled") || (second != NULL && !is_type(second, "Replace"))) return NULL;
+  if (second != NULL) {
+    const char *regex = json_string_value(json_object_get(json_object_get(second, "pattern"), "Regex"));
+    const char *content = json_string_value(json_object_get(second, "content"));
+    if (regex == NULL || strcmp(regex, " {2,}") != 0 || content == NULL || strcmp(content, " ") != 0) return NULL;
+  }
+  return first;
+}
+
+static int base64_digit(char c) {
+  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const char *found = c != '\0' ? strchr(digits, c) : NULL;
+  return found != NULL ? (int)(found - digits) : -1;
+}
+
+static bool decode_base64(const char *text, mg_text *out) {
+  const size_t size = strlen(text);
+  if (size % 4 != 0) return false;
+  for (size_t k = 0; k < size; k += 4) {
+    uint32_t group = 0;
+    int bytes = 3;
+    for (size_t c = 0; c < 4; c++) {
+      const bool padding = k + 4 == size && c >= 2 && text[k + c] == '=' && (c == 3 || text[k + 3] == '=');
+      const int digit = padding ? 0 : base64_digit(text[k + c]);
+      if (digit < 0) return false;
+      bytes -= padding;
+      group = group << 6 | (uint32_t)digit;
+    }
+    const unsigned char decoded[3] = {(unsigned char)(group >> 16), (unsigned char)(group >> 8), (unsigned char)group};
+    mg_text_append_bytes(out, decoded, (size_t)bytes);
+  }
+  return !out->failed;
+}
+
+static bool splits_at_spaces(const json_t *pre) {
+  const json_t *steps = json_object_get(pre, "pretokenizers");
+  if (!is_type(pre, "Sequence") || json_array_size(steps) != 2) return false;
+  const json_t *mark = json_array_get(steps, 1);
+  const char *replacement = json_string_value(json_object_get(mark, "replacement"));
+  const char *scheme = json_string_value(json_object_get(mark, "prepend_scheme"));
+  const json_t *older = json_object_get(mark, "add_prefix_space");
+  return is_type(json_array_get(steps, 0), "WhitespaceSplit") && is_type(mark, "Metaspace") && replacement != NULL &&
+         strcmp(replacement, "\xE2\x96\x81") == 0 && (scheme != NULL ? strcmp(scheme, "always") == 0 : json_is_true(older));
+}
+
+static mg_status add_tokens(mg_tokenizer *t, const json_t *added) {
+  mg_status status = MG_OK;
+  t->first_id = t->last_id = -1;
+  for (size_t k = 0; k < json_array_size(added); k++) {
+    const json_t *token = json_array_get(added, k), *id = json_object_get(token, "id");
+    const char *spelling = json_string_value(json_object_get(token, "content"));
+    if (spelling == NULL || spelling[0] == '\0' || !json_is_integer(id) || json_integer_value(id) < 0 ||
+        json_integer_value(id) >= t->vocabulary)
+      return refuse(t, "an added token without content, or with an id outside the vocabulary", "a list of {id, content}");
+    if (json_is_true(json_object_get(token, "single_word")))
+      return refuse(t, "an added token is for single words only", "single_word: false");
+    MG_TRY(mg_tokenizer_add_special(t, spelling, (int32_t)json_integer_value(id)), done);
+    if (strcmp(spelling, "<s>") == 0) t->first_id = (int32_t)json_integer_value(id);
+    if (strcmp(spelling, "</s>") == 0) t->last_id = (int32_t)json_integer_value(id);
+  }
+  if (t->first_id < 0 || t->last_id < 0) status = refuse(t, "no added tokens <s> and </s>", "XLM-RoBERTa's special tokens");
+done:
+  return status;
+}
+
+static mg_status add_vocabulary(mg_tokenizer *t, const json_t *vocabulary) {
+  mg_status status = MG_OK;
+  for (size_t k = 0; k < json_array_size(vocabulary); k++) {
+    const json_t *entry = json_array_get(vocabulary, k), *piece = json_array_get(entry, 0), *score = json_array_get(entry, 1);
+    if (!json_is_string(piece) || !json_is_number(score) || json_array_size(entry) != 2 ||
+        !(fabs(json_number_value(score)) < 1e6) || json_string_length(piece) == 0)
+      return mg_fail(MG_ERR_INPUT, "%s: model.vocab[%zu]: [piece, score] was expected", t->file, k);
+    MG_TRY(mg_unigram_add(&t->unigram, json_string_value(piece), json_string_length(piece), json_number_value(score)), done);
+  }
+  mg_unigram_finish(&t->unigram, t->unknown);
+done:
+  return status;
+}
+
+static mg_status build(mg_tokenizer *t, const json_t *root) {
+  mg_status status = MG_OK;
+  mg_text map = {0};
+  const json_t *unigram = json_object_get(root, "model"), *vocabulary = json_object_get(unigram, "vocab");
+  const json_t *unknown = json_object_get(unigram, "unk_id"), *template = json_object_get(root, "post_processor");
+  const json_t *precompiled = find_precompiled(json_object_get(root, "normalizer"));
+  const char *encoded = json_string_value(json_object_get(precompiled, "precompiled_charsmap"));
+  if (!is_type(unigram, "Unigram")) return refuse(t, "the model is not Unigram", "the tokenizer of an XLM-RoBERTa");
+  if (json_is_true(json_object_get(unigram, "byte_fallback"))) return refuse(t, "byte_fallback is true", "false");
+  if (encoded == NULL) return refuse(t, "another normalizer", "Precompiled");
+  if (!splits_at_spaces(json_object_get(root, "pre_tokenizer")))
+    return refuse(t, "another pre_tokenizer", "a Sequence of WhitespaceSplit and Metaspace (prepend_scheme: always)");
+  if (!is_type(template, "TemplateProcessing") || json_array_size(json_object_get(template, "single")) != 3)
+    return refuse(t, "another post_processor", "TemplateProcessing of <s> A </s>");
+  if (!json_is_array(vocabulary) || json_array_size(vocabulary) < 5 || json_array_size(vocabulary) > 1 << 24)
+    return refuse(t, "no vocabulary in model.vocab", "a list of [piece, score]");
+  t->vocabulary = (int32_t)json_array_size(vocabulary);
+  if (!json_is_integer(unknown) || json_integer_value(unknown) < 0 || json_integer_value(unknown) >= t->vocabulary)
+    return refuse(t, "model.unk_id is not in the vocabulary", "the id of <unk>");
+  t->unknown = (int32_t)json_integer_value(unknown);
+  MG_TRY(add_tokens(t, json_object_get(root, "added_tokens")), cleanup);
+  if (!decode_base64(encoded, &map)) {
+    status = refuse(t, "precompiled_charsmap is no base64", "a character map of SentencePiece");
+    goto cleanup;
+  }
+  if (!mg_charsmap_open(map.data, map.size, &t->map)) {
+    status = mg_fail(MG_ERR_INPUT, "%s: the map of characters is damaged", t->file);
+    goto cleanup;
+  }
+  status = add_vocabulary(t, vocabulary);
+cleanup:
+  mg_text_free(&map);
+  return status;
+}
+
+mg_status mg_tokenizer_from_json(mg_tokenizer *t, const char *text, size_t size) {
+  json_error_t error;
+  json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+  if (root == NULL) return mg_fail(MG_ERR_INPUT, "%s:%d:%d: no valid JSON: %s", t->file, error.line, error.column, error.text);
+  const mg_status status = build(t, root);
+  json_decref(root);
+  return status;
+}
