@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "mergegrid/corpus.h"
 #include "mergegrid/dtype.h"
 #include "mergegrid/family.h"
 #include "mergegrid/status.h"
@@ -25,11 +26,19 @@ typedef struct mg_config {
     char *dir; /**< NULL for `dir: none`: stream straight from the checkpoints */
     mg_dtype dtype;
   } shards;
+  mg_texts_spec texts;
   mg_strings stages; /**< "compatibility" */
   struct {
-    mg_strings metrics; /**< "task_vector_cosine" */
+    mg_strings metrics; /**< "task_vector_cosine", "cka" */
     mg_strings exclude;
     mg_gram_level gram;
+    struct {
+      char *locale, *partition; /**< of the probe texts */
+      int samples;              /**< the first so many */
+      mg_strings layers;        /**< "last", "all", or numbers of hidden states, 0 the embeddings */
+      char *pool;               /**< "cls", "mean" */
+      int max_length;           /**< tokens of a probe text */
+    } cka;
   } compatibility;
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */

@@ -44,6 +44,11 @@ typedef struct mg_result_data {
   const mg_gram *gram;
   const double *cosine, *cosine_encoder, *cosine_layers; /**< [N,N], [N,N], [L,N,N]; the latter two NULL where not to be had */
   const mg_strings *layers;                              /**< [L], order of first appearance in the table */
+  const double *cka, *cka_unbiased;                      /**< [K,N,N]; NULL without the metric cka */
+  const int *cka_layers;                                 /**< [K] hidden states, 0 the embeddings */
+  int cka_layer_count;
+  int64_t cka_samples;    /**< probe texts */
+  const char *cka_probes; /**< which: "en-US train" */
   /* provenance */
   const char *config_yaml, *config_file;
   const mg_identity *identity;

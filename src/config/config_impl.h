@@ -18,7 +18,11 @@ typedef enum mg_option_type {
   MG_OPTION_BOOL,
   MG_OPTION_THREADS, /**< auto (0) or a number */
   MG_OPTION_BYTES,
-  MG_OPTION_SEED
+  MG_OPTION_SEED,
+  MG_OPTION_TEXT,   /**< any string */
+  MG_OPTION_COUNT,  /**< a whole number from 1 to 1000000 */
+  MG_OPTION_LAYERS, /**< last, all, or a list of numbers */
+  MG_OPTION_FILE_OR_NULL
 } mg_option_type;
 
 typedef struct mg_option {

@@ -6,8 +6,9 @@
 
 static const char *const missing[] = {"error", "skip", NULL};
 static const char *const stages[] = {"compatibility", NULL};
-static const char *const metrics[] = {"task_vector_cosine", NULL};
+static const char *const metrics[] = {"task_vector_cosine", "cka", NULL};
 static const char *const grams[] = {"tensor", "layer", "total", NULL};
+static const char *const pools[] = {"cls", "mean", NULL};
 static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
 static const char *const precisions[] = {"fp32", NULL};
 static const char *const dtypes[] = {"f32", "bf16", "f16", NULL};
@@ -30,6 +31,18 @@ const mg_option mg_options[] = {
      "where packed task vectors are (`shards: DIR` for short); none: stream straight from the checkpoints"},
     {"shards.dtype", MG_OPTION_DTYPE, FIELD(shards.dtype), "f32", dtypes, "f32, bf16 or f16",
      "how task vectors are stored; 16 bits halve the reading, the error is recorded"},
+    {"texts.files", MG_OPTION_PATH, FIELD(texts.files), NULL, NULL, "a path with {locale}",
+     "labelled texts, a file a locale: JSON lines, or tab-separated values with a header line (.tsv)"},
+    {"texts.id", MG_OPTION_TEXT, FIELD(texts.id), "id", NULL, "a field's name", "the field (or column) of a text's id"},
+    {"texts.text", MG_OPTION_TEXT, FIELD(texts.text), "utt", NULL, "a field's name", "the field of the text itself"},
+    {"texts.label", MG_OPTION_TEXT, FIELD(texts.label), "intent", NULL, "a field's name",
+     "the field of the label: a name, or a class index"},
+    {"texts.partition", MG_OPTION_TEXT, FIELD(texts.partition), "partition", NULL, "a field's name",
+     "the field that says train, dev (or validation), test"},
+    {"texts.max_length", MG_OPTION_COUNT, FIELD(texts.max_length), "512", NULL, "a whole number from 1 to 1000000",
+     "most tokens of a text, special ones included; longer texts are cut"},
+    {"texts.labels", MG_OPTION_FILE_OR_NULL, FIELD(texts.labels), "null", NULL, "a file, or null",
+     "a file with the name of each class, one a line, where the models have only LABEL_n"},
     {"stages", MG_OPTION_CHOICES, FIELD(stages), "[compatibility]", stages, "a list of stages", "what a run does"},
     {"compatibility.metrics", MG_OPTION_CHOICES, FIELD(compatibility.metrics), "[task_vector_cosine]", metrics,
      "a list of metrics", "what is measured of every pair"},
@@ -37,6 +50,18 @@ const mg_option mg_options[] = {
      "a list of globs on tensor names", "tensors that take no part in cosines (globs on the sources' full names)"},
     {"compatibility.gram", MG_OPTION_CHOICE, FIELD(compatibility.gram), "tensor", grams, "tensor, layer or total",
      "what inner products are kept for"},
+    {"compatibility.cka.locale", MG_OPTION_TEXT, FIELD(compatibility.cka.locale), "en-US", NULL, "a locale",
+     "whose texts are the probes"},
+    {"compatibility.cka.partition", MG_OPTION_TEXT, FIELD(compatibility.cka.partition), "train", NULL, "a partition",
+     "which of them"},
+    {"compatibility.cka.samples", MG_OPTION_COUNT, FIELD(compatibility.cka.samples), "500", NULL,
+     "a whole number from 1 to 1000000", "the first so many"},
+    {"compatibility.cka.layers", MG_OPTION_LAYERS, FIELD(compatibility.cka.layers), "last", NULL,
+     "last, all, or a list of layers such as [0, 4]", "hidden states that are compared; 0: the embeddings"},
+    {"compatibility.cka.pool", MG_OPTION_CHOICE_TEXT, FIELD(compatibility.cka.pool), "cls", pools, "cls or mean",
+     "a text's feature: the state of <s>, or the mean over its tokens"},
+    {"compatibility.cka.max_length", MG_OPTION_COUNT, FIELD(compatibility.cka.max_length), "128", NULL,
+     "a whole number from 1 to 1000000", "most tokens of a probe text"},
     {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",
      "what computes"},
     {"compute.threads", MG_OPTION_THREADS, FIELD(compute.threads), "auto", NULL, "auto, or a number from 1 to 4096",

@@ -8,7 +8,7 @@
 enum { LONGEST_KEY = 128 };
 
 /* Top-level keys and keys of sections that belong to later stages. */
-static const char *const LATER[] = {"texts", "nxn", "grid", "reuse", "recipe", "microscope", "compatibility.cka"};
+static const char *const LATER[] = {"nxn", "grid", "reuse", "recipe", "microscope"};
 
 static const mg_option *find_option(const char *key) {
   for (size_t k = 0; k < mg_option_count; k++)
@@ -194,6 +194,11 @@ static mg_status check_required(const mg_config *config) {
   if (config->family.pattern == NULL && config->family.entry_count == 0)
     return mg_fail(MG_ERR_CONFIG, "%s: family.sources is missing: a pattern with {locale}, a list or a map was expected",
                    config->file);
+  if (mg_strings_find(&config->compatibility.metrics, "task_vector_cosine") < 0)
+    return mg_fail(MG_ERR_CONFIG, "%s: compatibility.metrics: task_vector_cosine must be among them", config->file);
+  if (mg_strings_find(&config->compatibility.metrics, "cka") >= 0 && config->texts.files == NULL)
+    return mg_fail(MG_ERR_CONFIG, "%s: compatibility.metrics has cka, which needs texts.files: a path with {locale}",
+                   config->file);
   return MG_OK;
 }
 
@@ -232,6 +237,10 @@ void mg_config_free(mg_config **config) {
   mg_strings_free(&c->stages);
   mg_strings_free(&c->compatibility.metrics);
   mg_strings_free(&c->compatibility.exclude);
+  mg_strings_free(&c->compatibility.cka.layers);
+  free(c->compatibility.cka.locale), free(c->compatibility.cka.partition), free(c->compatibility.cka.pool);
+  free(c->texts.files), free(c->texts.id), free(c->texts.text), free(c->texts.label), free(c->texts.partition);
+  free(c->texts.labels);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
   free(c);
   *config = NULL;

@@ -81,6 +81,24 @@ done:
   return status;
 }
 
+static void write_layers(const mg_strings *layers, mg_text *yaml) {
+  const bool word = layers->count == 1 && (layers->items[0][0] == 'l' || layers->items[0][0] == 'a');
+  if (!word) mg_text_append(yaml, "[");
+  for (size_t k = 0; k < layers->count; k++) mg_text_append(yaml, "%s%s", k ? ", " : "", layers->items[k]);
+  if (!word) mg_text_append(yaml, "]");
+}
+
+/* Opens the sections of a key ("compatibility.cka.pool" has two) that the key before was not in; returns the key's own name. */
+static const char *open_sections(const char *before, const char *key, mg_text *yaml) {
+  const char *name = key, *dot;
+  int depth = 0;
+  for (; (dot = strchr(name, '.')) != NULL; name = dot + 1, depth++)
+    if (strncmp(before, key, (size_t)(dot - key) + 1) != 0)
+      mg_text_append(yaml, "%*s%.*s:\n", 2 * depth, "", (int)(dot - name), name);
+  mg_text_append(yaml, "%*s", 2 * depth, "");
+  return name;
+}
+
 static mg_status write_value(const mg_config *config, const mg_option *o, mg_text *yaml) {
   const void *field = (const char *)config + o->field;
   switch (o->type) {
@@ -122,22 +140,31 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
   case MG_OPTION_SEED:
     mg_text_append(yaml, "%llu", (unsigned long long)*(const uint64_t *)field);
     return MG_OK;
+  case MG_OPTION_TEXT:
+    quote(yaml, *(char *const *)field);
+    return MG_OK;
+  case MG_OPTION_COUNT:
+    mg_text_append(yaml, "%d", *(const int *)field);
+    return MG_OK;
+  case MG_OPTION_LAYERS:
+    write_layers(field, yaml);
+    return MG_OK;
+  case MG_OPTION_FILE_OR_NULL:
+    if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
+    mg_text_append(yaml, "null");
+    return MG_OK;
   }
   return MG_OK;
 }
 
 mg_status mg_config_resolved(const mg_config *config, mg_text *yaml) {
   mg_status status = MG_OK;
-  char section[64] = "";
+  const char *before = "";
   for (size_t k = 0; k < mg_option_count; k++) {
     const mg_option *o = &mg_options[k];
-    const char *dot = strchr(o->key, '.');
-    const size_t length = dot != NULL ? (size_t)(dot - o->key) : 0;
-    if (dot != NULL && (strlen(section) != length || strncmp(section, o->key, length) != 0)) {
-      snprintf(section, sizeof section, "%.*s", (int)length, o->key);
-      mg_text_append(yaml, "%s:\n", section);
-    }
-    mg_text_append(yaml, "%s%s: ", dot != NULL ? "  " : "", dot != NULL ? dot + 1 : o->key);
+    if (o->type == MG_OPTION_PATH && *(char *const *)((const char *)config + o->field) == NULL) continue;
+    mg_text_append(yaml, "%s: ", open_sections(before, o->key, yaml));
+    before = o->key;
     MG_TRY(write_value(config, o, yaml), done);
     mg_text_append(yaml, "\n");
   }

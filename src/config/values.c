@@ -72,7 +72,7 @@ static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, co
       *choice = (int)count;
       return MG_OK;
     }
-  static const char *const later[] = {"cka", "nxn", "grid", "microscope"};
+  static const char *const later[] = {"nxn", "grid", "microscope"};
   for (size_t k = 0; o->type == MG_OPTION_CHOICES && k < sizeof later / sizeof *later; k++)
     if (strcmp(text, later[k]) == 0) return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
   const char *nearest = mg_nearest(text, o->choices, count);
@@ -178,6 +178,61 @@ static mg_status set_dir_or_none(const mg_option *o, const mg_yaml_origin *origi
   return MG_OK;
 }
 
+static mg_status set_count(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, int *field) {
+  const char *text;
+  char *end;
+  const mg_status status = plain_scalar(o, origin, node, &text);
+  if (status != MG_OK) return status;
+  const long number = strtol(text, &end, 10);
+  if (*end != '\0' || strspn(text, "0123456789") != strlen(text) || number < 1 || number > 1000000)
+    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
+  *field = (int)number;
+  return MG_OK;
+}
+
+static mg_status set_string(const char *text, char **field) {
+  char *copy = mg_strdup(text);
+  if (copy == NULL) return MG_ERR_NOMEM;
+  free(*field);
+  *field = copy;
+  return MG_OK;
+}
+
+static mg_status set_layers(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
+                            const yaml_node_t *node, mg_strings *field) {
+  mg_status status = MG_OK;
+  mg_strings one = {0};
+  const char *text;
+  if (node->type == YAML_SEQUENCE_NODE) {
+    if (node->data.sequence.items.start == node->data.sequence.items.top)
+      return mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
+    MG_TRY(set_strings(o, origin, document, node, field), done);
+    for (size_t k = 0; k < field->count; k++)
+      if (strspn(field->items[k], "0123456789") != strlen(field->items[k]) || strlen(field->items[k]) > 4)
+        return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, field->items[k], o->expected);
+    return MG_OK;
+  }
+  MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
+  if (strcmp(text, "last") != 0 && strcmp(text, "all") != 0)
+    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
+  MG_TRY(mg_strings_add(&one, text), done);
+  mg_strings_free(field);
+  *field = one;
+done:
+  return status;
+}
+
+static mg_status set_file_or_null(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, char **field) {
+  const char *text;
+  if (mg_node_is_empty(node)) {
+    free(*field);
+    *field = NULL;
+    return MG_OK;
+  }
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
+  return status == MG_OK ? mg_set_path(origin, text, field) : status;
+}
+
 static mg_status set_text(const mg_option *o, int choice, char **field) {
   char *copy = mg_strdup(o->choices[choice]);
   if (copy == NULL) return MG_ERR_NOMEM;
@@ -227,6 +282,15 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
     return set_bytes(o, origin, node, field);
   case MG_OPTION_SEED:
     return set_seed(o, origin, node, field);
+  case MG_OPTION_TEXT:
+    MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
+    return set_string(text, field);
+  case MG_OPTION_COUNT:
+    return set_count(o, origin, node, field);
+  case MG_OPTION_LAYERS:
+    return set_layers(o, origin, document, node, field);
+  case MG_OPTION_FILE_OR_NULL:
+    return set_file_or_null(o, origin, node, field);
   }
 done:
   return status;

@@ -85,7 +85,7 @@ static void place_weights(const mg_encoder_shape *s, size_t tokens, arena *a, mg
 static void place_scratch(const mg_encoder_shape *s, arena *a, mg_scratch *scratch) {
   const size_t t = (size_t)mg_batch_capacity(s), h = (size_t)s->hidden, i = (size_t)s->intermediate;
   const size_t longest = (size_t)mg_encoder_position_limit(s), padded = (longest + 15) / 16 * 16;
-  mg_scratch ignored;
+  mg_scratch ignored = {0};
   mg_scratch *to = scratch != NULL ? scratch : &ignored;
   to->x = take(a, t * h + MG_ROW_SLACK), to->y = take(a, t * h + MG_ROW_SLACK);
   to->qkv = take(a, t * 3 * h + MG_ROW_SLACK), to->mixed = take(a, t * h + MG_ROW_SLACK);

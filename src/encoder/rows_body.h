@@ -31,6 +31,8 @@ INLINE void store_some(float *p, vf x, long n) {
 }
 /* where mask then a else b */
 INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+/* false for a NaN */
+INLINE vi is_number(vf x) { return x == x; } /* NOLINT(misc-redundant-expression) */
 INLINE vf largest(vf a, vf b) { return choose(a > b, a, b); }
 
 INLINE float sum(vf x) {
@@ -65,7 +67,7 @@ INLINE vf exp_negative(vf x) {
   p = p * r + splat(1.0f);
   const vi exponent = ((vi)shifted - (vi)magic) << 23;
   const vf scaled = (vf)((vi)p + exponent);
-  return choose(x < splat(-87.0f), splat(0), choose(x == x, scaled, x));
+  return choose(x < splat(-87.0f), splat(0), choose(is_number(x), scaled, x));
 }
 
 INLINE vf erf_of(vf x) {
@@ -95,7 +97,7 @@ INLINE vf erf_of(vf x) {
 
 INLINE vf gelu_of(vf x) {
   const vf y = splat(0.5f) * x * (splat(1.0f) + erf_of(x * splat(0.70710678f)));
-  return choose(x == x, y, x);
+  return choose(is_number(x), y, x);
 }
 
 static void gelu(float *x, long n) {

@@ -119,6 +119,23 @@ cleanup:
   return status;
 }
 
+/* The last layer asked for under the name that Python tools look for, every one in layers/. */
+static mg_status write_cka(const char *dir, const mg_matrices *m) {
+  mg_status status = MG_OK;
+  const size_t square = m->ids.count * m->ids.count;
+  char *layers = mg_path_join(dir, "layers"), name[64];
+  if (layers == NULL) return MG_ERR_NOMEM;
+  MG_TRY(write_named(dir, "cka_matrix.csv", &m->ids, m->cka + (m->cka_layer_count - 1) * square), cleanup);
+  MG_TRY(mg_make_dirs(layers), cleanup);
+  for (size_t k = 0; k < m->cka_layer_count && m->cka_layer_count > 1; k++) {
+    snprintf(name, sizeof name, "cka_matrix_%d.csv", m->cka_layers[k]);
+    MG_TRY(write_named(layers, name, &m->ids, m->cka + k * square), cleanup);
+  }
+cleanup:
+  free(layers);
+  return status;
+}
+
 /* ---- the log ---- */
 
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
@@ -156,10 +173,17 @@ static mg_status write_log(const char *dir, const mg_matrices *m) {
   const size_t n = m->ids.count;
   json_object_set_new(all, "task_vector_cosine", statistics(m->cosine, n));
   if (m->encoder != NULL) json_object_set_new(all, "task_vector_cosine_encoder", statistics(m->encoder, n));
-  json_t *root = json_pack("{s:s, s:[s], s:I, s:o, s:s?, s:s, s:n, s:n, s:o, s:s, s:s}", "timestamp", m->finished, "metrics",
-                           "task_vector_cosine", "num_locales", (json_int_t)n, "locales", string_list(&m->locales),
-                           "models_dir", models, "pretrained_model", m->base_path, "cka_samples", "cka_layer", "statistics",
-                           all, "result", m->path, "version", m->version);
+  json_t *metrics = json_pack("[s]", "task_vector_cosine"), *layer = json_null();
+  if (m->cka != NULL) {
+    json_array_append_new(metrics, json_string("cka"));
+    layer = json_integer(m->cka_layers[m->cka_layer_count - 1]);
+    json_object_set_new(all, "cka", statistics(m->cka + (m->cka_layer_count - 1) * n * n, n));
+  }
+  json_t *root =
+      json_pack("{s:s, s:o, s:I, s:o, s:s?, s:s, s:o, s:o, s:o, s:s, s:s}", "timestamp", m->finished, "metrics", metrics,
+                "num_locales", (json_int_t)n, "locales", string_list(&m->locales), "models_dir", models, "pretrained_model",
+                m->base_path, "cka_samples", m->cka != NULL ? json_integer(m->cka_samples) : json_null(), "cka_layer", layer,
+                "statistics", all, "result", m->path, "version", m->version);
   if (root != NULL) text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
   status = path != NULL && text != NULL ? mg_replace_file(path, text, strlen(text)) : mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status == MG_OK) mg_info("wrote %s", path);
@@ -178,6 +202,7 @@ mg_status mg_result_export(const char *path, const char *dir, mg_export_layout l
   MG_TRY(write_named(to, "task_vector_cosine_matrix.csv", &m.ids, m.cosine), cleanup);
   if (m.encoder != NULL) MG_TRY(write_named(to, "task_vector_cosine_encoder_matrix.csv", &m.ids, m.encoder), cleanup);
   if (m.by_layer != NULL) MG_TRY(write_layers(to, &m), cleanup);
+  if (m.cka != NULL) MG_TRY(write_cka(to, &m), cleanup);
   MG_TRY(write_log(to, &m), cleanup);
 cleanup:
   mg_matrices_free(&m);

@@ -71,6 +71,7 @@ bool mg_h5_has(const mg_h5_reader *reader, const char *path);
 /* A dataset of exactly `rank` dimensions as type; *data is allocated, dims filled in. */
 mg_status mg_h5_read_numbers(const mg_h5_reader *reader, const char *path, hid_t type, int rank, hsize_t *dims, void **data);
 mg_status mg_h5_read_strings(const mg_h5_reader *reader, const char *path, mg_strings *list);
+mg_status mg_h5_read_integer(const mg_h5_reader *reader, const char *object, const char *name, int64_t *value);
 mg_status mg_h5_read_text(const mg_h5_reader *reader, const char *object, const char *name, char **text);
 
 #endif

@@ -30,6 +30,23 @@ static mg_status read_layers(const mg_h5_reader *r, mg_matrices *m) {
   return status;
 }
 
+static mg_status read_cka(const mg_h5_reader *r, mg_matrices *m) {
+  mg_status status = MG_OK;
+  hsize_t cube[3], line[1];
+  void *data;
+  if (!mg_h5_has(r, "/compatibility/cka")) return MG_OK;
+  MG_TRY(mg_h5_read_numbers(r, "/compatibility/cka", H5T_NATIVE_DOUBLE, 3, cube, &data), done);
+  m->cka = data;
+  MG_TRY(mg_h5_read_numbers(r, "/compatibility/cka_layers", H5T_NATIVE_INT, 1, line, &data), done);
+  m->cka_layers = data;
+  m->cka_layer_count = (size_t)line[0];
+  MG_TRY(mg_h5_read_integer(r, "/compatibility/cka", "samples", &m->cka_samples), done);
+  if (cube[0] != line[0] || line[0] == 0 || cube[1] != m->ids.count || cube[2] != m->ids.count)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /compatibility/cka: layers × sources × sources was expected", r->path);
+done:
+  return status;
+}
+
 /* Norms of the task vectors over all tensors, from the Grams' diagonals. */
 static mg_status read_norms(const mg_h5_reader *r, mg_matrices *m) {
   const char *path = "/compatibility/gram/source_dot";
@@ -89,6 +106,7 @@ mg_status mg_matrices_read(const char *path, mg_matrices *m) {
   if (mg_h5_has(&r, "/compatibility/task_vector_cosine_encoder"))
     MG_TRY(read_square(&r, "/compatibility/task_vector_cosine_encoder", m->ids.count, &m->encoder), close);
   MG_TRY(read_layers(&r, m), close);
+  MG_TRY(read_cka(&r, m), close);
   MG_TRY(read_norms(&r, m), close);
 close:
   mg_h5_close(&r);
@@ -100,7 +118,7 @@ failed:
 void mg_matrices_free(mg_matrices *m) {
   mg_strings *const lists[] = {&m->ids, &m->locales, &m->paths, &m->skipped, &m->labels, &m->tensors, &m->layers, &m->groups};
   for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) mg_strings_free(lists[k]);
-  free(m->cosine), free(m->encoder), free(m->by_layer), free(m->norm);
+  free(m->cosine), free(m->encoder), free(m->by_layer), free(m->cka), free(m->cka_layers), free(m->norm);
   free(m->base_path), free(m->started), free(m->finished), free(m->version), free(m->backend), free(m->numeric_mode),
       free(m->level);
   *m = (mg_matrices){0};

@@ -8,7 +8,11 @@ typedef struct mg_matrices {
   const char *path;
   mg_strings ids, locales, paths, skipped, labels, tensors, layers, groups;
   double *cosine, *encoder, *by_layer; /* [N,N], [N,N] or NULL, [L,N,N] or NULL */
-  double *norm;                        /* [N]: of the selected tensors, from the Grams; NULL where they mix */
+  double *cka;                         /* [K,N,N] or NULL */
+  int *cka_layers;                     /* [K] */
+  size_t cka_layer_count;
+  int64_t cka_samples; /* probe texts */
+  double *norm;        /* [N]: of the selected tensors, from the Grams; NULL where they mix */
   char *base_path, *started, *finished, *version, *backend, *numeric_mode, *level;
 } mg_matrices;
 

@@ -32,6 +32,19 @@ mg_status mg_h5_read_text(const mg_h5_reader *r, const char *object, const char 
   return status;
 }
 
+mg_status mg_h5_read_integer(const mg_h5_reader *r, const char *object, const char *name, int64_t *value) {
+  bool read = false;
+  H5E_BEGIN_TRY {
+    const hid_t attribute = H5Aopen_by_name(r->file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t space = attribute >= 0 ? H5Aget_space(attribute) : H5I_INVALID_HID;
+    read = space >= 0 && H5Sget_simple_extent_npoints(space) == 1 && H5Aread(attribute, H5T_NATIVE_INT64, value) >= 0;
+    H5Sclose(space);
+    H5Aclose(attribute);
+  }
+  H5E_END_TRY
+  return read ? MG_OK : mg_fail(MG_ERR_CORRUPT, "%s: %s: no whole number '%s'", r->path, object, name);
+}
+
 static mg_status check_format(const mg_h5_reader *r) {
   char *format = NULL;
   int64_t version = 0;

@@ -93,6 +93,27 @@ static void write_cosines(mg_h5_writer *w, const mg_result_data *d) {
   write_statistics(w, "/compatibility/task_vector_cosine_layers", d->cosine_layers, d->layers->count, n);
 }
 
+static void write_cka(mg_h5_writer *w, const mg_result_data *d) {
+  const size_t n = d->sources->count, layers = (size_t)d->cka_layer_count;
+  const hsize_t cube[3] = {layers, n, n}, line[1] = {layers};
+  const struct {
+    const char *path, *meaning;
+    const double *values;
+  } matrices[] = {{"/compatibility/cka", "linear CKA of the sources' hidden states, biased (Kornblith et al. 2019)", d->cka},
+                  {"/compatibility/cka_unbiased", "CKA with the unbiased HSIC estimator (Song et al. 2012)", d->cka_unbiased}};
+  if (d->cka == NULL) return;
+  mg_h5_numbers(w, "/compatibility/cka_layers", H5T_NATIVE_INT, 1, line, d->cka_layers, "hidden state, 0 the embeddings", "1");
+  mg_h5_make_scale(w, "/compatibility/cka_layers", "cka_layers");
+  for (size_t k = 0; k < 2; k++) {
+    mg_h5_numbers(w, matrices[k].path, H5T_NATIVE_DOUBLE, 3, cube, matrices[k].values, matrices[k].meaning, "1");
+    mg_h5_scale(w, matrices[k].path, "/compatibility/cka_layers", 0);
+    attach_pair(w, matrices[k].path, 1);
+    write_statistics(w, matrices[k].path, matrices[k].values, layers, n);
+    mg_h5_attribute(w, matrices[k].path, "samples", H5T_NATIVE_INT64, 1, &d->cka_samples);
+    mg_h5_text_attribute(w, matrices[k].path, "probes", d->cka_probes);
+  }
+}
+
 static void write_gram(mg_h5_writer *w, const mg_result_data *d) {
   const size_t n = d->sources->count, groups = d->gram->groups;
   const hsize_t dims[3] = {groups, n, n};
@@ -123,6 +144,7 @@ static void write_compatibility(mg_h5_writer *w, const mg_result_data *d) {
   if (d->layers->count > 0) mg_h5_make_scale(w, "/compatibility/layers", "layers");
   write_gram(w, d);
   write_cosines(w, d);
+  write_cka(w, d);
 }
 
 /* ---- provenance ---- */

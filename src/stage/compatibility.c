@@ -18,7 +18,6 @@
 /* What our own kernels fix; a machine's instruction set is no part of it. */
 static const char NUMERIC_MODE[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
 
-enum { RECORD_NODES = 1 };
 static const double SYNC_SECONDS = 3;
 
 /* A lease: consecutive nodes. */
@@ -34,6 +33,8 @@ typedef struct gram_stage {
   const mg_ops *ops;
   mg_gram_plan plan;
   mg_gram_engine *engine;
+  mg_gram_times times;
+  mg_cka_stage *cka;   /* NULL where the metric is not asked for */
   mg_gram_node *nodes; /* the work that is left, the same on every rank */
   size_t node_count;
   unit_range *units;
@@ -46,7 +47,7 @@ typedef struct gram_stage {
   mg_gram gram;
   mg_identity identity;
   mg_progress progress;
-  double done_bytes, total_bytes, began, gram_seconds;
+  double done_bytes, total_bytes, began, gram_seconds, cka_seconds;
   char started[24];
 } gram_stage;
 
@@ -82,6 +83,7 @@ static mg_status make_identity(gram_stage *s) {
   MG_TRY(add_hash(&s->identity, "base", "", mg_rows_identity(s->rows, MG_ROW_BASE)), cleanup);
   for (size_t k = 0; k < list->count; k++)
     MG_TRY(add_hash(&s->identity, "source", list->items[k].id, mg_rows_identity(s->rows, (ptrdiff_t)k)), cleanup);
+  if (s->cka != NULL) MG_TRY(mg_cka_identify(s->cka, &s->identity), cleanup);
 cleanup:
   mg_text_free(&exclude);
   mg_text_free(&order);
@@ -120,8 +122,10 @@ static mg_status add_nodes(gram_stage *s, const void *payload, size_t size) {
 }
 
 static mg_status replay_record(void *context, uint32_t kind, const void *payload, size_t size) {
-  if (kind != RECORD_NODES) return MG_OK;
-  const mg_status status = add_nodes(context, payload, size);
+  gram_stage *s = context;
+  mg_status status = MG_OK;
+  if (kind == MG_RECORD_NODES) status = add_nodes(s, payload, size);
+  if (kind == MG_RECORD_FEATURES && s->cka != NULL) status = mg_cka_replay(s->cka, payload, size);
   /* Whole by its checksum, and yet no part of this tree: what it held is computed again. */
   if (status == MG_ERR_INTERNAL || status == MG_ERR_CORRUPT) {
     mg_warn("a journal record is left out: %s", mg_error_message());
@@ -199,24 +203,29 @@ static mg_status take_unit(void *context, int64_t unit, const void *payload, siz
   gram_stage *s = context;
   mg_status status = MG_OK;
   (void)unit;
-  MG_TRY(mg_run_append(s->run, RECORD_NODES, payload, size), done);
+  MG_TRY(mg_run_append(s->run, MG_RECORD_NODES, payload, size), done);
   MG_TRY(add_nodes(s, payload, size), done);
+done:
+  return status;
+}
+
+static mg_status keep_going(void *context, const char *progress) {
+  gram_stage *s = context;
+  mg_status status = MG_OK;
+  MG_TRY(mg_run_sync(s->run, SYNC_SECONDS), done);
+  MG_TRY(mg_run_report(s->run, "running", "compatibility", progress, ""), done);
+  if (s->options->max_hours > 0 && mg_now() - s->began > s->options->max_hours * 3600) mg_stop_request();
 done:
   return status;
 }
 
 static mg_status tick(void *context) {
   gram_stage *s = context;
-  mg_status status = MG_OK;
   char text[96];
   snprintf(text, sizeof text, "%.0f%% of %.4g GB", 100 * s->done_bytes / (s->total_bytes > 0 ? s->total_bytes : 1),
            s->total_bytes / 1e9);
   mg_progress_update(&s->progress, s->done_bytes);
-  MG_TRY(mg_run_sync(s->run, SYNC_SECONDS), done);
-  MG_TRY(mg_run_report(s->run, "running", "compatibility", text, ""), done);
-  if (s->options->max_hours > 0 && mg_now() - s->began > s->options->max_hours * 3600) mg_stop_request();
-done:
-  return status;
+  return keep_going(s, text);
 }
 
 /* ---- views and the result ---- */
@@ -236,7 +245,7 @@ static bool take_layer(const mg_gram_group *group, const void *layer) {
 }
 
 typedef struct views {
-  double *cosine, *encoder, *by_layer;
+  double *cosine, *encoder, *by_layer, *cka, *cka_unbiased;
   mg_strings layers;
 } views;
 
@@ -244,6 +253,8 @@ static void views_free(views *v) {
   free(v->cosine);
   free(v->encoder);
   free(v->by_layer);
+  free(v->cka);
+  free(v->cka_unbiased);
   mg_strings_free(&v->layers);
 }
 
@@ -283,12 +294,9 @@ done:
 static mg_rank_report report_of(const gram_stage *s) {
   mg_rank_report report = {.units = s->computed, .peak_bytes = mg_peak_memory()};
   gethostname(report.host, sizeof report.host - 1);
-  if (s->engine != NULL) {
-    const mg_gram_times times = mg_gram_engine_times(s->engine);
-    report.busy_seconds = times.busy_seconds;
-    report.read_seconds = times.read_seconds;
-    report.bytes_read = times.bytes_read;
-  }
+  report.busy_seconds = s->times.busy_seconds;
+  report.read_seconds = s->times.read_seconds;
+  report.bytes_read = s->times.bytes_read;
   return report;
 }
 
@@ -308,11 +316,18 @@ static mg_status write_result(gram_stage *s, const mg_rank_report *reports) {
   MG_TRY(mg_gram_collect(s->sum, &s->gram), cleanup);
   MG_TRY(make_views(s, &v), cleanup);
   warn_of_undefined(s, v.cosine);
+  int cka_layer_count = 0;
+  char probes[128];
+  snprintf(probes, sizeof probes, "%s %s", s->config->compatibility.cka.locale, s->config->compatibility.cka.partition);
+  const int *cka_layers = s->cka != NULL ? mg_cka_layers(s->cka, &cka_layer_count) : NULL;
+  if (s->cka != NULL) MG_TRY(mg_cka_matrices(s->cka, &v.cka, &v.cka_unbiased), cleanup);
   MG_TRY(mg_config_resolved(s->config, &yaml), cleanup);
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
-  const mg_timing timings[] = {
-      {"family", s->roster->family_seconds}, {"pack", s->roster->pack_seconds}, {"gram", s->gram_seconds}};
+  const mg_timing timings[] = {{"family", s->roster->family_seconds},
+                               {"pack", s->roster->pack_seconds},
+                               {"gram", s->gram_seconds},
+                               {"cka", s->cka_seconds}};
   const mg_result_data data = {.sources = &s->roster->list,
                                .base_path = s->config->family.base,
                                .labels = &s->roster->labels,
@@ -325,6 +340,12 @@ static mg_status write_result(gram_stage *s, const mg_rank_report *reports) {
                                .cosine_encoder = v.encoder,
                                .cosine_layers = v.by_layer,
                                .layers = &v.layers,
+                               .cka = v.cka,
+                               .cka_unbiased = v.cka_unbiased,
+                               .cka_layers = cka_layers,
+                               .cka_layer_count = cka_layer_count,
+                               .cka_samples = s->cka != NULL ? (int64_t)mg_cka_texts(s->cka) : 0,
+                               .cka_probes = probes,
                                .config_yaml = yaml.data,
                                .config_file = s->config->file,
                                .identity = &s->identity,
@@ -337,12 +358,17 @@ static mg_status write_result(gram_stage *s, const mg_rank_report *reports) {
                                .ranks = s->ranks,
                                .rank_reports = reports,
                                .timings = timings,
-                               .timing_count = sizeof timings / sizeof *timings};
+                               .timing_count = sizeof timings / sizeof *timings - (s->cka == NULL ? 1 : 0)};
   MG_TRY(mg_result_write(mg_run_temporary(s->run), &data), cleanup);
   MG_TRY(mg_run_publish(s->run), cleanup);
   const mg_matrix_statistics all = mg_matrix_off_diagonal(v.cosine, (size_t)s->plan.layout->sources);
   mg_info("task-vector cosine of %d sources: mean %.4f, std %.4f, min %.4f, max %.4f", s->plan.layout->sources, all.mean,
           all.std, all.min, all.max);
+  for (int l = 0; l < cka_layer_count; l++) {
+    const size_t n = (size_t)s->plan.layout->sources;
+    const mg_matrix_statistics cka = mg_matrix_off_diagonal(v.cka + (size_t)l * n * n, n);
+    mg_info("CKA, layer %d: mean %.4f, std %.4f, min %.4f, max %.4f", cka_layers[l], cka.mean, cka.std, cka.min, cka.max);
+  }
   mg_info("result in %s", s->config->result);
 cleanup:
   views_free(&v);
@@ -387,6 +413,12 @@ static mg_status compute(MPI_Comm comm, gram_stage *s) {
   MG_TRY(mg_farm_run(comm, &job), done);
   s->gram_seconds = mg_now() - began;
   mg_progress_end(&s->progress, s->done_bytes);
+  s->times = mg_gram_engine_times(s->engine);
+  mg_gram_engine_destroy(&s->engine);
+  if (s->cka == NULL) goto done;
+  const double cka_began = mg_now();
+  MG_TRY(mg_cka_compute(comm, s->cka, s->run, keep_going, s), done);
+  s->cka_seconds = mg_now() - cka_began;
 done:
   return status;
 }
@@ -413,6 +445,7 @@ mg_status mg_stage_compatibility(MPI_Comm comm, const mg_config *config, const m
   MPI_Comm_size(comm, &s.ranks);
   mg_utc_now(s.started);
   MG_TRY(mg_agree(comm, prepare(comm, &s)), cleanup);
+  if (mg_cka_wanted(config)) MG_TRY(mg_cka_open(comm, config, &roster->list, rows, s.threads, &s.cka), cleanup);
   if (s.rank == 0) {
     status = make_identity(&s);
     if (status == MG_OK) status = mg_run_check(run, &s.identity, &already);
@@ -429,6 +462,7 @@ mg_status mg_stage_compatibility(MPI_Comm comm, const mg_config *config, const m
   MG_TRY(compute(comm, &s), cleanup);
   MG_TRY(gather_and_write(comm, &s), cleanup);
 cleanup:
+  mg_cka_close(&s.cka);
   mg_gram_engine_destroy(&s.engine);
   mg_gram_sum_destroy(&s.sum);
   mg_gram_free(&s.gram);

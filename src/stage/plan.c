@@ -1,5 +1,6 @@
 /* What a run would read, compute, hold and take, at rates measured here and now. */
 
+#include <cblas.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
@@ -30,6 +31,8 @@ typedef struct prediction {
   int ranks, threads, processors;
   mg_dtype dtype;
   double bytes_per_element;
+  mg_cka_plan cka;               /* layer_count 0: not asked for */
+  double product_rate;           /* flop/s of one core */
   double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
   const mg_ops *ops;
 } prediction;
@@ -73,6 +76,30 @@ cleanup:
 }
 
 /* Reads from the files a run would read, in turn, for a fraction of a second: bytes/s as the page cache is now. */
+/* The encoder's products, as one core does them: flop/s of the shape's largest one over a batch. */
+static mg_status measure_products(const mg_encoder_shape *shape, double *rate) {
+  const int rows = MG_BATCH_TOKENS, h = shape->hidden, wide = shape->intermediate;
+  float *a = mg_alloc_aligned((size_t)rows * (size_t)h * sizeof *a),
+        *w = mg_alloc_aligned((size_t)wide * (size_t)h * sizeof *w);
+  float *c = mg_alloc_aligned((size_t)rows * (size_t)wide * sizeof *c);
+  double flops = 0;
+  if (a == NULL || w == NULL || c == NULL) {
+    free(a), free(w), free(c);
+    return MG_ERR_NOMEM;
+  }
+  for (size_t k = 0; k < (size_t)rows * (size_t)h; k++) a[k] = 1;
+  for (size_t k = 0; k < (size_t)wide * (size_t)h; k++) w[k] = 0.5f;
+  openblas_set_num_threads(1);
+  const double began = mg_now();
+  do {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows, wide, h, 1, a, h, w, h, 0, c, wide);
+    flops += 2.0 * rows * wide * h;
+  } while (mg_now() - began < READ_SECONDS);
+  *rate = flops / (mg_now() - began);
+  free(a), free(w), free(c);
+  return MG_OK;
+}
+
 static mg_status measure_reading(const mg_strings *files, double *rate) {
   mg_status status = MG_OK;
   double bytes = 0;
@@ -171,6 +198,10 @@ static mg_status predict(const mg_config *config, int ranks, prediction *p) {
         (double)p->pack.missing * (member_bytes(p, &p->roster.family->sources[0]) + member_bytes(p, &p->roster.family->base));
   if (files.count == 0) MG_TRY(list_checkpoints(p, &files), cleanup);
   MG_TRY(measure_kernel(p->ops, (int)p->roster.list.count, &p->kernel_rate), cleanup);
+  if (mg_cka_wanted(config)) {
+    MG_TRY(mg_cka_plan_make(config, &p->roster.list, p->threads, true, &p->cka), cleanup);
+    MG_TRY(measure_products(&p->cka.shape, &p->product_rate), cleanup);
+  }
   MG_TRY(measure_reading(&files, &p->read_rate), cleanup);
   MG_TRY(mg_gram_plan_make(config, p->table, (int)p->roster.list.count, p->dtype, p->bytes_per_element, mg_rows_staging_bytes(),
                            ranks, p->threads, &p->gram),
@@ -183,14 +214,18 @@ cleanup:
 /* ---- saying it ---- */
 
 typedef struct hours {
-  double pack, gram;
+  double pack, gram, cka;
 } hours;
+
+/* Products are about four fifths of a forward pass (tests/bench/bench_encoder.py). */
+static const double ENCODER_SHARE = 0.8;
 
 static hours predict_hours(const prediction *p) {
   const double cores = p->ranks * p->threads < p->processors ? p->ranks * p->threads : p->processors;
   const double pack_bytes = p->pack.bytes_read + p->pack.bytes_written;
   return (hours){.pack = pack_bytes > 0 ? pack_bytes / p->read_rate / cores / 3600 : 0,
-                 .gram = (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600};
+                 .gram = (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600,
+                 .cka = p->cka.layer_count > 0 ? p->cka.flops / (ENCODER_SHARE * p->product_rate) / cores / 3600 : 0};
 }
 
 static void print_text(const mg_config *config, const prediction *p) {
@@ -211,6 +246,11 @@ static void print_text(const mg_config *config, const prediction *p) {
   printf("             reads %s, computes %.4g GFLOP, %.3g h with %d rank%s × %d thread%s on %d processor%s\n",
          mg_format_bytes(p->gram.bytes_read, a), p->gram.flops / 1e9, h.gram, p->ranks, p->ranks > 1 ? "s" : "", p->threads,
          p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
+  if (p->cka.layer_count > 0)
+    printf("             cka: %zu probe texts (%zu different) through %zu models, %.4g GFLOP, %.3g h; %s a rank, %s more on "
+           "rank 0\n",
+           p->cka.probes.count, p->cka.probes.sequences.count, p->roster.list.count, p->cka.flops / 1e9, h.cka,
+           mg_format_bytes((double)p->cka.encoder_bytes, a), mg_format_bytes((double)p->cka.features_bytes, b));
   printf("rates        kernel %s %.1f GFLOP/s a core; reading %s/s (as cached now)\n", p->ops->kernel, p->kernel_rate / 1e9,
          mg_format_bytes(p->read_rate, a));
   printf("memory       at most %s a rank (process %s, tiles %s, rank 0's sums %s); budget %s\n",
@@ -238,6 +278,12 @@ static mg_status print_json(const mg_config *config, const prediction *p) {
       isfinite(p->read_rate) ? p->read_rate : 0.0, "memory", "rank_bytes", (json_int_t)p->gram.rank_bytes, "process_bytes",
       (json_int_t)p->gram.base_bytes, "engine_bytes", (json_int_t)p->gram.engine_bytes, "master_bytes",
       (json_int_t)p->gram.master_bytes, "budget_bytes", (json_int_t)config->compute.memory_budget);
+  if (root != NULL && p->cka.layer_count > 0)
+    json_object_set_new(root, "cka",
+                        json_pack("{s:I, s:I, s:i, s:f, s:f, s:f, s:I, s:I}", "samples", (json_int_t)p->cka.probes.count,
+                                  "different", (json_int_t)p->cka.probes.sequences.count, "layers", p->cka.layer_count, "flops",
+                                  p->cka.flops, "hours", h.cka, "flops_per_second", p->product_rate, "encoder_bytes",
+                                  (json_int_t)p->cka.encoder_bytes, "features_bytes", (json_int_t)p->cka.features_bytes));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
@@ -251,6 +297,7 @@ mg_status mg_stage_plan(const mg_config *config, int ranks, bool json) {
   mg_status status = predict(config, ranks, &p);
   if (status == MG_OK && json) status = print_json(config, &p);
   if (status == MG_OK && !json) print_text(config, &p);
+  mg_cka_plan_free(&p.cka);
   mg_gram_plan_free(&p.gram);
   mg_shard_close(&p.base_shard);
   mg_roster_close(&p.roster);

@@ -2,6 +2,7 @@
 #define MERGEGRID_STAGE_IMPL_H
 
 #include "mergegrid/config.h"
+#include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
 #include "mergegrid/schedule.h"
@@ -46,6 +47,71 @@ typedef struct mg_gram_plan {
 mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
+
+/** A source's weights, θ0 + τ, from tile rows. */
+typedef struct mg_row_weights mg_row_weights;
+mg_status mg_row_weights_open(mg_rows *rows, const mg_source_list *list, mg_row_weights **opened);
+/** weights are those of source k until the next call. */
+void mg_row_weights_source(mg_row_weights *opened, size_t k, mg_weights *weights);
+void mg_row_weights_close(mg_row_weights **opened);
+
+/** Texts as a forward pass wants them: each different sequence of ids once, shorter ones first. */
+typedef struct mg_probes {
+  size_t count;           /**< texts */
+  mg_sequences sequences; /**< the different ones */
+  int32_t *sequence_of;   /**< [count] */
+  size_t token_count;
+  int32_t *tokens; /**< [token_count] ids that occur, rising */
+  int32_t *ids;    /**< owned, as the next */
+  int64_t *offset;
+  uint64_t hash; /**< of texts and tokenizer */
+} mg_probes;
+
+/**
+ * Not collective. The probe texts of compatibility.cka through the tokenizer of the base, or of the first source that has one.
+ * MG_ERR_INPUT: no tokenizer, no such texts, fewer than two texts, a text longer than the model's positions.
+ */
+mg_status mg_probes_read(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape, mg_probes *probes);
+/** Collective. Rank 0's probes to all. */
+mg_status mg_probes_share(MPI_Comm comm, mg_probes *probes);
+void mg_probes_free(mg_probes *probes);
+
+/** The metric cka: what a run and a plan know before any forward pass. */
+typedef struct mg_cka_plan {
+  mg_encoder_shape shape;
+  int *layers; /**< [layer_count] indexes of hidden states */
+  int layer_count;
+  bool mean;               /**< pool over tokens, else the state of <s> */
+  mg_probes probes;        /**< rank 0 and plan */
+  uint64_t encoder_bytes;  /**< of every rank */
+  uint64_t features_bytes; /**< of rank 0 */
+  double flops;            /**< of all sources */
+} mg_cka_plan;
+
+bool mg_cka_wanted(const mg_config *config);
+/**
+ * Not collective. with_probes: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. sources: how many.
+ */
+mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, bool with_probes,
+                           mg_cka_plan *plan);
+void mg_cka_plan_free(mg_cka_plan *plan);
+
+/** Collective. Its work and state; features come back from the journal by mg_cka_replay. */
+typedef struct mg_cka_stage mg_cka_stage;
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2 };
+mg_status mg_cka_open(MPI_Comm comm, const mg_config *config, const mg_source_list *list, mg_rows *rows, int threads,
+                      mg_cka_stage **stage);
+void mg_cka_close(mg_cka_stage **stage);
+/** Rank 0. */
+mg_status mg_cka_identify(const mg_cka_stage *stage, mg_identity *identity);
+mg_status mg_cka_replay(mg_cka_stage *stage, const void *payload, size_t size);
+/** Collective. The forward passes that are left; tick as of mg_farm_job, with the stage's progress in sources. */
+mg_status mg_cka_compute(MPI_Comm comm, mg_cka_stage *stage, mg_run *run,
+                         mg_status (*tick)(void *context, const char *progress), void *context);
+/** Rank 0: [layers, N, N] each, allocated; the caller frees. */
+mg_status mg_cka_matrices(mg_cka_stage *stage, double **biased, double **unbiased);
+size_t mg_cka_texts(const mg_cka_stage *stage);
+const int *mg_cka_layers(const mg_cka_stage *stage, int *count);
 
 /** Collective. The compatibility stage over rows that are open on every rank; run is NULL on other ranks than 0. */
 mg_status mg_stage_compatibility(MPI_Comm comm, const mg_config *config, const mg_run_options *options, const mg_roster *roster,

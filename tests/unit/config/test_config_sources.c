@@ -134,8 +134,7 @@ static void bad_settings(void **state) {
   SETTING_REFUSED("family.bases=x", "'family.bases'", "'family.base'");
   SETTING_REFUSED("nxn.partition=test", "'nxn.partition'", "not in this version");
   SETTING_REFUSED("grid={}", "'grid'", "not in this version");
-  SETTING_REFUSED("compatibility.cka.pool=cls", "not in this version");
-  SETTING_REFUSED("compatibility.metrics=[cka]", "'cka'", "not in this version");
+  SETTING_REFUSED("compatibility.cka.pool=max", "compatibility.cka.pool", "cls or mean");
   SETTING_REFUSED("family.base=[a]", "family.base", "not a list");
   SETTING_REFUSED("family=x", "family", "a map of keys was expected");
   SETTING_REFUSED("family.locales=[af, af]", "'af'", "twice");

@@ -9,26 +9,42 @@ static void unknown_keys(void **state) {
   REFUSED("family:\n  base: b\n  sorces: s_{locale}\n", "3:3", "'family.sorces'", "'family.sources'");
   REFUSED(MINIMAL "compute:\n  memory_buget: 1GiB\n", "3:3", "'compute.memory_buget'", "'compute.memory_budget'");
   REFUSED(MINIMAL "zzzzzzzzzz: 1\n", "2:1", "'zzzzzzzzzz'",
-          "known: family, shards, stages, compatibility, compute, result, seed");
+          "known: family, shards, texts, stages, compatibility, compute, result, seed");
   REFUSED(MINIMAL "compute: {zzzzzzzzzz: 1}\n", "2:11", "compute.backend, compute.threads");
   REFUSED(MINIMAL "'': 1\n", "2:1", "a name was expected");
   REFUSED(MINIMAL "<<: {seed: 1}\n", "2:1", "'<<'");
   REFUSED(MINIMAL "Seed: 1\n", "2:1", "'Seed'", "'seed'");
 }
 
+/* What only two keys together make wrong has no one place. */
+static void metrics_that_need_more(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *message;
+  } cases[] = {{MINIMAL "compatibility: {metrics: [cka]}\n", "task_vector_cosine must be among them"},
+               {MINIMAL "compatibility: {metrics: [task_vector_cosine, cka]}\n", "needs texts.files"}};
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    mg_config *config = NULL;
+    assert_int_equal(mg_config_parse("run.yaml", cases[k].text, strlen(cases[k].text), NULL, &config), MG_ERR_CONFIG);
+    expect_message(cases[k].text, "run.yaml: compatibility.metrics", (const char *const[]){cases[k].message, NULL});
+  }
+}
+
 static void later_stages(void **state) {
   (void)state;
-  static const char *const keys[] = {"texts", "nxn", "grid", "reuse", "recipe", "microscope"};
+  static const char *const keys[] = {"nxn", "grid", "reuse", "recipe", "microscope"};
   for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
     char text[256];
     snprintf(text, sizeof text, MINIMAL "%s: {a: b}\n", keys[k]);
     refused(text, strlen(text), "2:1", (const char *const[]){keys[k], "belongs to a stage that is not in this version", NULL});
   }
-  REFUSED(MINIMAL "compatibility:\n  cka: {pool: cls}\n", "3:3", "'compatibility.cka'", "not in this version");
+  REFUSED(MINIMAL "compatibility:\n  cka: {pool: max}\n", "3:15", "compatibility.cka.pool", "cls or mean", NULL);
+  REFUSED(MINIMAL "compatibility:\n  cka: {layers: first}\n", "3:17", "compatibility.cka.layers", "last, all", NULL);
+  REFUSED(MINIMAL "compatibility:\n  cka: {layers: [1, x]}\n", "3:17", "compatibility.cka.layers", "'x'", NULL);
+  REFUSED(MINIMAL "compatibility:\n  cka: {samples: 0}\n", "3:18", "compatibility.cka.samples", "whole number", NULL);
   REFUSED(MINIMAL "stages: [compatibility, nxn]\n", "2:25", "stages", "'nxn'", "not in this version");
   REFUSED(MINIMAL "stages: [grid]\n", "2:10", "'grid'", "not in this version");
   REFUSED(MINIMAL "stages: [microscope]\n", "2:10", "'microscope'", "not in this version");
-  REFUSED(MINIMAL "compatibility: {metrics: [cka]}\n", "2:27", "compatibility.metrics", "'cka'", "not in this version");
 }
 
 static void repeated_keys(void **state) {
@@ -223,6 +239,7 @@ static void long_keys(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(unknown_keys),
                                      cmocka_unit_test(later_stages),
+                                     cmocka_unit_test(metrics_that_need_more),
                                      cmocka_unit_test(repeated_keys),
                                      cmocka_unit_test(wrong_types),
                                      cmocka_unit_test(wrong_values),

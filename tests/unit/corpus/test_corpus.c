@@ -22,7 +22,7 @@ static const mg_strings NUMBERS = {.count = 2, .items = (char **)NUMBERED};
 
 static const char *scratch(const char *suffix) {
   static char path[64];
-  snprintf(path, sizeof path, "/tmp/mg-corpus-%d%s", (int)getpid(), suffix);
+  snprintf(path, sizeof path, "/tmp/mergegrid-corpus-%d%s", (int)getpid(), suffix);
   return path;
 }
 

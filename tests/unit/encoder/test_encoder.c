@@ -266,7 +266,7 @@ static void test_bad_texts(void **state) {
 static void expect_config_error(const char *json, const char *message) {
   char dir[64], path[128];
   mg_encoder_shape shape;
-  snprintf(dir, sizeof dir, "/tmp/mg-encoder-%d", (int)getpid());
+  snprintf(dir, sizeof dir, "/tmp/mergegrid-encoder-%d", (int)getpid());
   mkdir(dir, 0700);
   snprintf(path, sizeof path, "%s/config.json", dir);
   FILE *file = fopen(path, "w");

@@ -134,7 +134,7 @@ static void test_limits(void **state) {
 static void expect_refusal(const char *name, const char *bytes, size_t size, const char *message) {
   char dir[64], path[128];
   mg_tokenizer *t = NULL;
-  snprintf(dir, sizeof dir, "/tmp/mg-tokenizer-%d", (int)getpid());
+  snprintf(dir, sizeof dir, "/tmp/mergegrid-tokenizer-%d", (int)getpid());
   mkdir(dir, 0700);
   snprintf(path, sizeof path, "%s/%s", dir, name);
   FILE *file = fopen(path, "w");

@@ -1,0 +1,66 @@
+/* What the metric cka needs, for `plan` and for the run that has to stay within it. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "stage_impl.h"
+
+static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
+
+bool mg_cka_wanted(const mg_config *config) { return mg_strings_find(&config->compatibility.metrics, "cka") >= 0; }
+
+static mg_status choose_layers(const mg_config *config, mg_cka_plan *plan) {
+  const mg_strings *asked = &config->compatibility.cka.layers;
+  const int last = plan->shape.layers;
+  const bool all = strcmp(asked->items[0], "all") == 0, only_last = strcmp(asked->items[0], "last") == 0;
+  plan->layer_count = all ? last + 1 : only_last ? 1 : (int)asked->count;
+  plan->layers = mg_alloc((size_t)plan->layer_count, sizeof *plan->layers);
+  if (plan->layers == NULL) return MG_ERR_NOMEM;
+  for (int k = 0; k < plan->layer_count; k++) {
+    plan->layers[k] = all ? k : only_last ? last : atoi(asked->items[k]);
+    if (plan->layers[k] > last)
+      return mg_fail(MG_ERR_INPUT, "compatibility.cka.layers: %d, but the models have hidden states 0 to %d", plan->layers[k],
+                     last);
+  }
+  return MG_OK;
+}
+
+static mg_status hold_to_budget(const mg_config *config, const mg_cka_plan *plan) {
+  char need[32], budget[32];
+  const uint64_t bytes = PROCESS_BYTES + plan->encoder_bytes + plan->features_bytes;
+  if (bytes <= config->compute.memory_budget) return MG_OK;
+  return mg_fail(MG_ERR_NOMEM,
+                 "the metric cka would need %s on rank 0 (a model, its activations, features of %d layers); "
+                 "compute.memory_budget is %s: raise it, or compare fewer layers, samples or threads",
+                 mg_format_bytes((double)bytes, need), plan->layer_count,
+                 mg_format_bytes((double)config->compute.memory_budget, budget));
+}
+
+mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, bool with_probes,
+                           mg_cka_plan *plan) {
+  mg_status status = MG_OK;
+  *plan = (mg_cka_plan){.mean = strcmp(config->compatibility.cka.pool, "mean") == 0};
+  MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), failed);
+  MG_TRY(choose_layers(config, plan), failed);
+  if (!with_probes) return MG_OK;
+  MG_TRY(mg_probes_read(config, list, &plan->shape, &plan->probes), failed);
+  const mg_probes *p = &plan->probes;
+  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, threads);
+  const uint64_t one = (uint64_t)plan->layer_count * p->count * (uint64_t)plan->shape.hidden * sizeof(float);
+  /* every source's, a message's worth of both ends, and the Gram matrices, which take what is left of a quarter of the budget
+   */
+  plan->features_bytes = one * (list->count + 3) + config->compute.memory_budget / 4;
+  for (size_t k = 0; k < p->sequences.count; k++)
+    plan->flops += (double)list->count * mg_encoder_flops(&plan->shape, (int)(p->offset[k + 1] - p->offset[k]), plan->mean);
+  MG_TRY(hold_to_budget(config, plan), failed);
+  return MG_OK;
+failed:
+  mg_cka_plan_free(plan);
+  return status;
+}
+
+void mg_cka_plan_free(mg_cka_plan *plan) {
+  mg_probes_free(&plan->probes);
+  free(plan->layers);
+  *plan = (mg_cka_plan){0};
+}
