@@ -60,6 +60,11 @@ static void print_text(const mg_matrices *m, const pair *pairs, size_t count, si
   if (m->encoder != NULL) print_statistics("layers, without embeddings", m->encoder, n);
   for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
     print_statistics(m->layers.items[l], m->by_layer + l * n * n, n);
+  for (size_t l = 0; l < m->cka_layer_count; l++) {
+    char name[48];
+    snprintf(name, sizeof name, "CKA, hidden state %d", m->cka_layers[l]);
+    print_statistics(name, m->cka + l * n * n, n);
+  }
   printf("  norms of the task vectors, all tensors: %.4g to %.4g\n", least, most);
   if (count == 0) return;
   const size_t shown = top < count ? top : count;
@@ -100,10 +105,16 @@ static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t coun
   if (m->encoder != NULL) json_object_set_new(matrices, "task_vector_cosine_encoder", statistics_json(m->encoder, n));
   for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
     json_object_set_new(layers, m->layers.items[l], statistics_json(m->by_layer + l * n * n, n));
-  json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "result", m->path,
+  json_t *cka = json_object();
+  for (size_t l = 0; l < m->cka_layer_count; l++) {
+    char name[16];
+    snprintf(name, sizeof name, "%d", m->cka_layers[l]);
+    json_object_set_new(cka, name, statistics_json(m->cka + l * n * n, n));
+  }
+  json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "result", m->path,
                            "sources", ids, "skipped", skipped, "tensors", (json_int_t)m->tensors.count, "gram_level", m->level,
                            "base", m->base_path, "version", m->version, "backend", m->backend, "numeric_mode", m->numeric_mode,
-                           "finished_utc", m->finished, "statistics", matrices, "layers", layers, "closest",
+                           "finished_utc", m->finished, "statistics", matrices, "layers", layers, "cka", cka, "closest",
                            pairs_json(m, pairs, count, top, false), "farthest", pairs_json(m, pairs, count, top, true));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);

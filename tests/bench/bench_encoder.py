@@ -91,6 +91,7 @@ def with_ctranslate2():
     class Converter(ctranslate2.converters.TransformersConverter):
         def load_model(self, cls, name, **_): return model
         def load_tokenizer(self, cls, name, **_): return Tokenizer()
+    model.config.position_embedding_type = "absolute"  # asked for by the converter, no longer kept by newer transformers
     Converter(folder).convert(to, quantization="float32", force=True)
     encoder = ctranslate2.Encoder(to, compute_type="float32", inter_threads=1, intra_threads=THREADS)
     head = model.classifier

@@ -1,13 +1,16 @@
 """The metric cka over the whole program: numbers, one set of bits, what is exported, and what a user can get wrong."""
+import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
-from common import BASE, EMOJI, PATTERN, SOURCE, h5py, np, result_bits, run, write_yaml
+from common import BASE, EMOJI, SOURCE, command, environment, h5py, np, result_bits, run, write_yaml
 
 import pandas as pd
 
@@ -48,6 +51,10 @@ class Cka(unittest.TestCase):
             for value, expected in ((off.mean(), 0.732), (off.min(), 0.608), (off.max(), 0.864)):
                 self.assertAlmostEqual(value, expected, delta=6e-4)
             self.assertTrue(np.isnan(f["compatibility/cka"][0]).all())  # <s> of the embeddings is the same for all texts
+        shown = json.loads(self.good("show", path, "--json").stdout)["cka"]
+        self.assertEqual(sorted(shown), ["0", "1", "2", "3", "4"])
+        self.assertAlmostEqual(shown["4"]["mean"], off.mean(), places=12)
+        self.assertIn("CKA, hidden state 4", self.good("show", path).stdout)
         self.good("export", path, "-o", f"{self.dir}/out")
         frame = pd.read_csv(f"{self.dir}/out/cka_matrix.csv", index_col=0)
         np.testing.assert_array_equal(frame.to_numpy(), last)
@@ -68,6 +75,24 @@ class Cka(unittest.TestCase):
         direct, direct_path = self.config("direct", cka={"layers": [0, 4], "pool": "mean", "samples": 60}, shards={"dir": "none"})
         self.good("run", "-c", direct)
         self.assertEqual(result_bits(direct_path), bits)
+
+    def test_continues_from_kept_features(self):
+        settings = {"layers": "all", "samples": 200}
+        config, path = self.config("whole", locales=[], cka=settings)
+        self.good("run", "-c", config, ranks=2)
+        cut, cut_path = self.config("cut", locales=[], cka=settings)
+        process = subprocess.Popen(command("run", "-c", cut, ranks=2), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True)
+        # The Grams' records are under 1 MB, a source's features 256 kB: some of them are there, and not all.
+        while process.poll() is None and sum(map(os.path.getsize, glob.glob(f"{cut_path}.journal/*/journal"))) < 2500000:
+            time.sleep(0.002)
+        self.assertIsNone(process.poll(), "the run was over before it could be killed")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run(["pkill", "-9", "-f", cut], check=False)
+        self.assertFalse(os.path.exists(cut_path), "the run was over before it could be killed")
+        done = self.good("run", "-c", cut, ranks=3)
+        self.assertIn("in the journal", done.stderr)
+        self.assertEqual(result_bits(cut_path), result_bits(path))
 
     def test_other_settings_are_refused(self):
         config, _ = self.config(cka={"samples": 20})
