@@ -32,13 +32,8 @@ typedef struct mg_timing {
   double seconds;
 } mg_timing;
 
-/** Everything a result of the compatibility stage holds; all pointers borrowed. */
-typedef struct mg_result_data {
-  const mg_source_list *sources; /**< with `skipped` */
-  const char *base_path;
-  const mg_strings *labels;
-  const mg_tensor_table *table;
-  const bool *selected; /**< [table->count] */
+/** The compatibility stage; all pointers borrowed. */
+typedef struct mg_result_compatibility {
   mg_gram_level level;
   const mg_gram_layout *layout; /**< groups: for level tensor they are the tensors in order */
   const mg_gram *gram;
@@ -49,6 +44,16 @@ typedef struct mg_result_data {
   int cka_layer_count;
   int64_t cka_samples;    /**< probe texts */
   const char *cka_probes; /**< which: "en-US train" */
+} mg_result_compatibility;
+
+/** Everything a result holds; all pointers borrowed. A stage that did not run is NULL. */
+typedef struct mg_result_data {
+  const mg_source_list *sources; /**< with `skipped` */
+  const char *base_path;
+  const mg_strings *labels;
+  const mg_tensor_table *table;
+  const bool *selected; /**< [table->count] */
+  const mg_result_compatibility *compatibility;
   /* provenance */
   const char *config_yaml, *config_file;
   const mg_identity *identity;

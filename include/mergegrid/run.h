@@ -52,14 +52,32 @@ mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **run);
  */
 mg_status mg_run_check(mg_run *run, const mg_identity *identity, bool *complete);
 
-/** Calls visit for every whole record of the earlier attempts, oldest first. A record's payload is valid during the call. */
-typedef mg_status (*mg_journal_visit)(void *context, uint32_t kind, const void *payload, size_t size);
+/** Where a record is kept: an attempt's journal and the byte it begins at. */
+typedef struct mg_record_place {
+  int attempt;
+  uint64_t offset;
+} mg_record_place;
+
+typedef struct mg_record {
+  uint32_t kind;
+  const void *payload; /**< [size], valid during the call that is given the record */
+  size_t size;
+  mg_record_place place;
+} mg_record;
+
+/** Calls visit for every whole record of the earlier attempts, oldest first. */
+typedef mg_status (*mg_journal_visit)(void *context, const mg_record *record);
 mg_status mg_run_replay(mg_run *run, mg_journal_visit visit, void *context);
 /** The same for a reader that does not own the result (show). path is R. */
 mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *context);
 
-/** Appends a record with one write; it survives the death of this process when the call returns. */
-mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size);
+/** Appends a record with one write; it survives the death of this process when the call returns. place may be NULL. */
+mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size, mg_record_place *place);
+/**
+ * Reads a record of this or an earlier attempt again, so that what is large need not be held. Its payload is valid until the
+ * next call. MG_ERR_CORRUPT where it is not whole any more.
+ */
+mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record);
 /** fdatasyncs the journal if the last time is more than `seconds` ago (0: now). */
 mg_status mg_run_sync(mg_run *run, double seconds);
 /** Rewrites R.state; at most once a second unless the state changes. */

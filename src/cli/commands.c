@@ -95,11 +95,10 @@ typedef struct journal_size {
   double bytes;
 } journal_size;
 
-static mg_status count_record(void *context, uint32_t kind, const void *payload, size_t size) {
+static mg_status count_record(void *context, const mg_record *record) {
   journal_size *total = context;
-  (void)kind, (void)payload;
   total->records++;
-  total->bytes += (double)size;
+  total->bytes += (double)record->size;
   return MG_OK;
 }
 

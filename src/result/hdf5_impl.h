@@ -54,6 +54,8 @@ void mg_h5_make_scale(mg_h5_writer *w, const char *path, const char *name);
 void mg_h5_text_attribute(mg_h5_writer *w, const char *path, const char *name, const char *text);
 void mg_h5_attribute(mg_h5_writer *w, const char *path, const char *name, hid_t type, size_t count, const void *data);
 
+void mg_h5_compatibility(mg_h5_writer *w, const mg_source_list *sources, const mg_result_compatibility *compatibility);
+
 /* Hash of strings over their bytes with their NULs. */
 uint64_t mg_hash_strings(const char *const *strings, size_t count);
 

@@ -47,74 +47,110 @@ mg_status mg_journal_write(int fd, const char *path, uint64_t offset, uint32_t k
   return status;
 }
 
-typedef struct reader {
-  int fd;
-  const char *path;
-  uint64_t size, at;
+struct mg_journal_file {
+  int fd, attempt;
+  char *path;
+  uint64_t size;
   char *payload;
   size_t capacity;
-} reader;
+};
 
-static mg_status make_room(reader *r, uint64_t size) {
-  if (size <= r->capacity) return MG_OK;
-  free(r->payload);
-  r->capacity = 0;
-  r->payload = mg_alloc((size_t)size, 1);
-  if (r->payload == NULL) return MG_ERR_NOMEM;
-  r->capacity = (size_t)size;
+mg_status mg_journal_open(const char *path, int attempt, mg_journal_file **out) {
+  mg_status status = MG_OK;
+  struct stat info;
+  mg_journal_file *f = mg_alloc_zero(1, sizeof *f);
+  if (f == NULL) return MG_ERR_NOMEM;
+  *f = (mg_journal_file){.fd = open(path, O_RDONLY | O_CLOEXEC), .attempt = attempt, .path = mg_strdup(path)};
+  if (f->fd < 0 || fstat(f->fd, &info) != 0) status = mg_fail_errno(MG_ERR_IO, "%s", path);
+  if (status == MG_OK && f->path == NULL) status = MG_ERR_NOMEM;
+  if (status != MG_OK) {
+    mg_journal_close(&f);
+    return status;
+  }
+  f->size = S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+  *out = f;
   return MG_OK;
 }
 
-/* Reads the record at r->at. *whole is false where it is torn or damaged; *torn where it is just shorter than it says. */
-static mg_status read_record(reader *r, record_header *header, bool *whole, bool *torn) {
+void mg_journal_close(mg_journal_file **file) {
+  mg_journal_file *f = *file;
+  if (f == NULL) return;
+  if (f->fd >= 0) close(f->fd);
+  free(f->path), free(f->payload), free(f);
+  *file = NULL;
+}
+
+int mg_journal_attempt(const mg_journal_file *file) { return file->attempt; }
+
+static mg_status make_room(mg_journal_file *f, uint64_t size) {
+  if (size <= f->capacity) return MG_OK;
+  free(f->payload);
+  f->capacity = 0;
+  f->payload = mg_alloc((size_t)size, 1);
+  if (f->payload == NULL) return MG_ERR_NOMEM;
+  f->capacity = (size_t)size;
+  return MG_OK;
+}
+
+/* The record at offset. *whole is false where it is torn or damaged; *torn where it is just shorter than it says. */
+static mg_status read_record(mg_journal_file *f, uint64_t offset, mg_record *record, bool *whole, bool *torn) {
   mg_status status = MG_OK;
-  const uint64_t left = r->size - r->at;
+  record_header header;
+  const uint64_t left = f->size > offset ? f->size - offset : 0;
   *whole = *torn = false;
-  if (left < sizeof *header) {
+  if (left < sizeof header) {
     *torn = true;
     return MG_OK;
   }
-  MG_TRY(mg_read_at(r->fd, r->path, header, sizeof *header, r->at), done);
-  if (header->magic != MAGIC || header->size > MG_JOURNAL_MAX_PAYLOAD) return MG_OK;
-  if (header->size > left - sizeof *header) {
+  MG_TRY(mg_read_at(f->fd, f->path, &header, sizeof header, offset), done);
+  if (header.magic != MAGIC || header.size > MG_JOURNAL_MAX_PAYLOAD) return MG_OK;
+  if (header.size > left - sizeof header) {
     *torn = true;
     return MG_OK;
   }
-  MG_TRY(make_room(r, header->size), done);
-  MG_TRY(mg_read_at(r->fd, r->path, r->payload, (size_t)header->size, r->at + sizeof *header), done);
-  *whole = record_hash(header, r->payload) == header->hash;
+  MG_TRY(make_room(f, header.size), done);
+  MG_TRY(mg_read_at(f->fd, f->path, f->payload, (size_t)header.size, offset + sizeof header), done);
+  *whole = record_hash(&header, f->payload) == header.hash;
+  *record = (mg_record){.kind = header.kind,
+                        .payload = f->payload != NULL ? f->payload : "",
+                        .size = (size_t)header.size,
+                        .place = {.attempt = f->attempt, .offset = offset}};
 done:
   return status;
 }
 
-mg_status mg_journal_read(const char *path, mg_journal_visit visit, void *context, uint64_t *whole_bytes) {
-  mg_status status = MG_OK;
+mg_status mg_journal_at(mg_journal_file *f, uint64_t offset, mg_record *record) {
   struct stat info;
+  bool whole, torn;
+  if (fstat(f->fd, &info) != 0) return mg_fail_errno(MG_ERR_IO, "%s", f->path);
+  f->size = (uint64_t)info.st_size; /* it may have grown */
+  const mg_status status = read_record(f, offset, record, &whole, &torn);
+  if (status != MG_OK || whole) return status;
+  return mg_fail(MG_ERR_CORRUPT, "%s: the record at byte %llu is not whole any more", f->path, (unsigned long long)offset);
+}
+
+mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole_bytes) {
+  mg_status status = MG_OK;
   bool whole = true, torn = false;
-  reader r = {.fd = open(path, O_RDONLY | O_CLOEXEC), .path = path};
+  uint64_t at = 0;
+  mg_journal_file *f = NULL;
   if (whole_bytes != NULL) *whole_bytes = 0;
-  if (r.fd < 0 && errno == ENOENT) return MG_OK; /* killed before the first record */
-  if (r.fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  if (fstat(r.fd, &info) != 0) {
-    status = mg_fail_errno(MG_ERR_IO, "%s", path);
-    goto cleanup;
-  }
-  r.size = S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
-  while (r.at < r.size) {
-    record_header header;
-    MG_TRY(read_record(&r, &header, &whole, &torn), cleanup);
+  if (access(path, F_OK) != 0 && errno == ENOENT) return MG_OK; /* killed before the first record */
+  MG_TRY(mg_journal_open(path, attempt, &f), cleanup);
+  while (at < f->size) {
+    mg_record record;
+    MG_TRY(read_record(f, at, &record, &whole, &torn), cleanup);
     if (!whole) break;
-    MG_TRY(visit(context, header.kind, r.payload != NULL ? r.payload : (char *)"", (size_t)header.size), cleanup);
-    r.at += sizeof header + header.size;
+    MG_TRY(visit(context, &record), cleanup);
+    at += sizeof(record_header) + record.size;
   }
-  if (torn) mg_debug("%s: the last record was cut off; %llu bytes are left out", path, (unsigned long long)(r.size - r.at));
+  if (torn) mg_debug("%s: the last record was cut off; %llu bytes are left out", path, (unsigned long long)(f->size - at));
   if (!whole && !torn)
     mg_warn("%s: damaged at byte %llu; the last %llu of %llu bytes are left out and computed again", path,
-            (unsigned long long)r.at, (unsigned long long)(r.size - r.at), (unsigned long long)r.size);
-  if (whole_bytes != NULL) *whole_bytes = r.at;
+            (unsigned long long)at, (unsigned long long)(f->size - at), (unsigned long long)f->size);
+  if (whole_bytes != NULL) *whole_bytes = at;
 cleanup:
-  close(r.fd);
-  free(r.payload);
+  mg_journal_close(&f);
   return status;
 }
 
@@ -131,7 +167,7 @@ mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *co
       status = MG_ERR_NOMEM;
       goto cleanup;
     }
-    MG_TRY(mg_journal_read(path, visit, context, NULL), cleanup);
+    MG_TRY(mg_journal_read(path, attempts[k], visit, context, NULL), cleanup);
   }
 cleanup:
   free(attempts);

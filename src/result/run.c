@@ -25,6 +25,7 @@ struct mg_run {
   int attempt;
   double synced, reported;
   char started[24], stage[64];
+  mg_journal_file *again; /* open for mg_run_read */
 };
 
 /* ---- the lock ---- */
@@ -126,6 +127,7 @@ static void release(mg_run **run) {
   mg_run *r = *run;
   if (r->journal >= 0) close(r->journal);
   if (r->lock >= 0) close(r->lock);
+  mg_journal_close(&r->again);
   free(r->result), free(r->temporary), free(r->journal_path);
   free(r);
   *run = NULL;
@@ -234,12 +236,24 @@ mg_status mg_run_replay(mg_run *run, mg_journal_visit visit, void *context) {
   return mg_journal_replay(run->result, visit, context);
 }
 
-mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size) {
+mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size, mg_record_place *place) {
   const mg_status status = mg_journal_write(run->journal, run->journal_path, run->journal_size, kind, payload, size);
   if (status != MG_OK) return status;
+  if (place != NULL) *place = (mg_record_place){.attempt = run->attempt, .offset = run->journal_size};
   run->journal_size = (uint64_t)lseek(run->journal, 0, SEEK_END);
   run->unsynced = true;
   return MG_OK;
+}
+
+mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record) {
+  mg_status status = MG_OK;
+  if (run->again == NULL || mg_journal_attempt(run->again) != place.attempt) {
+    mg_journal_close(&run->again);
+    char *path = mg_attempt_path(run->result, place.attempt, "journal");
+    status = path != NULL ? mg_journal_open(path, place.attempt, &run->again) : MG_ERR_NOMEM;
+    free(path);
+  }
+  return status == MG_OK ? mg_journal_at(run->again, place.offset, record) : status;
 }
 
 mg_status mg_run_sync(mg_run *run, double seconds) {

@@ -30,7 +30,14 @@ enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 };
 
 mg_status mg_journal_write(int fd, const char *path, uint64_t offset, uint32_t kind, const void *payload, size_t size);
 /* The whole records of one file. *whole: bytes they take. Says so where more than a torn tail is ignored. */
-mg_status mg_journal_read(const char *path, mg_journal_visit visit, void *context, uint64_t *whole);
+mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole);
+
+/* One attempt's journal, open for reading single records again. */
+typedef struct mg_journal_file mg_journal_file;
+mg_status mg_journal_open(const char *path, int attempt, mg_journal_file **file);
+mg_status mg_journal_at(mg_journal_file *file, uint64_t offset, mg_record *record);
+int mg_journal_attempt(const mg_journal_file *file);
+void mg_journal_close(mg_journal_file **file);
 
 /* ---- identity ---- */
 

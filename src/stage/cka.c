@@ -3,6 +3,7 @@
 #include "mergegrid/cka.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,22 +12,20 @@
 #include "stage_impl.h"
 
 struct mg_cka_stage {
+  mg_attempt *attempt;
   const mg_config *config;
   const mg_source_list *list;
-  mg_rows *rows;
   mg_cka_plan plan;
   mg_encoder *encoder;
   mg_row_weights *weights;
-  int threads, rank;
   int64_t *todo; /* sources without features, the same on every rank */
   size_t todo_count;
   /* rank 0 */
   float *features; /* [sources, layers, texts, hidden] */
   bool *done;
   size_t done_count;
-  mg_run *run;
-  mg_status (*tick)(void *context, const char *progress);
-  void *tick_context;
+  double *biased, *unbiased; /* [layers, sources, sources] */
+  char probes[128];
   mg_progress progress;
 };
 
@@ -37,12 +36,12 @@ static size_t feature_count(const mg_cka_stage *s) {
 static mg_status prepare_shape(mg_cka_stage *s) {
   mg_status status = MG_OK;
   mg_weights weights;
-  MG_TRY(mg_cka_plan_make(s->config, s->list, s->threads, s->rank == 0, &s->plan), done);
-  MG_TRY(mg_row_weights_open(s->rows, s->list, &s->weights), done);
+  MG_TRY(mg_cka_plan_make(s->config, s->list, s->attempt->threads, s->attempt->rank == 0, &s->plan), done);
+  MG_TRY(mg_row_weights_open(s->attempt->rows, s->list, &s->weights), done);
   mg_row_weights_source(s->weights, 0, &weights);
   MG_TRY(mg_encoder_shape_check(&s->plan.shape, &weights), done);
   s->plan.shape.classes = 0; /* states only */
-  if (s->rank != 0) goto done;
+  if (s->attempt->rank != 0) goto done;
   s->features = mg_alloc(s->list->count, feature_count(s) * sizeof(float));
   s->done = mg_alloc_zero(s->list->count, sizeof *s->done);
   if (s->features == NULL || s->done == NULL) return MG_ERR_NOMEM;
@@ -50,15 +49,13 @@ done:
   return status;
 }
 
-mg_status mg_cka_open(MPI_Comm comm, const mg_config *config, const mg_source_list *list, mg_rows *rows, int threads,
-                      mg_cka_stage **stage) {
+mg_status mg_cka_open(mg_attempt *attempt, mg_cka_stage **stage) {
   mg_status status = MG_OK;
   mg_cka_stage *s = mg_alloc_zero(1, sizeof *s);
-  MG_TRY(mg_agree(comm, s != NULL ? MG_OK : MG_ERR_NOMEM), failed);
-  *s = (mg_cka_stage){.config = config, .list = list, .rows = rows, .threads = threads};
-  MPI_Comm_rank(comm, &s->rank);
-  MG_TRY(mg_agree(comm, prepare_shape(s)), failed);
-  MG_TRY(mg_probes_share(comm, &s->plan.probes), failed);
+  MG_TRY(mg_agree(attempt->comm, s != NULL ? MG_OK : MG_ERR_NOMEM), failed);
+  *s = (mg_cka_stage){.attempt = attempt, .config = attempt->config, .list = &attempt->roster->list};
+  MG_TRY(mg_agree(attempt->comm, prepare_shape(s)), failed);
+  MG_TRY(mg_probes_share(attempt->comm, &s->plan.probes), failed);
   *stage = s;
   return MG_OK;
 failed:
@@ -72,17 +69,16 @@ void mg_cka_close(mg_cka_stage **stage) {
   mg_encoder_destroy(&s->encoder);
   mg_row_weights_close(&s->weights);
   mg_cka_plan_free(&s->plan);
-  free(s->features), free(s->done), free(s->todo), free(s);
+  free(s->features), free(s->done), free(s->todo), free(s->biased), free(s->unbiased), free(s);
   *stage = NULL;
 }
 
 mg_status mg_cka_identify(const mg_cka_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
-  char mode[256], hash[17];
+  char hash[17];
   mg_text layers = {0};
   for (int k = 0; k < s->plan.layer_count; k++) mg_text_append(&layers, "%s%d", k ? ", " : "", s->plan.layers[k]);
   if (layers.failed) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(mode, sizeof mode)), done);
   MG_TRY(mg_identity_add(identity, "compatibility.cka.layers", layers.data), done);
   MG_TRY(mg_identity_add(identity, "compatibility.cka.pool", s->plan.mean ? "mean" : "cls"), done);
   MG_TRY(mg_identity_add(identity, "probe texts", mg_hash_text(s->plan.probes.hash, hash)), done);
@@ -94,7 +90,7 @@ done:
 
 /* ---- features ---- */
 
-mg_status mg_cka_replay(mg_cka_stage *s, const void *payload, size_t size) {
+static mg_status take_features(mg_cka_stage *s, const void *payload, size_t size) {
   uint64_t source;
   const size_t bytes = feature_count(s) * sizeof(float);
   if (size != sizeof source + bytes) return mg_fail(MG_ERR_CORRUPT, "a record of features has %zu bytes", size);
@@ -104,6 +100,10 @@ mg_status mg_cka_replay(mg_cka_stage *s, const void *payload, size_t size) {
   s->done_count += !s->done[source];
   s->done[source] = true;
   return MG_OK;
+}
+
+mg_status mg_cka_replay(mg_cka_stage *s, const mg_record *record) {
+  return record->kind == MG_RECORD_FEATURES ? take_features(s, record->payload, record->size) : MG_OK;
 }
 
 static mg_status check_finite(const mg_cka_stage *s, size_t source, const float *pooled) {
@@ -118,8 +118,6 @@ static mg_status check_finite(const mg_cka_stage *s, size_t source, const float 
   }
   return MG_OK;
 }
-
-static mg_status poll_farm(void *context) { return mg_farm_poll_now(context); }
 
 static mg_status compute_source(void *context, int64_t unit, mg_text *payload, mg_farm_poll *poll) {
   mg_cka_stage *s = context;
@@ -137,13 +135,14 @@ static mg_status compute_source(void *context, int64_t unit, mg_text *payload, m
                                 .cls = s->plan.mean ? NULL : pooled,
                                 .mean = s->plan.mean ? pooled : NULL,
                                 .context = poll,
-                                .poll = poll_farm};
+                                .poll = mg_attempt_poll};
   MG_TRY(mg_encoder_run(s->encoder, &p->sequences, 0, p->sequences.count, &want), cleanup);
   MG_TRY(check_finite(s, source, pooled), cleanup);
   mg_text_append_bytes(payload, &source, sizeof source);
   for (size_t l = 0; l < layers; l++)
     for (size_t t = 0; t < p->count; t++)
       mg_text_append_bytes(payload, pooled + ((size_t)p->sequence_of[t] * layers + l) * h, h * sizeof *pooled);
+  s->attempt->mine.units++;
 cleanup:
   free(pooled);
   return status;
@@ -153,8 +152,8 @@ static mg_status take_source(void *context, int64_t unit, const void *payload, s
   mg_cka_stage *s = context;
   mg_status status = MG_OK;
   (void)unit;
-  MG_TRY(mg_run_append(s->run, MG_RECORD_FEATURES, payload, size), done);
-  MG_TRY(mg_cka_replay(s, payload, size), done);
+  MG_TRY(mg_run_append(s->attempt->run, MG_RECORD_FEATURES, payload, size, NULL), done);
+  MG_TRY(take_features(s, payload, size), done);
 done:
   return status;
 }
@@ -164,34 +163,34 @@ static mg_status tick(void *context) {
   char text[64];
   snprintf(text, sizeof text, "cka: %zu of %zu sources", s->done_count, s->list->count);
   mg_progress_update(&s->progress, (double)s->done_count);
-  return s->tick(s->tick_context, text);
+  return mg_attempt_keep_going(s->attempt, "compatibility", text);
 }
 
-static mg_status list_todo(MPI_Comm comm, mg_cka_stage *s) {
+static mg_status list_todo(mg_cka_stage *s) {
   mg_status status = MG_OK;
   size_t size = 0;
-  if (s->rank == 0) {
+  if (s->attempt->rank == 0) {
     s->todo = mg_alloc(s->list->count, sizeof *s->todo);
     for (size_t k = 0; s->todo != NULL && k < s->list->count; k++)
       if (!s->done[k]) s->todo[s->todo_count++] = (int64_t)k;
     size = s->todo_count * sizeof *s->todo;
   }
-  MG_TRY(mg_agree(comm, s->rank == 0 && s->todo == NULL ? MG_ERR_NOMEM : MG_OK), done);
+  MG_TRY(mg_agree(s->attempt->comm, s->attempt->rank == 0 && s->todo == NULL ? MG_ERR_NOMEM : MG_OK), done);
   void *data = s->todo;
-  MG_TRY(mg_broadcast_bytes(comm, &data, &size), done);
+  MG_TRY(mg_broadcast_bytes(s->attempt->comm, &data, &size), done);
   s->todo = data;
   s->todo_count = size / sizeof *s->todo;
 done:
   return status;
 }
 
-mg_status mg_cka_compute(MPI_Comm comm, mg_cka_stage *s, mg_run *run, mg_status (*on_tick)(void *, const char *),
-                         void *context) {
+mg_status mg_cka_compute(mg_cka_stage *s) {
   mg_status status = MG_OK;
   const mg_probes *p = &s->plan.probes;
-  s->run = run, s->tick = on_tick, s->tick_context = context;
-  MG_TRY(list_todo(comm, s), done);
-  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->threads, &s->encoder)), done);
+  const MPI_Comm comm = s->attempt->comm;
+  const double began = mg_now();
+  MG_TRY(list_todo(s), done);
+  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, &s->encoder)), done);
   mg_info("cka: %zu probe texts of %s (%zu different, %lld tokens), %d layer%s", p->count, s->config->compatibility.cka.locale,
           p->sequences.count, (long long)p->offset[p->sequences.count], s->plan.layer_count,
           s->plan.layer_count > 1 ? "s" : "");
@@ -200,6 +199,8 @@ mg_status mg_cka_compute(MPI_Comm comm, mg_cka_stage *s, mg_run *run, mg_status 
       .units = (int64_t)s->todo_count, .context = s, .work = compute_source, .take = take_source, .tick = tick};
   MG_TRY(mg_farm_run(comm, &job), done);
   mg_progress_end(&s->progress, (double)s->done_count);
+  mg_attempt_timed(s->attempt, "cka", began);
+  mg_encoder_destroy(&s->encoder); /* its memory is the next stage's */
 done:
   return status;
 }
@@ -218,12 +219,12 @@ static mg_status get_features(void *context, size_t source, const float **featur
   return MG_OK;
 }
 
-mg_status mg_cka_matrices(mg_cka_stage *s, double **biased, double **unbiased) {
+mg_status mg_cka_collect(mg_cka_stage *s, mg_result_compatibility *out) {
   mg_status status = MG_OK;
   const size_t n = s->list->count, layers = (size_t)s->plan.layer_count;
-  *biased = mg_alloc(layers * n, n * sizeof(double));
-  *unbiased = mg_alloc(layers * n, n * sizeof(double));
-  if (*biased == NULL || *unbiased == NULL) return MG_ERR_NOMEM;
+  s->biased = mg_alloc(layers * n, n * sizeof(double));
+  s->unbiased = mg_alloc(layers * n, n * sizeof(double));
+  if (s->biased == NULL || s->unbiased == NULL) return MG_ERR_NOMEM;
   for (size_t l = 0; l < layers; l++) {
     layer_of of = {.s = s, .layer = l};
     const mg_cka_features f = {.sources = n,
@@ -231,15 +232,15 @@ mg_status mg_cka_matrices(mg_cka_stage *s, double **biased, double **unbiased) {
                                .width = (size_t)s->plan.shape.hidden,
                                .context = &of,
                                .get = get_features};
-    MG_TRY(mg_cka(&f, s->config->compute.memory_budget / 4, *biased + l * n * n, *unbiased + l * n * n), done);
+    MG_TRY(mg_cka(&f, s->config->compute.memory_budget / 4, s->biased + l * n * n, s->unbiased + l * n * n), done);
   }
+  snprintf(s->probes, sizeof s->probes, "%s %s", s->config->compatibility.cka.locale, s->config->compatibility.cka.partition);
+  out->cka = s->biased;
+  out->cka_unbiased = s->unbiased;
+  out->cka_layers = s->plan.layers;
+  out->cka_layer_count = s->plan.layer_count;
+  out->cka_samples = (int64_t)s->plan.probes.count;
+  out->cka_probes = s->probes;
 done:
   return status;
 }
-
-const int *mg_cka_layers(const mg_cka_stage *s, int *count) {
-  *count = s->plan.layer_count;
-  return s->plan.layers;
-}
-
-size_t mg_cka_texts(const mg_cka_stage *s) { return s->plan.probes.count; }

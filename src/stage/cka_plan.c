@@ -7,7 +7,9 @@
 
 static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
 
-bool mg_cka_wanted(const mg_config *config) { return mg_strings_find(&config->compatibility.metrics, "cka") >= 0; }
+bool mg_cka_wanted(const mg_config *config) {
+  return mg_stage_wanted(config, "compatibility") && mg_strings_find(&config->compatibility.metrics, "cka") >= 0;
+}
 
 static mg_status choose_layers(const mg_config *config, mg_cka_plan *plan) {
   const mg_strings *asked = &config->compatibility.cka.layers;

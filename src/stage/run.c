@@ -1,26 +1,189 @@
 /* A run: the result is taken, the family looked at, its shards brought up to date, then the stages one after another. */
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "mergegrid/hash.h"
 #include "mergegrid/log.h"
+#include "mergegrid/stop.h"
 #include "stage_impl.h"
+
+static const double SYNC_SECONDS = 3;
+
+/* ---- what stages share ---- */
+
+bool mg_stage_wanted(const mg_config *config, const char *name) { return mg_strings_find(&config->stages, name) >= 0; }
+
+mg_status mg_attempt_keep_going(mg_attempt *a, const char *stage, const char *progress) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_run_sync(a->run, SYNC_SECONDS), done);
+  MG_TRY(mg_run_report(a->run, "running", stage, progress, ""), done);
+  if (a->options->max_hours > 0 && mg_now() - a->began > a->options->max_hours * 3600) mg_stop_request();
+done:
+  return status;
+}
+
+void mg_attempt_timed(mg_attempt *a, const char *part, double began) {
+  a->timings[a->timing_count++] = (mg_timing){.name = part, .seconds = mg_now() - began};
+}
+
+mg_status mg_attempt_poll(void *context) { return mg_farm_poll_now(context); }
+
+mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash) {
+  char value[17];
+  return mg_identity_add(identity, what, mg_hash_text(hash, value));
+}
+
+/* ---- identity ---- */
+
+static mg_status identify_family(const mg_attempt *a, mg_identity *identity) {
+  mg_status status = MG_OK;
+  mg_text order = {0};
+  char *name = NULL;
+  const mg_source_list *list = &a->roster->list;
+  for (size_t k = 0; k < list->count; k++) mg_text_append(&order, "%s\n", list->items[k].id);
+  for (size_t k = 0; k < list->skipped.count; k++) mg_text_append(&order, "skipped %s\n", list->skipped.items[k]);
+  if (order.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (status != MG_OK) goto cleanup;
+  MG_TRY(mg_identity_add(identity, "family.allow_nonfinite", a->config->family.allow_nonfinite ? "true" : "false"), cleanup);
+  MG_TRY(mg_identity_add_hash(identity, "order of the sources", mg_hash(order.data, order.size)), cleanup);
+  MG_TRY(mg_identity_add_hash(identity, "base", mg_rows_identity(a->rows, MG_ROW_BASE)), cleanup);
+  for (size_t k = 0; k < list->count; k++) {
+    free(name);
+    if (asprintf(&name, "source %s", list->items[k].id) < 0) {
+      name = NULL;
+      status = mg_fail(MG_ERR_NOMEM, "out of memory");
+      goto cleanup;
+    }
+    MG_TRY(mg_identity_add_hash(identity, name, mg_rows_identity(a->rows, (ptrdiff_t)k)), cleanup);
+  }
+cleanup:
+  free(name);
+  mg_text_free(&order);
+  return status;
+}
+
+static mg_status identify(const mg_attempt *a, const mg_stages *stages, mg_identity *identity) {
+  mg_status status = MG_OK;
+  char mode[256];
+  if (stages->gram != NULL) MG_TRY(mg_gram_stage_identify(stages->gram, identity), done);
+  MG_TRY(identify_family(a, identity), done);
+  if (stages->cka != NULL)
+    MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(mode, sizeof mode)), done);
+  if (stages->cka != NULL) MG_TRY(mg_cka_identify(stages->cka, identity), done);
+done:
+  return status;
+}
+
+/* ---- what earlier attempts have done ---- */
+
+static mg_status replay(void *context, const mg_record *record) {
+  const mg_stages *stages = context;
+  mg_status status = MG_OK;
+  if (stages->gram != NULL) status = mg_gram_stage_replay(stages->gram, record);
+  if (status == MG_OK && stages->cka != NULL) status = mg_cka_replay(stages->cka, record);
+  /* Whole by its checksum, and yet no part of this work: what it held is computed again. */
+  if (status == MG_ERR_INTERNAL || status == MG_ERR_CORRUPT) {
+    mg_warn("a journal record is left out: %s", mg_error_message());
+    return MG_OK;
+  }
+  return status;
+}
+
+/* *complete: the result is there, computed from the same inputs. */
+static mg_status take_over(mg_attempt *a, mg_stages *stages, mg_identity *identity, bool *complete) {
+  mg_status status = MG_OK;
+  int already = 0;
+  if (a->rank == 0) {
+    status = identify(a, stages, identity);
+    if (status == MG_OK) status = mg_run_check(a->run, identity, complete);
+    if (status == MG_OK && !*complete) status = mg_run_replay(a->run, replay, stages);
+    already = *complete;
+  }
+  MG_TRY(mg_agree(a->comm, status), done);
+  MPI_Bcast(&already, 1, MPI_INT, 0, a->comm);
+  *complete = already;
+done:
+  return status;
+}
+
+/* ---- the story ---- */
+
+static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_agree(a->comm, mg_ops_get(a->config->compute.backend, &a->ops)), done);
+  if (mg_stage_wanted(a->config, "compatibility")) MG_TRY(mg_gram_stage_open(a, &stages->gram), done);
+  if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
+done:
+  return status;
+}
+
+static void close_stages(mg_stages *stages) {
+  mg_gram_stage_close(&stages->gram);
+  mg_cka_close(&stages->cka);
+}
+
+static mg_status compute(mg_stages *stages) {
+  mg_status status = MG_OK;
+  if (stages->gram != NULL) MG_TRY(mg_gram_stage_compute(stages->gram), done);
+  if (stages->cka != NULL) MG_TRY(mg_cka_compute(stages->cka), done);
+done:
+  return status;
+}
+
+static mg_status gather_and_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity) {
+  mg_status status = MG_OK;
+  mg_rank_report *reports = NULL;
+  a->mine.peak_bytes = mg_peak_memory();
+  gethostname(a->mine.host, sizeof a->mine.host - 1);
+  reports = mg_alloc_zero((size_t)a->ranks, sizeof *reports);
+  MG_TRY(mg_agree(a->comm, reports == NULL ? MG_ERR_NOMEM : MG_OK), cleanup);
+  MPI_Gather(&a->mine, (int)sizeof a->mine, MPI_BYTE, reports, (int)sizeof a->mine, MPI_BYTE, 0, a->comm);
+  MG_TRY(mg_agree(a->comm, a->rank == 0 ? mg_outcome_write(a, stages, identity, reports) : MG_OK), cleanup);
+cleanup:
+  free(reports);
+  return status;
+}
+
+static mg_status run_stages(mg_attempt *a) {
+  mg_status status = MG_OK;
+  mg_stages stages = {0};
+  mg_identity identity = {0};
+  bool complete = false;
+  MG_TRY(open_stages(a, &stages), cleanup);
+  MG_TRY(take_over(a, &stages, &identity, &complete), cleanup);
+  if (complete) {
+    mg_info("%s is complete and was computed from the same inputs: nothing to do (--fresh starts over)", a->config->result);
+    goto cleanup;
+  }
+  MG_TRY(compute(&stages), cleanup);
+  MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
+cleanup:
+  close_stages(&stages);
+  mg_identity_free(&identity);
+  return status;
+}
 
 mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options) {
   mg_status status = MG_OK;
-  int rank;
   mg_roster roster = {0};
-  mg_rows *rows = NULL;
-  mg_run *run = NULL;
-  const double began = mg_now();
-  MPI_Comm_rank(comm, &rank);
-  MG_TRY(mg_agree(comm, rank == 0 ? mg_run_open(config->result, options->mode, &run) : MG_OK), cleanup);
+  mg_attempt a = {.comm = comm, .config = config, .options = options, .roster = &roster, .began = mg_now()};
+  MPI_Comm_rank(comm, &a.rank);
+  MPI_Comm_size(comm, &a.ranks);
+  mg_utc_now(a.started);
+  MG_TRY(mg_agree(comm, a.rank == 0 ? mg_run_open(config->result, options->mode, &a.run) : MG_OK), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
-  roster.family_seconds = mg_now() - began;
+  mg_attempt_timed(&a, "family", a.began);
+  const double packing = mg_now();
   if (config->shards.dir != NULL) MG_TRY(mg_pack_family(comm, config, &roster, false), cleanup);
-  roster.pack_seconds = mg_now() - began - roster.family_seconds;
-  MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &rows)), cleanup);
-  MG_TRY(mg_stage_compatibility(comm, config, options, &roster, rows, run), cleanup);
+  mg_attempt_timed(&a, "pack", packing);
+  MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &a.rows)), cleanup);
+  a.threads = mg_threads_auto(comm, config->compute.threads);
+  MG_TRY(run_stages(&a), cleanup);
 cleanup:
-  mg_rows_close(&rows);
+  mg_rows_close(&a.rows);
   mg_roster_close(&roster);
-  if (run != NULL) mg_run_close(&run, status);
+  if (a.run != NULL) mg_run_close(&a.run, status);
   return status;
 }

@@ -5,6 +5,8 @@
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
+#include "mergegrid/ops.h"
+#include "mergegrid/result.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/stage.h"
@@ -16,7 +18,6 @@ typedef struct mg_roster {
   mg_family *family; /**< of the sources that have checkpoints; NULL where none has one or the base is gone */
   ptrdiff_t *member; /**< [list.count]: index in family, −1 where only a shard is there */
   mg_strings labels;
-  double family_seconds, pack_seconds; /**< what finding and packing it took, for the result */
 } mg_roster;
 
 /**
@@ -96,26 +97,67 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
                            mg_cka_plan *plan);
 void mg_cka_plan_free(mg_cka_plan *plan);
 
-/** Collective. Its work and state; features come back from the journal by mg_cka_replay. */
-typedef struct mg_cka_stage mg_cka_stage;
-enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2 };
-mg_status mg_cka_open(MPI_Comm comm, const mg_config *config, const mg_source_list *list, mg_rows *rows, int threads,
-                      mg_cka_stage **stage);
-void mg_cka_close(mg_cka_stage **stage);
-/** Rank 0. */
-mg_status mg_cka_identify(const mg_cka_stage *stage, mg_identity *identity);
-mg_status mg_cka_replay(mg_cka_stage *stage, const void *payload, size_t size);
-/** Collective. The forward passes that are left; tick as of mg_farm_job, with the stage's progress in sources. */
-mg_status mg_cka_compute(MPI_Comm comm, mg_cka_stage *stage, mg_run *run,
-                         mg_status (*tick)(void *context, const char *progress), void *context);
-/** Rank 0: [layers, N, N] each, allocated; the caller frees. */
-mg_status mg_cka_matrices(mg_cka_stage *stage, double **biased, double **unbiased);
-size_t mg_cka_texts(const mg_cka_stage *stage);
-const int *mg_cka_layers(const mg_cka_stage *stage, int *count);
+/**
+ * One attempt at a result, as its stages see it. Each stage has the same calls, in this order: open, identify and replay (rank
+ * 0), compute, collect (rank 0), close.
+ */
+typedef struct mg_attempt {
+  MPI_Comm comm;
+  int rank, ranks, threads;
+  const mg_config *config;
+  const mg_run_options *options;
+  const mg_roster *roster;
+  mg_rows *rows;
+  const mg_ops *ops;
+  mg_run *run; /**< rank 0 */
+  double began;
+  char started[24];
+  mg_rank_report mine; /**< what this rank did */
+  mg_timing timings[8];
+  size_t timing_count;
+} mg_attempt;
 
-/** Collective. The compatibility stage over rows that are open on every rank; run is NULL on other ranks than 0. */
-mg_status mg_stage_compatibility(MPI_Comm comm, const mg_config *config, const mg_run_options *options, const mg_roster *roster,
-                                 mg_rows *rows, mg_run *run);
+/** Rank 0, from a farm's tick: syncs the journal, reports, and asks for a stop where max_hours are over. */
+mg_status mg_attempt_keep_going(mg_attempt *attempt, const char *stage, const char *progress);
+void mg_attempt_timed(mg_attempt *attempt, const char *part, double began);
+/** As of mg_farm_job; context is the poll. */
+mg_status mg_attempt_poll(void *context);
+mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
+
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3 };
+
+/** The metric task_vector_cosine. */
+typedef struct mg_gram_stage mg_gram_stage;
+/** Collective, as compute and (all ranks) close. */
+mg_status mg_gram_stage_open(mg_attempt *attempt, mg_gram_stage **stage);
+void mg_gram_stage_close(mg_gram_stage **stage);
+mg_status mg_gram_stage_identify(const mg_gram_stage *stage, mg_identity *identity);
+mg_status mg_gram_stage_replay(mg_gram_stage *stage, const mg_record *record);
+mg_status mg_gram_stage_compute(mg_gram_stage *stage);
+/** What out points to belongs to the stage. */
+mg_status mg_gram_stage_collect(mg_gram_stage *stage, mg_result_compatibility *out);
+const char *mg_gram_stage_numeric_mode(void);
+
+/** The metric cka. */
+typedef struct mg_cka_stage mg_cka_stage;
+mg_status mg_cka_open(mg_attempt *attempt, mg_cka_stage **stage);
+void mg_cka_close(mg_cka_stage **stage);
+mg_status mg_cka_identify(const mg_cka_stage *stage, mg_identity *identity);
+mg_status mg_cka_replay(mg_cka_stage *stage, const mg_record *record);
+mg_status mg_cka_compute(mg_cka_stage *stage);
+mg_status mg_cka_collect(mg_cka_stage *stage, mg_result_compatibility *out);
+
+/** The stages a configuration asks for; NULL where not. */
+typedef struct mg_stages {
+  mg_gram_stage *gram;
+  mg_cka_stage *cka;
+} mg_stages;
+
+bool mg_stage_wanted(const mg_config *config, const char *name);
+
+/** Rank 0. Writes and publishes the result and says what is in it; reports [ranks]. */
+mg_status mg_outcome_write(mg_attempt *attempt, const mg_stages *stages, const mg_identity *identity,
+                           const mg_rank_report *reports);
 
 /** Peak of anonymous and shared memory of this process so far, in bytes. */
 uint64_t mg_peak_memory(void);

@@ -10,10 +10,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static mg_status visit(void *context, uint32_t kind, const void *payload, size_t size) {
+static mg_status visit(void *context, const mg_record *record) {
   uint64_t *sum = context;
-  *sum += kind;
-  for (size_t k = 0; k < size; k++) *sum += ((const uint8_t *)payload)[k];
+  *sum += record->kind;
+  for (size_t k = 0; k < record->size; k++) *sum += ((const uint8_t *)record->payload)[k];
   return MG_OK;
 }
 

@@ -54,17 +54,14 @@ static mg_status write_one(const char *path, double changed) {
   mg_identity identity = {0};
   mg_identity_add(&identity, "source fr-FR", "0123");
   const mg_rank_report rank = {.host = "host", .units = 3, .busy_seconds = 1.5};
+  const mg_result_compatibility compatibility = {
+      .layout = &layout, .gram = &gram, .cosine = cosine, .cosine_encoder = cosine, .cosine_layers = cosine, .layers = &layers};
   const mg_result_data data = {.sources = &sources,
                                .base_path = "m/base",
                                .labels = &labels,
                                .table = &table,
                                .selected = selected,
-                               .layout = &layout,
-                               .gram = &gram,
-                               .cosine = cosine,
-                               .cosine_encoder = cosine,
-                               .cosine_layers = cosine,
-                               .layers = &layers,
+                               .compatibility = &compatibility,
                                .config_yaml = "seed: 1\n",
                                .config_file = "r.yaml",
                                .identity = &identity,

@@ -68,19 +68,21 @@ static mg_run *begin(mg_run_mode mode, const char *source) {
 typedef struct seen {
   size_t count;
   uint64_t sum;
+  mg_record_place last;
 } seen;
 
-static mg_status add_record(void *context, uint32_t kind, const void *payload, size_t size) {
+static mg_status add_record(void *context, const mg_record *record) {
   seen *s = context;
   uint64_t value = 0;
-  assert_int_equal(kind, 7);
-  memcpy(&value, payload, size < sizeof value ? size : sizeof value);
+  assert_int_equal(record->kind, 7);
+  memcpy(&value, record->payload, record->size < sizeof value ? record->size : sizeof value);
+  s->last = record->place;
   s->count++;
   s->sum += value;
   return MG_OK;
 }
 
-static void append(mg_run *run, uint64_t value) { assert_int_equal(mg_run_append(run, 7, &value, sizeof value), MG_OK); }
+static void append(mg_run *run, uint64_t value) { assert_int_equal(mg_run_append(run, 7, &value, sizeof value, NULL), MG_OK); }
 
 static void attempts_follow_each_other(void **state) {
   (void)state;
@@ -103,6 +105,34 @@ static void attempts_follow_each_other(void **state) {
   s = (seen){0};
   assert_int_equal(mg_journal_replay(result, add_record, &s), MG_OK);
   assert_int_equal(s.sum, 155);
+}
+
+static void records_are_read_again(void **state) {
+  (void)state;
+  mg_record_place here, nowhere = {.attempt = 1, .offset = 3};
+  mg_record record;
+  uint64_t value = 42;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  append(run, 7);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  run = begin(MG_RUN_CONTINUE, "a");
+  seen s = {0};
+  assert_int_equal(mg_run_replay(run, add_record, &s), MG_OK);
+  assert_int_equal(s.last.attempt, 1);
+  assert_int_equal(mg_run_append(run, 7, &value, sizeof value, &here), MG_OK);
+  append(run, 43);
+  for (int k = 0; k < 2; k++) { /* an earlier attempt's and this one's, in turn */
+    assert_int_equal(mg_run_read(run, s.last, &record), MG_OK);
+    assert_int_equal(*(const uint64_t *)record.payload, 7);
+    assert_int_equal(mg_run_read(run, here, &record), MG_OK);
+    assert_int_equal(record.kind, 7);
+    assert_int_equal(record.size, sizeof value);
+    assert_int_equal(*(const uint64_t *)record.payload, 42);
+  }
+  assert_int_equal(mg_run_read(run, nowhere, &record), MG_ERR_CORRUPT);
+  nowhere.attempt = 99;
+  assert_int_equal(mg_run_read(run, nowhere, &record), MG_ERR_IO);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
 }
 
 static void other_inputs_are_refused_by_name(void **state) {
@@ -307,6 +337,7 @@ static void a_stop_ends_the_wait(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
   const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other),
+                                     TEST(records_are_read_again),
                                      TEST(other_inputs_are_refused_by_name),
                                      TEST(nothing_to_resume),
                                      TEST(a_killed_owner_frees_the_lock),

@@ -1,0 +1,323 @@
+/*
+ * The metric task_vector_cosine: Grams of all pairs, dealt to ranks as nodes of the summation tree, journaled as they arrive,
+ * gathered into matrices.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mergegrid/log.h"
+#include "stage_impl.h"
+
+/* What our own kernels fix; a machine's instruction set is no part of it. */
+static const char NUMERIC_MODE[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
+
+/* A lease: consecutive nodes. */
+typedef struct unit_range {
+  uint64_t first, count;
+} unit_range;
+
+typedef struct views {
+  double *cosine, *encoder, *by_layer;
+  mg_strings layers;
+} views;
+
+struct mg_gram_stage {
+  mg_attempt *attempt;
+  mg_gram_plan plan;
+  mg_gram_engine *engine;
+  mg_gram_node *nodes; /* the work that is left, the same on every rank */
+  size_t node_count;
+  unit_range *units;
+  size_t unit_count;
+  /* rank 0 */
+  mg_gram_sum *sum;
+  mg_gram gram;
+  views views;
+  mg_progress progress;
+  double done_bytes, total_bytes;
+};
+
+/* ---- identity ---- */
+
+mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) {
+  mg_status status = MG_OK;
+  mg_text exclude = {0};
+  static const char *const levels[] = {[MG_GRAM_TENSOR] = "tensor", [MG_GRAM_LAYER] = "layer", [MG_GRAM_TOTAL] = "total"};
+  const mg_config *config = s->attempt->config;
+  for (size_t k = 0; k < config->compatibility.exclude.count; k++)
+    mg_text_append(&exclude, "%s%s", k ? ", " : "", config->compatibility.exclude.items[k]);
+  if (exclude.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (status != MG_OK) goto cleanup;
+  MG_TRY(mg_identity_add(identity, "numeric mode", NUMERIC_MODE), cleanup);
+  MG_TRY(mg_identity_add(identity, "compatibility.gram", levels[config->compatibility.gram]), cleanup);
+  MG_TRY(mg_identity_add(identity, "compatibility.exclude", exclude.data ? exclude.data : ""), cleanup);
+cleanup:
+  mg_text_free(&exclude);
+  return status;
+}
+
+const char *mg_gram_stage_numeric_mode(void) { return NUMERIC_MODE; }
+
+/* ---- what is left ---- */
+
+static double node_bytes(const mg_gram_stage *s, const mg_gram_node *node) {
+  return (double)mg_gram_node_elements(s->plan.layout, node) * mg_rows_bytes_per_element(s->attempt->rows);
+}
+
+/* Adds a payload of nodes (each followed by its values) to the sum. */
+static mg_status add_nodes(mg_gram_stage *s, const void *payload, size_t size) {
+  mg_status status = MG_OK;
+  double *values = NULL;
+  const char *at = payload;
+  while (size > 0 && status == MG_OK) {
+    mg_gram_node node;
+    if (size < sizeof node) return mg_fail(MG_ERR_CORRUPT, "a record of partial sums ends in the middle of a node");
+    memcpy(&node, at, sizeof node);
+    if (node.block >= s->plan.layout->block_count || node.group >= s->plan.layout->group_count)
+      return mg_fail(MG_ERR_CORRUPT, "a partial sum of a pair block or group that this family does not have");
+    const size_t bytes = mg_gram_values(s->plan.layout, node.block) * sizeof *values;
+    if (size - sizeof node < bytes) return mg_fail(MG_ERR_CORRUPT, "a record of partial sums ends in the middle of a sum");
+    values = mg_alloc(bytes, 1);
+    if (values == NULL) return MG_ERR_NOMEM;
+    memcpy(values, at + sizeof node, bytes);
+    status = mg_gram_sum_add(s->sum, &node, values);
+    if (status == MG_OK) s->done_bytes += node_bytes(s, &node);
+    free(values);
+    at += sizeof node + bytes;
+    size -= sizeof node + bytes;
+  }
+  return status;
+}
+
+mg_status mg_gram_stage_replay(mg_gram_stage *s, const mg_record *record) {
+  return record->kind == MG_RECORD_NODES ? add_nodes(s, record->payload, record->size) : MG_OK;
+}
+
+/* Cuts the list of nodes into leases of about unit_leaves leaves: small tensors share one. */
+static mg_status make_units(mg_gram_stage *s) {
+  s->units = mg_alloc(s->node_count, sizeof *s->units);
+  if (s->units == NULL) return MG_ERR_NOMEM;
+  int64_t leaves = 0;
+  for (size_t k = 0; k < s->node_count; k++) {
+    const int64_t here = INT64_C(1) << s->nodes[k].level;
+    const bool same_block = k > 0 && s->nodes[k].block == s->nodes[k - 1].block;
+    if (s->unit_count == 0 || !same_block || leaves + here > s->plan.unit_leaves) {
+      s->units[s->unit_count++] = (unit_range){.first = k};
+      leaves = 0;
+    }
+    s->units[s->unit_count - 1].count++;
+    leaves += here;
+  }
+  return MG_OK;
+}
+
+/* What earlier attempts have not finished: rank 0's list to all. */
+static mg_status share_nodes(mg_gram_stage *s) {
+  mg_status status = MG_OK;
+  const MPI_Comm comm = s->attempt->comm;
+  if (s->attempt->rank == 0) status = mg_gram_sum_missing(s->sum, s->plan.unit_leaves, &s->nodes, &s->node_count);
+  MG_TRY(mg_agree(comm, status), done);
+  if (s->done_bytes > 0)
+    mg_info("continuing: %.0f%% of the inner products are in the journal", 100 * s->done_bytes / s->total_bytes);
+  size_t size = s->node_count * sizeof *s->nodes;
+  void *data = s->nodes;
+  MG_TRY(mg_broadcast_bytes(comm, &data, &size), done);
+  s->nodes = data;
+  s->node_count = size / sizeof *s->nodes;
+  MG_TRY(mg_agree(comm, make_units(s)), done);
+done:
+  return status;
+}
+
+/* ---- the farm's side ---- */
+
+static mg_status compute_unit(void *context, int64_t unit, mg_text *payload, mg_farm_poll *poll) {
+  mg_gram_stage *s = context;
+  mg_status status = MG_OK;
+  const unit_range range = s->units[unit];
+  double *values = NULL;
+  for (uint64_t k = range.first; k < range.first + range.count; k++) {
+    const mg_gram_node *node = &s->nodes[k];
+    const size_t count = mg_gram_values(s->plan.layout, node->block);
+    if (values == NULL && (values = mg_alloc(count, sizeof *values)) == NULL) return MG_ERR_NOMEM;
+    MG_TRY(mg_gram_compute(s->engine, node, values, mg_attempt_poll, poll), cleanup);
+    mg_text_append_bytes(payload, node, sizeof *node);
+    mg_text_append_bytes(payload, values, count * sizeof *values);
+  }
+  s->attempt->mine.units++;
+cleanup:
+  free(values);
+  return status;
+}
+
+static mg_status take_unit(void *context, int64_t unit, const void *payload, size_t size) {
+  mg_gram_stage *s = context;
+  mg_status status = MG_OK;
+  (void)unit;
+  MG_TRY(mg_run_append(s->attempt->run, MG_RECORD_NODES, payload, size, NULL), done);
+  MG_TRY(add_nodes(s, payload, size), done);
+done:
+  return status;
+}
+
+static mg_status tick(void *context) {
+  mg_gram_stage *s = context;
+  char text[96];
+  snprintf(text, sizeof text, "%.0f%% of %.4g GB", 100 * s->done_bytes / (s->total_bytes > 0 ? s->total_bytes : 1),
+           s->total_bytes / 1e9);
+  mg_progress_update(&s->progress, s->done_bytes);
+  return mg_attempt_keep_going(s->attempt, "compatibility", text);
+}
+
+/* ---- matrices ---- */
+
+static bool take_selected(const mg_gram_group *group, const void *context) {
+  (void)context;
+  return group->selected;
+}
+
+static bool take_encoder(const mg_gram_group *group, const void *level) {
+  if (*(const mg_gram_level *)level == MG_GRAM_TOTAL) return group->selected && strcmp(group->name, "encoder") == 0;
+  return group->selected && group->layer[0] != '\0';
+}
+
+static bool take_layer(const mg_gram_group *group, const void *layer) {
+  return group->selected && strcmp(group->layer, layer) == 0;
+}
+
+static void views_free(views *v) {
+  free(v->cosine);
+  free(v->encoder);
+  free(v->by_layer);
+  mg_strings_free(&v->layers);
+}
+
+static mg_status list_layers(const mg_gram_stage *s, mg_strings *layers) {
+  mg_status status = MG_OK;
+  const mg_tensor_table *table = s->plan.layout->table;
+  for (size_t t = 0; t < table->count; t++) {
+    const char *layer = table->tensors[t].layer;
+    if (!s->plan.selected[t] || layer[0] == '\0' || mg_strings_find(layers, layer) >= 0) continue;
+    MG_TRY(mg_strings_add(layers, layer), done);
+  }
+done:
+  return status;
+}
+
+static mg_status make_views(const mg_gram_stage *s, views *v) {
+  mg_status status = MG_OK;
+  const size_t n = (size_t)s->plan.layout->sources;
+  const mg_gram_level level = s->attempt->config->compatibility.gram;
+  MG_TRY(list_layers(s, &v->layers), done);
+  v->cosine = mg_alloc(n * n, sizeof(double));
+  if (v->cosine == NULL) return MG_ERR_NOMEM;
+  MG_TRY(mg_gram_cosine(s->plan.layout, &s->gram, take_selected, NULL, v->cosine), done);
+  if (v->layers.count == 0) goto done;
+  v->encoder = mg_alloc(n * n, sizeof(double));
+  if (v->encoder == NULL) return MG_ERR_NOMEM;
+  MG_TRY(mg_gram_cosine(s->plan.layout, &s->gram, take_encoder, &level, v->encoder), done);
+  if (level == MG_GRAM_TOTAL) goto done;
+  v->by_layer = mg_alloc(v->layers.count * n * n, sizeof(double));
+  if (v->by_layer == NULL) return MG_ERR_NOMEM;
+  for (size_t l = 0; l < v->layers.count; l++)
+    MG_TRY(mg_gram_cosine(s->plan.layout, &s->gram, take_layer, v->layers.items[l], v->by_layer + l * n * n), done);
+done:
+  return status;
+}
+
+static void warn_of_undefined(const mg_gram_stage *s, const double *cosine) {
+  const size_t n = (size_t)s->plan.layout->sources;
+  for (size_t i = 0; i < n; i++)
+    if (cosine[i * n + i] != 1)
+      mg_warn("the task vector of %s is zero or not finite: its cosines are NaN", s->attempt->roster->list.items[i].id);
+}
+
+mg_status mg_gram_stage_collect(mg_gram_stage *s, mg_result_compatibility *out) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_gram_collect(s->sum, &s->gram), done);
+  MG_TRY(make_views(s, &s->views), done);
+  warn_of_undefined(s, s->views.cosine);
+  out->level = s->attempt->config->compatibility.gram;
+  out->layout = s->plan.layout;
+  out->gram = &s->gram;
+  out->cosine = s->views.cosine;
+  out->cosine_encoder = s->views.encoder;
+  out->cosine_layers = s->views.by_layer;
+  out->layers = &s->views.layers;
+done:
+  return status;
+}
+
+/* ---- the story ---- */
+
+static mg_status prepare(mg_gram_stage *s) {
+  mg_status status = MG_OK;
+  const mg_attempt *a = s->attempt;
+  MG_TRY(mg_gram_plan_make(a->config, mg_rows_table(a->rows), (int)a->roster->list.count, mg_rows_dtype(a->rows),
+                           mg_rows_bytes_per_element(a->rows), mg_rows_staging_bytes(), a->ranks, a->threads, &s->plan),
+         done);
+  for (size_t b = 0; b < s->plan.layout->block_count; b++)
+    for (size_t g = 0; g < s->plan.layout->group_count; g++) {
+      const int64_t leaves = s->plan.layout->groups[g].leaves;
+      unsigned level = 0;
+      while ((INT64_C(1) << level) < leaves) level++;
+      const mg_gram_node root = {.block = (uint32_t)b, .group = (uint32_t)g, .level = level};
+      if (leaves > 0) s->total_bytes += node_bytes(s, &root);
+    }
+  if (a->rank == 0) MG_TRY(mg_gram_sum_create(s->plan.layout, &s->sum), done);
+done:
+  return status;
+}
+
+mg_status mg_gram_stage_open(mg_attempt *attempt, mg_gram_stage **stage) {
+  mg_status status = MG_OK;
+  mg_gram_stage *s = mg_alloc_zero(1, sizeof *s);
+  MG_TRY(mg_agree(attempt->comm, s != NULL ? MG_OK : MG_ERR_NOMEM), failed);
+  s->attempt = attempt;
+  MG_TRY(mg_agree(attempt->comm, prepare(s)), failed);
+  *stage = s;
+  return MG_OK;
+failed:
+  mg_gram_stage_close(&s);
+  return status;
+}
+
+void mg_gram_stage_close(mg_gram_stage **stage) {
+  mg_gram_stage *s = *stage;
+  if (s == NULL) return;
+  mg_gram_engine_destroy(&s->engine);
+  mg_gram_sum_destroy(&s->sum);
+  mg_gram_free(&s->gram);
+  mg_gram_plan_free(&s->plan);
+  views_free(&s->views);
+  free(s->nodes), free(s->units), free(s);
+  *stage = NULL;
+}
+
+mg_status mg_gram_stage_compute(mg_gram_stage *s) {
+  mg_status status = MG_OK;
+  mg_attempt *a = s->attempt;
+  MG_TRY(share_nodes(s), done);
+  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->threads, a->config->family.allow_nonfinite,
+                                                 &s->engine)),
+         done);
+  mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
+          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6, a->ops->kernel, a->ranks,
+          a->ranks > 1 ? "s" : "", a->threads, a->threads > 1 ? "s" : "");
+  mg_progress_begin(&s->progress, "gram", s->total_bytes, s->done_bytes, 1e9, "GB");
+  const mg_farm_job job = {
+      .units = (int64_t)s->unit_count, .context = s, .work = compute_unit, .take = take_unit, .tick = tick};
+  const double began = mg_now();
+  MG_TRY(mg_farm_run(a->comm, &job), done);
+  mg_attempt_timed(a, "gram", began);
+  mg_progress_end(&s->progress, s->done_bytes);
+  const mg_gram_times times = mg_gram_engine_times(s->engine);
+  a->mine.busy_seconds += times.busy_seconds;
+  a->mine.read_seconds += times.read_seconds;
+  a->mine.bytes_read += times.bytes_read;
+  mg_gram_engine_destroy(&s->engine);
+done:
+  return status;
+}
