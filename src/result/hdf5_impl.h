@@ -10,25 +10,33 @@
 
 /*
  * The first block of a result vouches for all that follows, so that damage is found before libhdf5 meets it (which a damaged
- * heap of strings crashes), and says where the numbers are, so that it is located without the library.
+ * heap of strings crashes), and says where the numbers are, so that it is located without the library. As HDF5 wants of a user
+ * block, its size is a power of two: the smallest, from 4096 bytes on, that has room for `count` extents.
  */
-enum { MG_RESULT_BLOCK = 4096, MG_RESULT_EXTENTS = 32 };
+enum { MG_RESULT_LEAST_BLOCK = 4096, MG_RESULT_MOST_EXTENTS = 1 << 18 };
 
 typedef struct mg_result_extent {
-  char name[96];
+  char name[96]; /* "" where the room was not needed */
   uint64_t offset, size, hash;
 } mg_result_extent;
 
-typedef struct mg_result_block {
+typedef struct mg_result_head {
   char magic[8];                 /* "MGRESULT" */
-  uint64_t block_hash;           /* of this block with 0 here */
+  uint64_t block_hash;           /* of the whole block with 0 here */
   uint64_t file_size, rest_hash; /* of everything behind the block */
-  uint64_t count;
-  mg_result_extent extents[MG_RESULT_EXTENTS];
-  char zeros[MG_RESULT_BLOCK - 40 - MG_RESULT_EXTENTS * sizeof(mg_result_extent)];
-} mg_result_block;
-_Static_assert(sizeof(mg_result_block) == MG_RESULT_BLOCK, "the block has no padding");
+  uint64_t count;                /* of extents, which follow */
+} mg_result_head;
 
+typedef struct mg_result_block {
+  mg_result_head head; /* count: room in extents */
+  mg_result_extent *extents;
+  size_t bytes; /* of the block in the file */
+  size_t used;
+} mg_result_block;
+
+/* Room for at least `extents`. */
+mg_status mg_result_block_create(size_t extents, mg_result_block *block);
+void mg_result_block_free(mg_result_block *block);
 /* Writes the block: extents as filled in by the writer. */
 mg_status mg_result_seal(const char *path, mg_result_block *block);
 /* MG_ERR_CORRUPT names the datasets that are damaged, or says that it is something else. */
@@ -39,6 +47,7 @@ mg_status mg_result_check_seal(const char *path);
 typedef struct mg_h5_writer {
   hid_t file;
   bool failed;
+  mg_status status; /* what failed, where it was not HDF5 */
   mg_result_block *block;
 } mg_h5_writer;
 

@@ -63,8 +63,8 @@ static void describe(mg_h5_writer *w, const char *path, uint64_t checksum, const
 static void remember(mg_h5_writer *w, const char *path, hid_t set, size_t bytes) {
   mg_result_block *block = w->block;
   const haddr_t offset = bytes > 0 ? H5Dget_offset(set) : HADDR_UNDEF;
-  if (offset == HADDR_UNDEF || block->count >= MG_RESULT_EXTENTS || strlen(path) >= sizeof block->extents->name) return;
-  mg_result_extent *extent = &block->extents[block->count++];
+  if (offset == HADDR_UNDEF || block->used >= block->head.count || strlen(path) >= sizeof block->extents->name) return;
+  mg_result_extent *extent = &block->extents[block->used++];
   strcpy(extent->name, path);
   extent->offset = offset;
   extent->size = bytes;

@@ -178,10 +178,10 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   write_timings(w, d);
 }
 
-static hid_t create_file(const char *path) {
+static hid_t create_file(const char *path, size_t block_bytes) {
   const hid_t create = H5Pcreate(H5P_FILE_CREATE), access = H5Pcreate(H5P_FILE_ACCESS);
   hid_t file = H5I_INVALID_HID;
-  if (H5Pset_userblock(create, MG_RESULT_BLOCK) >= 0 && H5Pset_obj_track_times(create, false) >= 0 &&
+  if (H5Pset_userblock(create, block_bytes) >= 0 && H5Pset_obj_track_times(create, false) >= 0 &&
       H5Pset_link_creation_order(create, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0 &&
       H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0)
     file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
@@ -191,12 +191,15 @@ static hid_t create_file(const char *path) {
 }
 
 mg_status mg_result_write(const char *path, const mg_result_data *d) {
+  enum { EXTENTS = 33 }; /* of everything that does not grow with the targets */
   const int64_t schema = MG_SCHEMA_VERSION;
-  mg_result_block block = {.count = 0};
+  mg_result_block block;
   mg_h5_writer w = {.block = &block};
+  mg_status status = mg_result_block_create(EXTENTS, &block);
+  if (status != MG_OK) return status;
   mg_hdf5_prepare();
   H5E_BEGIN_TRY {
-    w.file = create_file(path);
+    w.file = create_file(path, block.bytes);
     w.failed = w.file < 0;
     mg_h5_text_attribute(&w, "/", "format", "mergegrid result");
     mg_h5_attribute(&w, "/", "schema_version", H5T_NATIVE_INT64, 1, &schema);
@@ -207,8 +210,10 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
     if (w.file >= 0 && H5Fclose(w.file) < 0) w.failed = true;
   }
   H5E_END_TRY
-  const mg_status status = w.failed ? mg_fail(MG_ERR_IO, "%s: writing the result failed (no space, or no permission?)", path)
-                                    : mg_result_seal(path, &block);
+  if (w.failed && w.status == MG_OK)
+    w.status = mg_fail(MG_ERR_IO, "%s: writing the result failed (no space, or no permission?)", path);
+  status = w.failed ? w.status : mg_result_seal(path, &block);
+  mg_result_block_free(&block);
   if (status != MG_OK) unlink(path);
   return status;
 }
