@@ -27,7 +27,7 @@ typedef struct mg_config {
     mg_dtype dtype;
   } shards;
   mg_texts_spec texts;
-  mg_strings stages; /**< "compatibility" */
+  mg_strings stages; /**< "compatibility", "nxn" */
   struct {
     mg_strings metrics; /**< "task_vector_cosine", "cka" */
     mg_strings exclude;
@@ -40,6 +40,11 @@ typedef struct mg_config {
       int max_length;           /**< tokens of a probe text */
     } cka;
   } compatibility;
+  struct {
+    char *partition, *select; /**< "test", "dev" */
+    mg_strings targets;       /**< "all", or locales */
+    bool logits;              /**< keep them in the result */
+  } nxn;
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */
     int threads;            /**< 0: auto */

@@ -29,6 +29,9 @@ typedef struct mg_corpus {
   int64_t *line;  /**< [count] 1-based, for messages */
 } mg_corpus;
 
+/** The name that a partition goes by: `dev` for `validation`, else itself. */
+const char *mg_partition_name(const char *partition);
+
 /** The path of a locale's texts ({locale} replaced). The caller frees. */
 char *mg_corpus_path(const mg_texts_spec *spec, const char *locale);
 
@@ -51,5 +54,9 @@ mg_status mg_corpus_labels(const mg_texts_spec *spec, const mg_strings *model, m
 mg_status mg_corpus_read(const mg_texts_spec *spec, const char *locale, const mg_strings *partitions, const mg_strings *labels,
                          size_t limit, mg_corpus *corpora);
 void mg_corpus_free(mg_corpus *corpus);
+
+/** The locales that have a file: those for which spec->files, filled in, is a regular file; byte-sorted. MG_ERR_CONFIG without
+ * {locale}. */
+mg_status mg_corpus_locales(const mg_texts_spec *spec, mg_strings *locales);
 
 #endif

@@ -134,6 +134,7 @@ typedef struct mg_member {
   char *dir;
   mg_strings files;
   mg_location *locations; /**< [table.count] */
+  mg_strings labels;      /**< its own id2label by index: the family's labels, maybe in another order */
 } mg_member;
 
 typedef struct mg_family {

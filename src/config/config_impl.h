@@ -22,7 +22,8 @@ typedef enum mg_option_type {
   MG_OPTION_TEXT,   /**< any string */
   MG_OPTION_COUNT,  /**< a whole number from 1 to 1000000 */
   MG_OPTION_LAYERS, /**< last, all, or a list of numbers */
-  MG_OPTION_FILE_OR_NULL
+  MG_OPTION_FILE_OR_NULL,
+  MG_OPTION_TARGETS /**< all, or a list of locales */
 } mg_option_type;
 
 typedef struct mg_option {

@@ -5,7 +5,7 @@
 #include "config_impl.h"
 
 static const char *const missing[] = {"error", "skip", NULL};
-static const char *const stages[] = {"compatibility", NULL};
+static const char *const stages[] = {"compatibility", "nxn", NULL};
 static const char *const metrics[] = {"task_vector_cosine", "cka", NULL};
 static const char *const grams[] = {"tensor", "layer", "total", NULL};
 static const char *const pools[] = {"cls", "mean", NULL};
@@ -62,6 +62,14 @@ const mg_option mg_options[] = {
      "a text's feature: the state of <s>, or the mean over its tokens"},
     {"compatibility.cka.max_length", MG_OPTION_COUNT, FIELD(compatibility.cka.max_length), "128", NULL,
      "a whole number from 1 to 1000000", "most tokens of a probe text"},
+    {"nxn.partition", MG_OPTION_TEXT, FIELD(nxn.partition), "test", NULL, "a partition",
+     "the texts that every source is evaluated on"},
+    {"nxn.select", MG_OPTION_TEXT, FIELD(nxn.select), "dev", NULL, "a partition",
+     "the texts that sources are chosen by; a target without such texts uses those of nxn.partition, and it is said"},
+    {"nxn.targets", MG_OPTION_TARGETS, FIELD(nxn.targets), "all", NULL, "all, or a list of locales",
+     "whose texts; all: every locale that texts.files matches"},
+    {"nxn.logits", MG_OPTION_BOOL, FIELD(nxn.logits), "true", NULL, "true or false",
+     "keep logits beside predictions: sources x texts x classes floats"},
     {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",
      "what computes"},
     {"compute.threads", MG_OPTION_THREADS, FIELD(compute.threads), "auto", NULL, "auto, or a number from 1 to 4096",

@@ -8,7 +8,7 @@
 enum { LONGEST_KEY = 128 };
 
 /* Top-level keys and keys of sections that belong to later stages. */
-static const char *const LATER[] = {"nxn", "grid", "reuse", "recipe", "microscope"};
+static const char *const LATER[] = {"grid", "reuse", "recipe", "microscope"};
 
 static const mg_option *find_option(const char *key) {
   for (size_t k = 0; k < mg_option_count; k++)
@@ -199,6 +199,8 @@ static mg_status check_required(const mg_config *config) {
   if (mg_strings_find(&config->compatibility.metrics, "cka") >= 0 && config->texts.files == NULL)
     return mg_fail(MG_ERR_CONFIG, "%s: compatibility.metrics has cka, which needs texts.files: a path with {locale}",
                    config->file);
+  if (mg_strings_find(&config->stages, "nxn") >= 0 && config->texts.files == NULL)
+    return mg_fail(MG_ERR_CONFIG, "%s: stages has nxn, which needs texts.files: a path with {locale}", config->file);
   return MG_OK;
 }
 
@@ -240,7 +242,8 @@ void mg_config_free(mg_config **config) {
   mg_strings_free(&c->compatibility.cka.layers);
   free(c->compatibility.cka.locale), free(c->compatibility.cka.partition), free(c->compatibility.cka.pool);
   free(c->texts.files), free(c->texts.id), free(c->texts.text), free(c->texts.label), free(c->texts.partition);
-  free(c->texts.labels);
+  free(c->texts.labels), free(c->nxn.partition), free(c->nxn.select);
+  mg_strings_free(&c->nxn.targets);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
   free(c);
   *config = NULL;

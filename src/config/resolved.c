@@ -81,6 +81,9 @@ done:
   return status;
 }
 
+/* A list whose one word is no item of it. */
+static bool is_all(const mg_strings *list) { return list->count == 1 && strcmp(list->items[0], "all") == 0; }
+
 static void write_layers(const mg_strings *layers, mg_text *yaml) {
   const bool word = layers->count == 1 && (layers->items[0][0] == 'l' || layers->items[0][0] == 'a');
   if (!word) mg_text_append(yaml, "[");
@@ -148,6 +151,12 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
     return MG_OK;
   case MG_OPTION_LAYERS:
     write_layers(field, yaml);
+    return MG_OK;
+  case MG_OPTION_TARGETS:
+    if (is_all(field))
+      mg_text_append(yaml, "all");
+    else
+      quote_list(yaml, field);
     return MG_OK;
   case MG_OPTION_FILE_OR_NULL:
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);

@@ -72,7 +72,7 @@ static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, co
       *choice = (int)count;
       return MG_OK;
     }
-  static const char *const later[] = {"nxn", "grid", "microscope"};
+  static const char *const later[] = {"grid", "microscope"};
   for (size_t k = 0; o->type == MG_OPTION_CHOICES && k < sizeof later / sizeof *later; k++)
     if (strcmp(text, later[k]) == 0) return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
   const char *nearest = mg_nearest(text, o->choices, count);
@@ -85,7 +85,8 @@ static mg_status set_item(const mg_option *o, const mg_yaml_origin *origin, cons
   const mg_status status = mg_scalar(origin, item, o->key, "a string", text);
   if (status != MG_OK) return status;
   if (o->type == MG_OPTION_CHOICES) return set_choice(o, origin, item, &choice);
-  return o->type == MG_OPTION_LOCALES ? mg_check_id(origin, item, o->key, *text, strlen(*text)) : MG_OK;
+  return o->type == MG_OPTION_LOCALES || o->type == MG_OPTION_TARGETS ? mg_check_id(origin, item, o->key, *text, strlen(*text))
+                                                                      : MG_OK;
 }
 
 static mg_status set_strings(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
@@ -198,6 +199,7 @@ static mg_status set_string(const char *text, char **field) {
   return MG_OK;
 }
 
+/* A word, or a list. */
 static mg_status set_layers(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
                             const yaml_node_t *node, mg_strings *field) {
   mg_status status = MG_OK;
@@ -207,13 +209,14 @@ static mg_status set_layers(const mg_option *o, const mg_yaml_origin *origin, ya
     if (node->data.sequence.items.start == node->data.sequence.items.top)
       return mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
     MG_TRY(set_strings(o, origin, document, node, field), done);
+    if (o->type == MG_OPTION_TARGETS) return MG_OK;
     for (size_t k = 0; k < field->count; k++)
       if (strspn(field->items[k], "0123456789") != strlen(field->items[k]) || strlen(field->items[k]) > 4)
         return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, field->items[k], o->expected);
     return MG_OK;
   }
   MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
-  if (strcmp(text, "last") != 0 && strcmp(text, "all") != 0)
+  if ((strcmp(text, "last") != 0 || o->type == MG_OPTION_TARGETS) && strcmp(text, "all") != 0)
     return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
   MG_TRY(mg_strings_add(&one, text), done);
   mg_strings_free(field);
@@ -288,6 +291,7 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
   case MG_OPTION_COUNT:
     return set_count(o, origin, node, field);
   case MG_OPTION_LAYERS:
+  case MG_OPTION_TARGETS:
     return set_layers(o, origin, document, node, field);
   case MG_OPTION_FILE_OR_NULL:
     return set_file_or_null(o, origin, node, field);

@@ -28,7 +28,7 @@ typedef struct reading {
   size_t *capacity; /* [partitions->count] */
 } reading;
 
-static const char *canonical(const char *partition) { return strcmp(partition, "validation") == 0 ? "dev" : partition; }
+const char *mg_partition_name(const char *partition) { return strcmp(partition, "validation") == 0 ? "dev" : partition; }
 
 static mg_status grow(mg_corpus *corpus, size_t *capacity) {
   if (corpus->count < *capacity) return MG_OK;
@@ -114,9 +114,9 @@ done:
 static mg_status visit(void *context, const mg_line *line, const mg_record *record) {
   reading *r = context;
   mg_status status = MG_OK;
-  const char *partition = canonical(record->partition);
+  const char *partition = mg_partition_name(record->partition);
   for (size_t p = 0; p < r->partitions->count; p++)
-    if (strcmp(partition, canonical(r->partitions->items[p])) == 0) MG_TRY(keep(r, p, line, record), done);
+    if (strcmp(partition, mg_partition_name(r->partitions->items[p])) == 0) MG_TRY(keep(r, p, line, record), done);
 done:
   return status;
 }

@@ -265,6 +265,8 @@ static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_b
   }
   member->files = checkpoint->files;
   checkpoint->files = (mg_strings){0};
+  member->labels = checkpoint->labels;
+  checkpoint->labels = (mg_strings){0};
   return MG_OK;
 }
 
@@ -370,6 +372,7 @@ static void member_free(mg_member *member) {
   free(member->dir);
   free(member->locations);
   mg_strings_free(&member->files);
+  mg_strings_free(&member->labels);
 }
 
 void mg_family_close(mg_family **family) {

@@ -187,7 +187,7 @@ static mg_status packer_create(const mg_pack_job *job, packer *p) {
                         .is_base = job->source == NULL,
                         .dtype = job->source != NULL ? job->dtype : MG_F32,
                         .table = family->table,
-                        .labels = family->labels,
+                        .labels = job->source != NULL ? p->member->labels : family->labels,
                         .base_hash = job->base_hash};
   p->raw = mg_alloc_aligned(MG_LEAF * sizeof(double));
   p->base_raw = mg_alloc_aligned(MG_LEAF * sizeof(double));

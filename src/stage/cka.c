@@ -55,7 +55,7 @@ mg_status mg_cka_open(mg_attempt *attempt, mg_cka_stage **stage) {
   MG_TRY(mg_agree(attempt->comm, s != NULL ? MG_OK : MG_ERR_NOMEM), failed);
   *s = (mg_cka_stage){.attempt = attempt, .config = attempt->config, .list = &attempt->roster->list};
   MG_TRY(mg_agree(attempt->comm, prepare_shape(s)), failed);
-  MG_TRY(mg_probes_share(attempt->comm, &s->plan.probes), failed);
+  MG_TRY(mg_tokenized_share(attempt->comm, &s->plan.probes), failed);
   *stage = s;
   return MG_OK;
 failed:
@@ -123,7 +123,7 @@ static mg_status compute_source(void *context, int64_t unit, mg_text *payload, m
   mg_cka_stage *s = context;
   mg_status status = MG_OK;
   const uint64_t source = (uint64_t)s->todo[unit];
-  const mg_probes *p = &s->plan.probes;
+  const mg_tokenized *p = &s->plan.probes;
   const size_t h = (size_t)s->plan.shape.hidden, layers = (size_t)s->plan.layer_count;
   mg_weights weights;
   float *pooled = mg_alloc(p->sequences.count * layers, h * sizeof *pooled);
@@ -186,7 +186,7 @@ done:
 
 mg_status mg_cka_compute(mg_cka_stage *s) {
   mg_status status = MG_OK;
-  const mg_probes *p = &s->plan.probes;
+  const mg_tokenized *p = &s->plan.probes;
   const MPI_Comm comm = s->attempt->comm;
   const double began = mg_now();
   MG_TRY(list_todo(s), done);

@@ -27,6 +27,30 @@ static mg_status choose_layers(const mg_config *config, mg_cka_plan *plan) {
   return MG_OK;
 }
 
+static mg_status read_probes(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape,
+                             mg_tokenized *probes) {
+  mg_status status = MG_OK;
+  mg_corpus corpus = {0};
+  mg_tokenizing *tokenizing = NULL;
+  char *partition = config->compatibility.cka.partition;
+  const mg_strings partitions = {.count = 1, .items = &partition};
+  MG_TRY(mg_tokenizing_begin(config, list, shape, config->compatibility.cka.max_length, &tokenizing), cleanup);
+  MG_TRY(mg_corpus_read(&config->texts, config->compatibility.cka.locale, &partitions, NULL,
+                        (size_t)config->compatibility.cka.samples, &corpus),
+         cleanup);
+  if (corpus.count < 2) {
+    status =
+        mg_fail(MG_ERR_INPUT, "%s: %zu texts of partition %s; CKA needs two or more", corpus.path, corpus.count, partition);
+    goto cleanup;
+  }
+  MG_TRY(mg_tokenizing_add(tokenizing, &corpus), cleanup);
+  MG_TRY(mg_tokenizing_end(tokenizing, probes), cleanup);
+cleanup:
+  mg_corpus_free(&corpus);
+  mg_tokenizing_free(&tokenizing);
+  return status;
+}
+
 static mg_status hold_to_budget(const mg_config *config, const mg_cka_plan *plan) {
   char need[32], budget[32];
   const uint64_t bytes = PROCESS_BYTES + plan->encoder_bytes + plan->features_bytes;
@@ -45,8 +69,8 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
   MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), failed);
   MG_TRY(choose_layers(config, plan), failed);
   if (!with_probes) return MG_OK;
-  MG_TRY(mg_probes_read(config, list, &plan->shape, &plan->probes), failed);
-  const mg_probes *p = &plan->probes;
+  MG_TRY(read_probes(config, list, &plan->shape, &plan->probes), failed);
+  const mg_tokenized *p = &plan->probes;
   plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, threads);
   const uint64_t one = (uint64_t)plan->layer_count * p->count * (uint64_t)plan->shape.hidden * sizeof(float);
   /* every source's, a message's worth of both ends, and the Gram matrices, which take what is left of a quarter of the budget
@@ -62,7 +86,7 @@ failed:
 }
 
 void mg_cka_plan_free(mg_cka_plan *plan) {
-  mg_probes_free(&plan->probes);
+  mg_tokenized_free(&plan->probes);
   free(plan->layers);
   *plan = (mg_cka_plan){0};
 }

@@ -2,6 +2,7 @@
 #define MERGEGRID_STAGE_IMPL_H
 
 #include "mergegrid/config.h"
+#include "mergegrid/corpus.h"
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
@@ -57,7 +58,7 @@ void mg_row_weights_source(mg_row_weights *opened, size_t k, mg_weights *weights
 void mg_row_weights_close(mg_row_weights **opened);
 
 /** Texts as a forward pass wants them: each different sequence of ids once, shorter ones first. */
-typedef struct mg_probes {
+typedef struct mg_tokenized {
   size_t count;           /**< texts */
   mg_sequences sequences; /**< the different ones */
   int32_t *sequence_of;   /**< [count] */
@@ -65,17 +66,23 @@ typedef struct mg_probes {
   int32_t *tokens; /**< [token_count] ids that occur, rising */
   int32_t *ids;    /**< owned, as the next */
   int64_t *offset;
-  uint64_t hash; /**< of texts and tokenizer */
-} mg_probes;
+  uint64_t hash; /**< of all texts' ids */
+} mg_tokenized;
 
 /**
- * Not collective. The probe texts of compatibility.cka through the tokenizer of the base, or of the first source that has one.
- * MG_ERR_INPUT: no tokenizer, no such texts, fewer than two texts, a text longer than the model's positions.
+ * Not collective. Texts through the tokenizer of the base, or of the first source that has one: begin, add corpora, end.
+ * max_length: as texts.max_length, which bounds it. MG_ERR_INPUT: no tokenizer, one that does not belong to the model, a text
+ * longer than the model's positions (names file and line).
  */
-mg_status mg_probes_read(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape, mg_probes *probes);
-/** Collective. Rank 0's probes to all. */
-mg_status mg_probes_share(MPI_Comm comm, mg_probes *probes);
-void mg_probes_free(mg_probes *probes);
+typedef struct mg_tokenizing mg_tokenizing;
+mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape,
+                              int32_t max_length, mg_tokenizing **tokenizing);
+mg_status mg_tokenizing_add(mg_tokenizing *tokenizing, const mg_corpus *corpus);
+mg_status mg_tokenizing_end(mg_tokenizing *tokenizing, mg_tokenized *tokenized);
+void mg_tokenizing_free(mg_tokenizing **tokenizing);
+/** Collective. Rank 0's to all. */
+mg_status mg_tokenized_share(MPI_Comm comm, mg_tokenized *tokenized);
+void mg_tokenized_free(mg_tokenized *tokenized);
 
 /** The metric cka: what a run and a plan know before any forward pass. */
 typedef struct mg_cka_plan {
@@ -83,7 +90,7 @@ typedef struct mg_cka_plan {
   int *layers; /**< [layer_count] indexes of hidden states */
   int layer_count;
   bool mean;               /**< pool over tokens, else the state of <s> */
-  mg_probes probes;        /**< rank 0 and plan */
+  mg_tokenized probes;     /**< rank 0 and plan */
   uint64_t encoder_bytes;  /**< of every rank */
   uint64_t features_bytes; /**< of rank 0 */
   double flops;            /**< of all sources */

@@ -196,7 +196,7 @@ class BadInput(Case):
         cases = {"": "is empty", "[]": "map", "a: [": ":1:", good + "familly: {}\n": "family", good + "grid: {}\n": "not in this version",
                  good + good: "twice", "family: {base: b}\n": "family.sources", good + "seed: -1\n": "seed",
                  good + "compute: {threads: many}\n": "compute.threads", good + "compute: {memory_budget: lots}\n": "compute.memory_budget",
-                 good + "stages: compatibility\n": "a list", good + "stages: [nxn]\n": "not in this version", good + "a: b: c\n": "YAML",
+                 good + "stages: compatibility\n": "a list", good + "stages: [nxn]\n": "texts.files", good + "a: b: c\n": "YAML",
                  good + "---\nx: 1\n": "second", good + "x: \x01\n": "YAML", good.replace("dir", "drr"): "shards.dir",
                  good + "compatibility: {gram: tensors}\n": "tensor"}
         for text, says in cases.items():

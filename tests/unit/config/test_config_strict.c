@@ -9,7 +9,7 @@ static void unknown_keys(void **state) {
   REFUSED("family:\n  base: b\n  sorces: s_{locale}\n", "3:3", "'family.sorces'", "'family.sources'");
   REFUSED(MINIMAL "compute:\n  memory_buget: 1GiB\n", "3:3", "'compute.memory_buget'", "'compute.memory_budget'");
   REFUSED(MINIMAL "zzzzzzzzzz: 1\n", "2:1", "'zzzzzzzzzz'",
-          "known: family, shards, texts, stages, compatibility, compute, result, seed");
+          "known: family, shards, texts, stages, compatibility, nxn, compute, result, seed");
   REFUSED(MINIMAL "compute: {zzzzzzzzzz: 1}\n", "2:11", "compute.backend, compute.threads");
   REFUSED(MINIMAL "'': 1\n", "2:1", "a name was expected");
   REFUSED(MINIMAL "<<: {seed: 1}\n", "2:1", "'<<'");
@@ -32,7 +32,7 @@ static void metrics_that_need_more(void **state) {
 
 static void later_stages(void **state) {
   (void)state;
-  static const char *const keys[] = {"nxn", "grid", "reuse", "recipe", "microscope"};
+  static const char *const keys[] = {"grid", "reuse", "recipe", "microscope"};
   for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
     char text[256];
     snprintf(text, sizeof text, MINIMAL "%s: {a: b}\n", keys[k]);
@@ -42,7 +42,12 @@ static void later_stages(void **state) {
   REFUSED(MINIMAL "compatibility:\n  cka: {layers: first}\n", "3:17", "compatibility.cka.layers", "last, all", NULL);
   REFUSED(MINIMAL "compatibility:\n  cka: {layers: [1, x]}\n", "3:17", "compatibility.cka.layers", "'x'", NULL);
   REFUSED(MINIMAL "compatibility:\n  cka: {samples: 0}\n", "3:18", "compatibility.cka.samples", "whole number", NULL);
-  REFUSED(MINIMAL "stages: [compatibility, nxn]\n", "2:25", "stages", "'nxn'", "not in this version");
+  REFUSED(MINIMAL "nxn: {targets: some}\n", "2:16", "nxn.targets", "all, or a list", NULL);
+  REFUSED(MINIMAL "nxn: {targets: []}\n", "2:16", "nxn.targets", "is empty", NULL);
+  REFUSED(MINIMAL "nxn: {targets: [a/b]}\n", "2:17", "nxn.targets", "a/b", NULL);
+  REFUSED(MINIMAL "nxn: {targets: [sw-KE, sw-KE]}\n", "2:24", "nxn.targets", "twice", NULL);
+  REFUSED(MINIMAL "nxn: {logits: 1}\n", "2:15", "nxn.logits", "true or false", NULL);
+  REFUSED(MINIMAL "nxn: {partitions: test}\n", "2:7", "'nxn.partitions'", "'nxn.partition'", NULL);
   REFUSED(MINIMAL "stages: [grid]\n", "2:10", "'grid'", "not in this version");
   REFUSED(MINIMAL "stages: [microscope]\n", "2:10", "'microscope'", "not in this version");
 }

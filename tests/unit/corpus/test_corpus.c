@@ -20,6 +20,39 @@ static const mg_strings NAMES = {.count = 2, .items = (char **)NAMED};
 static char *const NUMBERED[] = {"LABEL_0", "LABEL_1"};
 static const mg_strings NUMBERS = {.count = 2, .items = (char **)NUMBERED};
 
+static void touch(const char *path) {
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fclose(file);
+}
+
+static void test_locales(void **state) {
+  (void)state;
+  char dir[] = "/tmp/corpus[x]_XXXXXX", path[128];
+  assert_non_null(mkdtemp(dir));
+  for (const char *const *name = (const char *const[]){"sw-KE.a.jsonl", "af-ZA.a.jsonl", "x.jsonl", ".a.jsonl", NULL}; *name;
+       name++) {
+    snprintf(path, sizeof path, "%s/%s", dir, *name);
+    touch(path);
+  }
+  snprintf(path, sizeof path, "%s/{locale}.a.jsonl", dir);
+  mg_texts_spec spec = {.files = path};
+  mg_strings locales;
+  assert_int_equal(mg_corpus_locales(&spec, &locales), MG_OK);
+  assert_int_equal(locales.count, 2); /* byte-sorted; no hidden files, no others */
+  assert_string_equal(locales.items[0], "af-ZA");
+  assert_string_equal(locales.items[1], "sw-KE");
+  mg_strings_free(&locales);
+  snprintf(path, sizeof path, "%s/none-{locale}", dir);
+  assert_int_equal(mg_corpus_locales(&spec, &locales), MG_OK);
+  assert_int_equal(locales.count, 0);
+  spec.files = dir;
+  assert_int_equal(mg_corpus_locales(&spec, &locales), MG_ERR_CONFIG);
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", dir);
+  assert_int_equal(system(command), 0);
+}
+
 static const char *scratch(const char *suffix) {
   static char path[64];
   snprintf(path, sizeof path, "/tmp/mergegrid-corpus-%d%s", (int)getpid(), suffix);
@@ -184,9 +217,9 @@ static void test_label_files(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_demo),         cmocka_unit_test(test_labels_by_name_and_number),
-      cmocka_unit_test(test_tsv),          cmocka_unit_test(test_bad_files),
-      cmocka_unit_test(test_endless_line), cmocka_unit_test(test_label_files),
+      cmocka_unit_test(test_demo),        cmocka_unit_test(test_locales),   cmocka_unit_test(test_labels_by_name_and_number),
+      cmocka_unit_test(test_tsv),         cmocka_unit_test(test_bad_files), cmocka_unit_test(test_endless_line),
+      cmocka_unit_test(test_label_files),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
