@@ -15,6 +15,7 @@
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
 #include "mergegrid/run.h"
+#include "mergegrid/score.h"
 #include "mergegrid/status.h"
 
 enum { MG_SCHEMA_VERSION = 1 };
@@ -46,6 +47,32 @@ typedef struct mg_result_compatibility {
   const char *cka_probes; /**< which: "en-US train" */
 } mg_result_compatibility;
 
+/** A target's texts, in the order of its file; of both partitions. */
+typedef struct mg_result_texts {
+  size_t count;
+  size_t part_count[2];                     /**< texts of the partition; of `select`, or of those that stand in for them */
+  bool stands_in;                           /**< the target has none of `select`: those of the partition are used */
+  const char *const *id, *const *partition; /**< [count] */
+  const int32_t *label;                     /**< [count] class */
+} mg_result_texts;
+
+/** The stage nxn; all pointers borrowed. Part 0 is the partition, part 1 `select`. */
+typedef struct mg_result_nxn {
+  const mg_strings *targets, *labels; /**< [M]; [classes] */
+  const mg_result_texts *texts;       /**< [M] */
+  const char *partition[2];
+  size_t classes;
+  bool logits;
+  void *context;
+  /**
+   * A source's answers to a part of a target's texts: predictions [part_count], logits [part_count, classes] (NULL where they
+   * are not wanted) and what they are worth. Called source by source.
+   */
+  mg_status (*answer)(void *context, size_t source, int part, size_t target, int32_t *predictions, float *logits,
+                      mg_scores *scores);
+  const double *accuracy; /**< [2, N, M], filled in as answers are given */
+} mg_result_nxn;
+
 /** Everything a result holds; all pointers borrowed. A stage that did not run is NULL. */
 typedef struct mg_result_data {
   const mg_source_list *sources; /**< with `skipped` */
@@ -54,6 +81,7 @@ typedef struct mg_result_data {
   const mg_tensor_table *table;
   const bool *selected; /**< [table->count] */
   const mg_result_compatibility *compatibility;
+  const mg_result_nxn *nxn;
   /* provenance */
   const char *config_yaml, *config_file;
   const mg_identity *identity;

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/hash.h"
 #include "mergegrid/result.h"
 
 /*
@@ -64,6 +65,20 @@ void mg_h5_text_attribute(mg_h5_writer *w, const char *path, const char *name, c
 void mg_h5_attribute(mg_h5_writer *w, const char *path, const char *name, hid_t type, size_t count, const void *data);
 
 void mg_h5_compatibility(mg_h5_writer *w, const mg_source_list *sources, const mg_result_compatibility *compatibility);
+
+void mg_h5_nxn(mg_h5_writer *w, const mg_source_list *sources, const mg_result_nxn *nxn);
+
+/* A dataset of two or three dimensions, written a row at a time, the first to the last. */
+typedef struct mg_h5_rows {
+  hid_t set, type;
+  int rank;
+  hsize_t dims[3], next;
+  mg_hasher *hasher;
+  char path[160];
+} mg_h5_rows;
+void mg_h5_rows_begin(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, mg_h5_rows *rows);
+void mg_h5_rows_put(mg_h5_writer *w, mg_h5_rows *rows, const void *row);
+void mg_h5_rows_end(mg_h5_writer *w, mg_h5_rows *rows, const char *long_name, const char *units);
 
 /* Hash of strings over their bytes with their NULs. */
 uint64_t mg_hash_strings(const char *const *strings, size_t count);

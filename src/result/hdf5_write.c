@@ -3,6 +3,7 @@
 #include "hdf5_impl.h"
 
 #include <hdf5_hl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,6 +91,49 @@ void mg_h5_numbers(mg_h5_writer *w, const char *path, hid_t type, int rank, cons
   for (int d = 0; d < rank; d++) bytes *= (size_t)dims[d];
   write_dataset(w, path, type, rank, dims, data);
   describe(w, path, mg_hash(bytes > 0 ? data : "", bytes), long_name, units);
+}
+
+void mg_h5_rows_begin(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, mg_h5_rows *rows) {
+  *rows = (mg_h5_rows){.set = H5I_INVALID_HID, .type = type, .rank = rank};
+  if (w->failed) return;
+  for (int d = 0; d < rank; d++) rows->dims[d] = dims[d];
+  snprintf(rows->path, sizeof rows->path, "%s", path);
+  rows->hasher = mg_hasher_create();
+  const hid_t space = H5Screate_simple(rank, dims, NULL), create = untimed(H5P_DATASET_CREATE);
+  /* its place is known from the start, and nothing is written there twice */
+  H5Pset_alloc_time(create, H5D_ALLOC_TIME_EARLY);
+  H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
+  rows->set = H5Dcreate2(w->file, path, type, space, H5P_DEFAULT, create, H5P_DEFAULT);
+  w->failed = rows->set < 0 || rows->hasher == NULL;
+  H5Pclose(create);
+  H5Sclose(space);
+}
+
+static size_t row_bytes(const mg_h5_rows *rows) {
+  size_t bytes = H5Tget_size(rows->type);
+  for (int d = 1; d < rows->rank; d++) bytes *= (size_t)rows->dims[d];
+  return bytes;
+}
+
+void mg_h5_rows_put(mg_h5_writer *w, mg_h5_rows *rows, const void *row) {
+  if (w->failed) return;
+  const hsize_t start[3] = {rows->next++}, count[3] = {1, rows->dims[1], rows->dims[2]};
+  const hid_t file = H5Dget_space(rows->set), memory = H5Screate_simple(rows->rank, count, NULL);
+  w->failed = H5Sselect_hyperslab(file, H5S_SELECT_SET, start, NULL, count, NULL) < 0 ||
+              H5Dwrite(rows->set, rows->type, memory, file, H5P_DEFAULT, row) < 0;
+  mg_hasher_add(rows->hasher, row, row_bytes(rows));
+  H5Sclose(memory);
+  H5Sclose(file);
+}
+
+void mg_h5_rows_end(mg_h5_writer *w, mg_h5_rows *rows, const char *long_name, const char *units) {
+  if (!w->failed) {
+    remember(w, rows->path, rows->set, (size_t)rows->dims[0] * row_bytes(rows));
+    describe(w, rows->path, mg_hasher_digest(rows->hasher), long_name, units);
+  }
+  if (rows->set >= 0) H5Dclose(rows->set);
+  mg_hasher_destroy(&rows->hasher);
+  rows->set = H5I_INVALID_HID;
 }
 
 void mg_h5_bools(mg_h5_writer *w, const char *path, size_t count, const bool *data, const char *long_name) {

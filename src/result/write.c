@@ -169,6 +169,7 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
     mg_h5_text_attribute(w, "/provenance", texts[k].name, texts[k].text);
   if (d->compatibility != NULL) mg_h5_text_attribute(w, "/provenance", "compatibility", "done");
+  if (d->nxn != NULL) mg_h5_text_attribute(w, "/provenance", "nxn", "done");
   mg_h5_attribute(w, "/provenance", "wall_seconds", H5T_NATIVE_DOUBLE, 1, &d->wall_seconds);
   mg_h5_attribute(w, "/provenance", "attempt", H5T_NATIVE_INT64, 1, &attempt);
   mg_h5_attribute(w, "/provenance", "ranks", H5T_NATIVE_INT64, 1, &ranks);
@@ -195,7 +196,9 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
   const int64_t schema = MG_SCHEMA_VERSION;
   mg_result_block block;
   mg_h5_writer w = {.block = &block};
-  mg_status status = mg_result_block_create(EXTENTS, &block);
+  /* of each target: labels, and two parts' predictions and logits */
+  const size_t more = d->nxn != NULL ? 16 + 5 * d->nxn->targets->count : 0;
+  mg_status status = mg_result_block_create(EXTENTS + more, &block);
   if (status != MG_OK) return status;
   mg_hdf5_prepare();
   H5E_BEGIN_TRY {
@@ -206,6 +209,7 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
     write_sources(&w, d);
     write_tensors(&w, d);
     if (d->compatibility != NULL) mg_h5_compatibility(&w, d->sources, d->compatibility);
+    if (d->nxn != NULL) mg_h5_nxn(&w, d->sources, d->nxn);
     write_provenance(&w, d);
     if (w.file >= 0 && H5Fclose(w.file) < 0) w.failed = true;
   }

@@ -1,5 +1,7 @@
 /* What a run has found out: into the result, and in a few lines to whoever watches. */
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,18 +23,40 @@ static void say_compatibility(const mg_result_compatibility *c, size_t n) {
   }
 }
 
-static mg_status collect(const mg_stages *stages, mg_result_compatibility *compatibility) {
+static mg_status collect(const mg_stages *stages, mg_result_compatibility *compatibility, mg_result_nxn *nxn) {
   mg_status status = MG_OK;
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_collect(stages->gram, compatibility), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_collect(stages->cka, compatibility), done);
+  if (stages->nxn != NULL) MG_TRY(mg_nxn_collect(stages->nxn, nxn), done);
 done:
   return status;
+}
+
+/* Own: a source on its own locale's texts; best other: each target's best source of another locale. */
+static void say_nxn(const mg_result_nxn *nxn, const mg_source_list *sources) {
+  const size_t n = sources->count, m = nxn->targets->count;
+  double own = 0, other = 0, best = 0;
+  size_t owns = 0, others = 0, bests = 0;
+  for (size_t t = 0; t < m; t++) {
+    double most = -1;
+    for (size_t s = 0; s < n; s++) {
+      const double accuracy = nxn->accuracy[s * m + t];
+      const bool same = strcmp(sources->items[s].locale, nxn->targets->items[t]) == 0;
+      *(same ? &own : &other) += accuracy;
+      *(same ? &owns : &others) += 1;
+      if (!same && accuracy > most) most = accuracy;
+    }
+    if (most >= 0) best += most, bests++;
+  }
+  mg_info("accuracy on %zu targets (%s): own source %.4f, other sources %.4f, best other source %.4f (means)", m,
+          nxn->partition[0], owns > 0 ? own / (double)owns : NAN, others > 0 ? other / (double)others : NAN,
+          bests > 0 ? best / (double)bests : NAN);
 }
 
 static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
   char encoder[256];
   if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode());
-  if (stages->cka != NULL)
+  if (stages->cka != NULL || stages->nxn != NULL)
     mg_text_append(mode, "%s%s", mode->size > 0 ? "; " : "", mg_encoder_numeric_mode(encoder, sizeof encoder));
   return mode->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
 }
@@ -40,6 +64,7 @@ static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
 mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity, const mg_rank_report *reports) {
   mg_status status = MG_OK;
   mg_result_compatibility compatibility = {0};
+  mg_result_nxn nxn = {0};
   mg_text yaml = {0}, mode = {0};
   char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[256];
   int length;
@@ -47,17 +72,18 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   bool *selected = mg_alloc_zero(table->count, sizeof *selected);
   if (selected == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_select_tensors(table, &a->config->compatibility.exclude, selected), cleanup);
-  MG_TRY(collect(stages, &compatibility), cleanup);
+  MG_TRY(collect(stages, &compatibility, &nxn), cleanup);
   MG_TRY(describe_modes(stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
   const mg_result_data data = {.sources = &a->roster->list,
                                .base_path = a->config->family.base,
-                               .labels = &a->roster->labels,
+                               .labels = stages->nxn != NULL ? nxn.labels : &a->roster->labels,
                                .table = table,
                                .selected = selected,
                                .compatibility = stages->gram != NULL ? &compatibility : NULL,
+                               .nxn = stages->nxn != NULL ? &nxn : NULL,
                                .config_yaml = yaml.data,
                                .config_file = a->config->file,
                                .identity = identity,
@@ -74,6 +100,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   MG_TRY(mg_result_write(mg_run_temporary(a->run), &data), cleanup);
   MG_TRY(mg_run_publish(a->run), cleanup);
   if (stages->gram != NULL) say_compatibility(&compatibility, a->roster->list.count);
+  if (stages->nxn != NULL) say_nxn(&nxn, &a->roster->list);
   mg_info("result in %s", a->config->result);
 cleanup:
   mg_text_free(&yaml);

@@ -79,20 +79,21 @@ cleanup:
   return status;
 }
 
-static mg_status copy_labels(const mg_config *config, mg_roster *roster) {
+mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, size_t source, mg_strings *copy) {
   mg_status status = MG_OK;
   mg_shard *shard = NULL;
   const mg_strings *labels = NULL;
   char *path = NULL;
-  if (roster->family != NULL) {
-    labels = &roster->family->labels;
+  const ptrdiff_t member = roster->member[source];
+  if (roster->family != NULL && member >= 0) {
+    labels = &roster->family->sources[member].labels;
   } else {
-    path = mg_shard_path(config->shards.dir, roster->list.items[0].id);
+    path = mg_shard_path(config->shards.dir, roster->list.items[source].id);
     if (path == NULL) return MG_ERR_NOMEM;
     MG_TRY(mg_shard_open(path, &shard), cleanup);
     labels = &shard->labels;
   }
-  for (size_t k = 0; k < labels->count; k++) MG_TRY(mg_strings_add(&roster->labels, labels->items[k]), cleanup);
+  for (size_t k = 0; k < labels->count; k++) MG_TRY(mg_strings_add(copy, labels->items[k]), cleanup);
 cleanup:
   mg_shard_close(&shard);
   free(path);
@@ -114,7 +115,7 @@ mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster)
   if (!quiet)
     for (size_t k = 0; k < roster->list.skipped.count; k++)
       mg_warn("source %s has no checkpoint and is skipped", roster->list.skipped.items[k]);
-  MG_TRY(copy_labels(config, roster), failed);
+  MG_TRY(mg_roster_labels(config, roster, 0, &roster->labels), failed);
   return MG_OK;
 failed:
   mg_roster_close(roster);

@@ -69,9 +69,10 @@ static mg_status identify(const mg_attempt *a, const mg_stages *stages, mg_ident
   char mode[256];
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_identify(stages->gram, identity), done);
   MG_TRY(identify_family(a, identity), done);
-  if (stages->cka != NULL)
+  if (stages->cka != NULL || stages->nxn != NULL)
     MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(mode, sizeof mode)), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_identify(stages->cka, identity), done);
+  if (stages->nxn != NULL) MG_TRY(mg_nxn_identify(stages->nxn, identity), done);
 done:
   return status;
 }
@@ -83,6 +84,7 @@ static mg_status replay(void *context, const mg_record *record) {
   mg_status status = MG_OK;
   if (stages->gram != NULL) status = mg_gram_stage_replay(stages->gram, record);
   if (status == MG_OK && stages->cka != NULL) status = mg_cka_replay(stages->cka, record);
+  if (status == MG_OK && stages->nxn != NULL) status = mg_nxn_replay(stages->nxn, record);
   /* Whole by its checksum, and yet no part of this work: what it held is computed again. */
   if (status == MG_ERR_INTERNAL || status == MG_ERR_CORRUPT) {
     mg_warn("a journal record is left out: %s", mg_error_message());
@@ -115,6 +117,7 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   MG_TRY(mg_agree(a->comm, mg_ops_get(a->config->compute.backend, &a->ops)), done);
   if (mg_stage_wanted(a->config, "compatibility")) MG_TRY(mg_gram_stage_open(a, &stages->gram), done);
   if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
+  if (mg_stage_wanted(a->config, "nxn")) MG_TRY(mg_nxn_open(a, &stages->nxn), done);
 done:
   return status;
 }
@@ -122,12 +125,14 @@ done:
 static void close_stages(mg_stages *stages) {
   mg_gram_stage_close(&stages->gram);
   mg_cka_close(&stages->cka);
+  mg_nxn_close(&stages->nxn);
 }
 
 static mg_status compute(mg_stages *stages) {
   mg_status status = MG_OK;
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_compute(stages->gram), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_compute(stages->cka), done);
+  if (stages->nxn != NULL) MG_TRY(mg_nxn_compute(stages->nxn), done);
 done:
   return status;
 }

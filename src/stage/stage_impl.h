@@ -27,6 +27,8 @@ typedef struct mg_roster {
  */
 mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster);
 void mg_roster_close(mg_roster *roster);
+/** A source's own labels by index, from its checkpoint, or its shard where that is gone. The caller frees. */
+mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, size_t source, mg_strings *labels);
 /** Collective. The same on all ranks, which must see the same family. */
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster);
 
@@ -154,10 +156,66 @@ mg_status mg_cka_replay(mg_cka_stage *stage, const mg_record *record);
 mg_status mg_cka_compute(mg_cka_stage *stage);
 mg_status mg_cka_collect(mg_cka_stage *stage, mg_result_compatibility *out);
 
+/** A target's texts of both partitions, in the order of its file. */
+typedef struct mg_target {
+  char *path;
+  size_t count;
+  char **id;
+  int8_t *part;         /**< [count] 0: nxn.partition, 1: nxn.select */
+  int32_t *label;       /**< [count] class */
+  size_t *text;         /**< [count] number in the table of tokens */
+  int64_t *line;        /**< [count] of the file */
+  size_t part_count[2]; /**< texts that a partition's evaluation has */
+  bool stands_in;       /**< none of nxn.select: nxn.partition's are used */
+} mg_target;
+
+typedef struct mg_nxn_texts {
+  mg_strings targets; /**< M */
+  mg_target *items;   /**< [M] */
+  mg_strings labels;  /**< names of the classes */
+  size_t parts;       /**< 1 where nxn.partition and nxn.select are the same */
+  mg_tokenized tokenized;
+} mg_nxn_texts;
+
+/** Not collective. shape->classes is looked at. MG_ERR_INPUT as of mg_corpus_read; a target without texts of nxn.partition. */
+mg_status mg_nxn_texts_read(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
+                            const mg_encoder_shape *shape, mg_nxn_texts *texts);
+void mg_nxn_texts_free(mg_nxn_texts *texts);
+/** Rows of the head by the family's table; 0: none. */
+int mg_nxn_classes(const mg_tensor_table *table);
+
+/** The stage nxn: what a run and a plan know before any forward pass. */
+typedef struct mg_nxn_plan {
+  mg_encoder_shape shape;
+  mg_nxn_texts texts; /**< rank 0 and plan; of others the tokens only */
+  size_t *batch;      /**< [batch_count + 1]: first sequence of each batch */
+  size_t batch_count;
+  uint64_t encoder_bytes, text_bytes, master_bytes; /**< of every rank; of rank 0 besides */
+  double flops, lease_flops;
+} mg_nxn_plan;
+
+/** Not collective. with_texts: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. */
+mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
+                           const mg_tensor_table *table, int threads, bool with_texts, mg_nxn_plan *plan);
+void mg_nxn_plan_free(mg_nxn_plan *plan);
+mg_status mg_nxn_batches(mg_nxn_plan *plan);
+/** Of sequences first … last − 1, for one source. */
+double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last);
+
+typedef struct mg_nxn_stage mg_nxn_stage;
+mg_status mg_nxn_open(mg_attempt *attempt, mg_nxn_stage **stage);
+void mg_nxn_close(mg_nxn_stage **stage);
+mg_status mg_nxn_identify(const mg_nxn_stage *stage, mg_identity *identity);
+mg_status mg_nxn_replay(mg_nxn_stage *stage, const mg_record *record);
+mg_status mg_nxn_compute(mg_nxn_stage *stage);
+/** What out points to belongs to the stage. */
+mg_status mg_nxn_collect(mg_nxn_stage *stage, mg_result_nxn *out);
+
 /** The stages a configuration asks for; NULL where not. */
 typedef struct mg_stages {
   mg_gram_stage *gram;
   mg_cka_stage *cka;
+  mg_nxn_stage *nxn;
 } mg_stages;
 
 bool mg_stage_wanted(const mg_config *config, const char *name);

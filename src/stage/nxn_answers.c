@@ -1,0 +1,110 @@
+/* Answers out of the journals, a source at a time, as rows of the result. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mergegrid/score.h"
+#include "nxn_impl.h"
+
+void mg_nxn_answers_free(mg_nxn_stage *s) {
+  free(s->predictions), free(s->logits), free(s->labels), free(s->accuracy);
+  for (size_t m = 0; s->texts != NULL && m < s->plan.texts.targets.count; m++) free((void *)(uintptr_t)s->texts[m].partition);
+  free(s->texts);
+  s->predictions = NULL, s->logits = NULL, s->labels = NULL, s->accuracy = NULL, s->texts = NULL;
+}
+
+/* All answers of a source; a later record of the same texts holds the same. */
+static mg_status recall(mg_nxn_stage *s, size_t source) {
+  mg_status status = MG_OK;
+  if (s->answering == (ptrdiff_t)source) return MG_OK;
+  s->answering = -1;
+  for (size_t k = 0; k < s->kept_count; k++) {
+    const mg_nxn_part *part = &s->kept[k].part;
+    mg_record record;
+    if (part->source != source) continue;
+    MG_TRY(mg_run_read(s->attempt->run, s->kept[k].place, &record), done);
+    const size_t begin = s->plan.batch[part->first], texts = s->plan.batch[part->first + part->count] - begin;
+    const char *at = (const char *)record.payload + sizeof *part;
+    memcpy(s->predictions + begin, at, texts * sizeof *s->predictions);
+    if (s->logits != NULL)
+      memcpy(s->logits + begin * s->classes, at + texts * sizeof *s->predictions, texts * s->classes * sizeof *s->logits);
+  }
+  s->answering = (ptrdiff_t)source;
+done:
+  return status;
+}
+
+static mg_status answer(void *context, size_t source, int part, size_t target, int32_t *predictions, float *logits,
+                        mg_scores *scores) {
+  mg_nxn_stage *s = context;
+  mg_status status = MG_OK;
+  const mg_nxn_texts *t = &s->plan.texts;
+  const mg_target *of = &t->items[target];
+  const int8_t wanted = (int8_t)(t->parts == 1 || of->stands_in ? 0 : part);
+  size_t n = 0;
+  MG_TRY(recall(s, source), done);
+  for (size_t k = 0; k < of->count; k++) {
+    if (of->part[k] != wanted) continue;
+    const size_t sequence = (size_t)t->tokenized.sequence_of[of->text[k]];
+    predictions[n] = s->predictions[sequence];
+    s->labels[n] = of->label[k];
+    if (logits != NULL) memcpy(logits + n * s->classes, s->logits + sequence * s->classes, s->classes * sizeof *logits);
+    n++;
+  }
+  MG_TRY(mg_score(s->labels, predictions, n, s->classes, scores), done);
+  s->accuracy[((size_t)part * s->list->count + source) * t->targets.count + target] = scores->accuracy;
+done:
+  return status;
+}
+
+/* Names of the texts' partitions, as the result has them. */
+static mg_status describe_texts(mg_nxn_stage *s) {
+  const mg_nxn_texts *t = &s->plan.texts;
+  const char *names[2] = {mg_partition_name(s->attempt->config->nxn.partition),
+                          mg_partition_name(s->attempt->config->nxn.select)};
+  s->texts = mg_alloc_zero(t->targets.count, sizeof *s->texts);
+  if (s->texts == NULL) return MG_ERR_NOMEM;
+  for (size_t m = 0; m < t->targets.count; m++) {
+    const mg_target *of = &t->items[m];
+    const char **partition = mg_alloc(of->count, sizeof *partition);
+    if (partition == NULL) return MG_ERR_NOMEM;
+    for (size_t k = 0; k < of->count; k++) partition[k] = names[of->part[k]];
+    s->texts[m] = (mg_result_texts){.count = of->count,
+                                    .part_count = {of->part_count[0], of->part_count[1]},
+                                    .stands_in = of->stands_in,
+                                    .id = (const char *const *)of->id,
+                                    .partition = partition,
+                                    .label = of->label};
+  }
+  return MG_OK;
+}
+
+mg_status mg_nxn_collect(mg_nxn_stage *s, mg_result_nxn *out) {
+  mg_status status = MG_OK;
+  const mg_nxn_texts *t = &s->plan.texts;
+  const bool logits = s->attempt->config->nxn.logits;
+  const size_t sequences = t->tokenized.sequences.count, n = s->list->count;
+  size_t longest = 0;
+  for (size_t m = 0; m < t->targets.count; m++)
+    if (t->items[m].count > longest) longest = t->items[m].count;
+  s->answering = -1;
+  s->predictions = mg_alloc(sequences, sizeof *s->predictions);
+  s->logits = logits ? mg_alloc(sequences, s->classes * sizeof *s->logits) : NULL;
+  s->labels = mg_alloc(longest, sizeof *s->labels);
+  s->accuracy = mg_alloc(2 * n, t->targets.count * sizeof *s->accuracy);
+  if (!s->predictions || (logits && !s->logits) || !s->labels || !s->accuracy) return MG_ERR_NOMEM;
+  MG_TRY(describe_texts(s), done);
+  *out = (mg_result_nxn){
+      .targets = &t->targets,
+      .labels = &t->labels,
+      .texts = s->texts,
+      .partition = {mg_partition_name(s->attempt->config->nxn.partition), mg_partition_name(s->attempt->config->nxn.select)},
+      .classes = s->classes,
+      .logits = logits,
+      .accuracy = s->accuracy,
+      .context = s,
+      .answer = answer};
+done:
+  return status;
+}

@@ -1,0 +1,47 @@
+#ifndef MG_NXN_IMPL_H
+#define MG_NXN_IMPL_H
+
+/* Between the files of the stage nxn. */
+
+#include "mergegrid/log.h"
+#include "stage_impl.h"
+
+/* Batches `first` … of a source: a lease, and (followed by predictions and logits, text by text) a record. */
+typedef struct mg_nxn_part {
+  uint32_t source, first, count, zero;
+} mg_nxn_part;
+
+typedef struct mg_nxn_kept {
+  mg_nxn_part part;
+  mg_record_place place;
+} mg_nxn_kept;
+
+struct mg_nxn_stage {
+  mg_attempt *attempt;
+  const mg_source_list *list;
+  mg_nxn_plan plan;
+  mg_encoder *encoder;
+  mg_row_weights *weights;
+  ptrdiff_t loaded;  /* the source whose weights the encoder has, −1 */
+  size_t classes;    /* C */
+  int32_t *class_of; /* [N, C]: the family's class of a source's */
+  mg_nxn_part *todo; /* the same on every rank */
+  size_t todo_count;
+  /* rank 0 */
+  bool *done; /* [N, batches] */
+  size_t done_texts, all_texts;
+  mg_nxn_kept *kept; /* where answers are in the journals */
+  size_t kept_count, kept_room;
+  mg_progress progress;
+  /* the answers of one source, for the result */
+  ptrdiff_t answering;    /* which */
+  int32_t *predictions;   /* [sequences] */
+  float *logits;          /* [sequences, C] */
+  int32_t *labels;        /* of the longest target */
+  double *accuracy;       /* [2, N, M] */
+  mg_result_texts *texts; /* [M] */
+};
+
+void mg_nxn_answers_free(mg_nxn_stage *stage);
+
+#endif
