@@ -3,18 +3,19 @@
 #include "matrices_impl.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "hdf5_impl.h"
 #include "mergegrid/text.h"
 
-static mg_status read_square(const mg_h5_reader *r, const char *path, size_t n, double **matrix) {
+static mg_status read_matrix(const mg_h5_reader *r, const char *path, size_t rows, size_t columns, double **matrix) {
   hsize_t dims[2];
   void *data;
   const mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_DOUBLE, 2, dims, &data);
   *matrix = data;
-  if (status == MG_OK && (dims[0] != n || dims[1] != n))
-    return mg_fail(MG_ERR_CORRUPT, "%s: %s: %zu × %zu was expected", r->path, path, n, n);
+  if (status == MG_OK && (dims[0] != rows || dims[1] != columns))
+    return mg_fail(MG_ERR_CORRUPT, "%s: %s: %zu × %zu was expected", r->path, path, rows, columns);
   return status;
 }
 
@@ -72,14 +73,10 @@ static mg_status read_texts(const mg_h5_reader *r, mg_matrices *m) {
     const char *path;
     mg_strings *list;
     bool optional;
-  } lists[] = {{"/sources/id", &m->ids, false},
-               {"/sources/locale", &m->locales, false},
-               {"/sources/path", &m->paths, false},
-               {"/sources/skipped", &m->skipped, true},
-               {"/labels", &m->labels, false},
-               {"/tensors/name", &m->tensors, false},
-               {"/compatibility/layers", &m->layers, false},
-               {"/compatibility/gram/groups", &m->groups, false}};
+  } lists[] = {{"/sources/id", &m->ids, false},      {"/sources/locale", &m->locales, false},
+               {"/sources/path", &m->paths, false},  {"/sources/skipped", &m->skipped, true},
+               {"/labels", &m->labels, false},       {"/targets", &m->targets, true},
+               {"/tensors/name", &m->tensors, false}};
   for (size_t k = 0; k < sizeof lists / sizeof *lists; k++)
     if (!lists[k].optional || mg_h5_has(r, lists[k].path)) MG_TRY(mg_h5_read_strings(r, lists[k].path, lists[k].list), done);
   const struct {
@@ -89,9 +86,40 @@ static mg_status read_texts(const mg_h5_reader *r, mg_matrices *m) {
                {"version", &m->version},     {"backend", &m->backend},     {"numeric_mode", &m->numeric_mode}};
   for (size_t k = 0; k < sizeof texts / sizeof *texts; k++)
     MG_TRY(mg_h5_read_text(r, "/provenance", texts[k].name, texts[k].text), done);
-  MG_TRY(mg_h5_read_text(r, "/compatibility/gram/groups", "level", &m->level), done);
   if (m->locales.count != m->ids.count || m->paths.count != m->ids.count || m->ids.count == 0)
     status = mg_fail(MG_ERR_CORRUPT, "%s: /sources: lists of equal length were expected", r->path);
+done:
+  return status;
+}
+
+static mg_status read_compatibility(const mg_h5_reader *r, mg_matrices *m) {
+  mg_status status = MG_OK;
+  const size_t n = m->ids.count;
+  if (!mg_h5_has(r, "/compatibility")) return MG_OK;
+  MG_TRY(mg_h5_read_strings(r, "/compatibility/layers", &m->layers), done);
+  MG_TRY(mg_h5_read_strings(r, "/compatibility/gram/groups", &m->groups), done);
+  MG_TRY(mg_h5_read_text(r, "/compatibility/gram/groups", "level", &m->level), done);
+  MG_TRY(read_matrix(r, "/compatibility/task_vector_cosine", n, n, &m->cosine), done);
+  if (mg_h5_has(r, "/compatibility/task_vector_cosine_encoder"))
+    MG_TRY(read_matrix(r, "/compatibility/task_vector_cosine_encoder", n, n, &m->encoder), done);
+  MG_TRY(read_layers(r, m), done);
+  MG_TRY(read_cka(r, m), done);
+  MG_TRY(read_norms(r, m), done);
+done:
+  return status;
+}
+
+static mg_status read_nxn(const mg_h5_reader *r, mg_matrices *m) {
+  static const char *const groups[2] = {"/nxn", "/nxn_select"};
+  mg_status status = MG_OK;
+  char path[64];
+  for (int part = 0; part < 2 && m->targets.count > 0; part++) {
+    MG_TRY(mg_h5_read_text(r, groups[part], "partition", &m->nxn.partition[part]), done);
+    snprintf(path, sizeof path, "%s/accuracy", groups[part]);
+    MG_TRY(read_matrix(r, path, m->ids.count, m->targets.count, &m->nxn.accuracy[part]), done);
+    snprintf(path, sizeof path, "%s/macro_f1", groups[part]);
+    MG_TRY(read_matrix(r, path, m->ids.count, m->targets.count, &m->nxn.macro_f1[part]), done);
+  }
 done:
   return status;
 }
@@ -102,12 +130,8 @@ mg_status mg_matrices_read(const char *path, mg_matrices *m) {
   *m = (mg_matrices){.path = path};
   MG_TRY(mg_h5_open(path, &r), failed);
   MG_TRY(read_texts(&r, m), close);
-  MG_TRY(read_square(&r, "/compatibility/task_vector_cosine", m->ids.count, &m->cosine), close);
-  if (mg_h5_has(&r, "/compatibility/task_vector_cosine_encoder"))
-    MG_TRY(read_square(&r, "/compatibility/task_vector_cosine_encoder", m->ids.count, &m->encoder), close);
-  MG_TRY(read_layers(&r, m), close);
-  MG_TRY(read_cka(&r, m), close);
-  MG_TRY(read_norms(&r, m), close);
+  MG_TRY(read_compatibility(&r, m), close);
+  MG_TRY(read_nxn(&r, m), close);
 close:
   mg_h5_close(&r);
 failed:
@@ -116,10 +140,12 @@ failed:
 }
 
 void mg_matrices_free(mg_matrices *m) {
-  mg_strings *const lists[] = {&m->ids, &m->locales, &m->paths, &m->skipped, &m->labels, &m->tensors, &m->layers, &m->groups};
+  mg_strings *const lists[] = {&m->ids,     &m->locales, &m->paths,  &m->skipped, &m->labels,
+                               &m->tensors, &m->layers,  &m->groups, &m->targets};
   for (size_t k = 0; k < sizeof lists / sizeof *lists; k++) mg_strings_free(lists[k]);
   free(m->cosine), free(m->encoder), free(m->by_layer), free(m->cka), free(m->cka_layers), free(m->norm);
   free(m->base_path), free(m->started), free(m->finished), free(m->version), free(m->backend), free(m->numeric_mode),
       free(m->level);
+  for (int part = 0; part < 2; part++) free(m->nxn.accuracy[part]), free(m->nxn.macro_f1[part]), free(m->nxn.partition[part]);
   *m = (mg_matrices){0};
 }

@@ -3,16 +3,24 @@
 
 #include "mergegrid/result.h"
 
+/* Each source on each target, part 0 the partition, part 1 `select`. */
+typedef struct mg_evaluation {
+  double *accuracy[2], *macro_f1[2]; /* [N,M] */
+  char *partition[2];
+} mg_evaluation;
+
 /* What export and show read of a result. */
 typedef struct mg_matrices {
   const char *path;
   mg_strings ids, locales, paths, skipped, labels, tensors, layers, groups;
-  double *cosine, *encoder, *by_layer; /* [N,N], [N,N] or NULL, [L,N,N] or NULL */
+  double *cosine, *encoder, *by_layer; /* [N,N], [N,N] or NULL, [L,N,N] or NULL; cosine NULL without the stage compatibility */
   double *cka;                         /* [K,N,N] or NULL */
   int *cka_layers;                     /* [K] */
   size_t cka_layer_count;
   int64_t cka_samples; /* probe texts */
   double *norm;        /* [N]: of the selected tensors, from the Grams; NULL where they mix */
+  mg_strings targets;  /* none without the stage nxn */
+  mg_evaluation nxn;
   char *base_path, *started, *finished, *version, *backend, *numeric_mode, *level;
 } mg_matrices;
 

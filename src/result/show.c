@@ -26,6 +26,7 @@ static int closest_first(const void *a, const void *b) {
 static mg_status list_pairs(const mg_matrices *m, pair **pairs, size_t *count) {
   const size_t n = m->ids.count;
   *count = 0;
+  if (m->cosine == NULL) return MG_OK;
   *pairs = mg_alloc(n * (n - 1) / 2, sizeof **pairs);
   if (*pairs == NULL) return MG_ERR_NOMEM;
   for (size_t i = 0; i < n; i++)
@@ -40,21 +41,13 @@ static void print_statistics(const char *name, const double *matrix, size_t n) {
   printf("  %-28s mean %7.4f   std %6.4f   min %7.4f   max %7.4f\n", name, s.mean, s.std, s.min, s.max);
 }
 
-static void print_text(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
+static void print_compatibility(const mg_matrices *m) {
   const size_t n = m->ids.count;
   double least = INFINITY, most = -INFINITY;
   for (size_t k = 0; k < n; k++) {
     if (m->norm[k] < least) least = m->norm[k];
     if (m->norm[k] > most) most = m->norm[k];
   }
-  printf("%s: %zu sources, %zu tensors, %zu layers; Grams kept for every %s\n", m->path, n, m->tensors.count, m->layers.count,
-         m->level);
-  if (m->skipped.count > 0) {
-    printf("skipped (no checkpoint):");
-    for (size_t k = 0; k < m->skipped.count; k++) printf(" %s", m->skipped.items[k]);
-    printf("\n");
-  }
-  printf("base %s\nmade by mergegrid %s, %s; finished %s\n", m->base_path, m->version, m->backend, m->finished);
   printf("\ntask-vector cosine (off the diagonal)\n");
   print_statistics("all selected tensors", m->cosine, n);
   if (m->encoder != NULL) print_statistics("layers, without embeddings", m->encoder, n);
@@ -66,8 +59,9 @@ static void print_text(const mg_matrices *m, const pair *pairs, size_t count, si
     print_statistics(name, m->cka + l * n * n, n);
   }
   printf("  norms of the task vectors, all tensors: %.4g to %.4g\n", least, most);
-  if (count == 0) return;
-  const size_t shown = top < count ? top : count;
+}
+
+static void print_pairs(const mg_matrices *m, const pair *pairs, size_t count, size_t shown) {
   printf("\nclosest pairs\n");
   for (size_t k = 0; k < shown; k++)
     printf("  %-12s %-12s %.4f\n", m->ids.items[pairs[k].i], m->ids.items[pairs[k].j], pairs[k].cosine);
@@ -76,6 +70,57 @@ static void print_text(const mg_matrices *m, const pair *pairs, size_t count, si
     const pair *p = &pairs[count - 1 - k];
     printf("  %-12s %-12s %.4f\n", m->ids.items[p->i], m->ids.items[p->j], p->cosine);
   }
+}
+
+/* A target's own source (−1 where there is none) and the best of the others. */
+static void find_best(const mg_matrices *m, const double *accuracy, size_t target, ptrdiff_t *own, ptrdiff_t *best) {
+  const size_t columns = m->targets.count;
+  *own = *best = -1;
+  for (size_t s = 0; s < m->ids.count; s++) {
+    if (strcmp(m->locales.items[s], m->targets.items[target]) == 0)
+      *own = (ptrdiff_t)s;
+    else if (*best < 0 || accuracy[s * columns + target] > accuracy[(size_t)*best * columns + target])
+      *best = (ptrdiff_t)s;
+  }
+}
+
+static void print_nxn(const mg_matrices *m) {
+  const size_t columns = m->targets.count;
+  printf("\naccuracy by target (%s): its own source, the best other one, and its share of the own one's\n",
+         m->nxn.partition[0]);
+  if (strcmp(m->nxn.partition[0], m->nxn.partition[1]) != 0) printf("  sources can be chosen by: %s\n", m->nxn.partition[1]);
+  for (size_t t = 0; t < columns; t++) {
+    ptrdiff_t own, best;
+    find_best(m, m->nxn.accuracy[0], t, &own, &best);
+    const double own_accuracy = own >= 0 ? m->nxn.accuracy[0][(size_t)own * columns + t] : NAN;
+    printf("  %-12s", m->targets.items[t]);
+    if (own >= 0)
+      printf(" %.4f", own_accuracy);
+    else
+      printf("  none ");
+    if (best >= 0) {
+      const double other = m->nxn.accuracy[0][(size_t)best * columns + t];
+      printf("   %.4f %-12s", other, m->ids.items[best]);
+      if (own >= 0 && own_accuracy > 0) printf(" %3.0f%%", 100 * other / own_accuracy);
+    }
+    printf("\n");
+  }
+}
+
+static void print_text(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
+  printf("%s: %zu sources, %zu tensors", m->path, m->ids.count, m->tensors.count);
+  if (m->cosine != NULL) printf(", %zu layers; Grams kept for every %s", m->layers.count, m->level);
+  if (m->targets.count > 0) printf("; %zu targets", m->targets.count);
+  printf("\n");
+  if (m->skipped.count > 0) {
+    printf("skipped (no checkpoint):");
+    for (size_t k = 0; k < m->skipped.count; k++) printf(" %s", m->skipped.items[k]);
+    printf("\n");
+  }
+  printf("base %s\nmade by mergegrid %s, %s; finished %s\n", m->base_path, m->version, m->backend, m->finished);
+  if (m->cosine != NULL) print_compatibility(m);
+  if (count > 0) print_pairs(m, pairs, count, top < count ? top : count);
+  if (m->targets.count > 0) print_nxn(m);
 }
 
 static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
@@ -96,12 +141,27 @@ static json_t *pairs_json(const mg_matrices *m, const pair *pairs, size_t count,
   return list;
 }
 
+static json_t *nxn_json(const mg_matrices *m) {
+  json_t *targets = json_object();
+  for (size_t t = 0; t < m->targets.count; t++) {
+    ptrdiff_t own, best;
+    const double *accuracy = m->nxn.accuracy[0];
+    json_t *target = json_object();
+    find_best(m, accuracy, t, &own, &best);
+    if (own >= 0) json_object_set_new(target, "own", real_or_null(accuracy[(size_t)own * m->targets.count + t]));
+    if (best >= 0) json_object_set_new(target, "best_other", real_or_null(accuracy[(size_t)best * m->targets.count + t]));
+    if (best >= 0) json_object_set_new(target, "best_other_source", json_string(m->ids.items[best]));
+    json_object_set_new(targets, m->targets.items[t], target);
+  }
+  return json_pack("{s:s, s:s, s:o}", "partition", m->nxn.partition[0], "select", m->nxn.partition[1], "targets", targets);
+}
+
 static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
   const size_t n = m->ids.count;
   json_t *ids = json_array(), *skipped = json_array(), *matrices = json_object(), *layers = json_object();
   for (size_t k = 0; k < n; k++) json_array_append_new(ids, json_string(m->ids.items[k]));
   for (size_t k = 0; k < m->skipped.count; k++) json_array_append_new(skipped, json_string(m->skipped.items[k]));
-  json_object_set_new(matrices, "task_vector_cosine", statistics_json(m->cosine, n));
+  if (m->cosine != NULL) json_object_set_new(matrices, "task_vector_cosine", statistics_json(m->cosine, n));
   if (m->encoder != NULL) json_object_set_new(matrices, "task_vector_cosine_encoder", statistics_json(m->encoder, n));
   for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
     json_object_set_new(layers, m->layers.items[l], statistics_json(m->by_layer + l * n * n, n));
@@ -111,11 +171,12 @@ static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t coun
     snprintf(name, sizeof name, "%d", m->cka_layers[l]);
     json_object_set_new(cka, name, statistics_json(m->cka + l * n * n, n));
   }
-  json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "result", m->path,
+  json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s?, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "result", m->path,
                            "sources", ids, "skipped", skipped, "tensors", (json_int_t)m->tensors.count, "gram_level", m->level,
                            "base", m->base_path, "version", m->version, "backend", m->backend, "numeric_mode", m->numeric_mode,
                            "finished_utc", m->finished, "statistics", matrices, "layers", layers, "cka", cka, "closest",
                            pairs_json(m, pairs, count, top, false), "farthest", pairs_json(m, pairs, count, top, true));
+  if (root != NULL && m->targets.count > 0) json_object_set_new(root, "nxn", nxn_json(m));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");

@@ -79,33 +79,26 @@ static herr_t visit(hid_t file, const char *name, const H5O_info_t *info, void *
   return 0;
 }
 
-/* The datasets that every result has. */
-static void check_presence(verification *v) {
-  static const char *const needed[] = {"/sources/id",
-                                       "/sources/locale",
-                                       "/sources/path",
-                                       "/labels",
-                                       "/tensors/name",
-                                       "/tensors/shape",
-                                       "/tensors/ndim",
-                                       "/tensors/layer",
-                                       "/tensors/selected",
-                                       "/tensors/source_only",
-                                       "/compatibility/gram/groups",
-                                       "/compatibility/gram/source_dot",
-                                       "/compatibility/gram/base_dot",
-                                       "/compatibility/gram/base_norm2",
-                                       "/compatibility/task_vector_cosine",
-                                       "/compatibility/layers",
-                                       "/provenance/config",
-                                       "/provenance/inputs",
-                                       "/provenance/ranks",
-                                       "/provenance/timings"};
-  for (size_t k = 0; k < sizeof needed / sizeof *needed; k++)
-    if (!mg_h5_has(v->reader, needed[k])) {
+static void need(verification *v, const char *const *paths) {
+  for (; *paths != NULL; paths++)
+    if (!mg_h5_has(v->reader, *paths)) {
       v->bad++;
-      mg_text_append(&v->lines, "\n  %s is missing", needed[k]);
+      mg_text_append(&v->lines, "\n  %s is missing", *paths);
     }
+}
+
+/* The datasets that every result has, and those of each stage that is in it. */
+static void check_presence(verification *v) {
+  need(v, (const char *const[]){"/sources/id", "/sources/locale", "/sources/path", "/labels", "/tensors/name", "/tensors/shape",
+                                "/tensors/ndim", "/tensors/layer", "/tensors/selected", "/tensors/source_only",
+                                "/provenance/config", "/provenance/inputs", "/provenance/ranks", "/provenance/timings", NULL});
+  if (mg_h5_has(v->reader, "/compatibility"))
+    need(v, (const char *const[]){"/compatibility/gram/groups", "/compatibility/gram/source_dot",
+                                  "/compatibility/gram/base_dot", "/compatibility/gram/base_norm2",
+                                  "/compatibility/task_vector_cosine", "/compatibility/layers", NULL});
+  if (mg_h5_has(v->reader, "/nxn"))
+    need(v, (const char *const[]){"/targets", "/texts", "/nxn/accuracy", "/nxn/macro_f1", "/nxn/predictions",
+                                  "/nxn_select/accuracy", "/nxn_select/macro_f1", "/nxn_select/predictions", NULL});
 }
 
 mg_status mg_result_verify(const char *path) {

@@ -1,0 +1,20 @@
+#ifndef MG_EXPORT_IMPL_H
+#define MG_EXPORT_IMPL_H
+
+#include <jansson.h>
+
+#include "matrices_impl.h"
+#include "mergegrid/text.h"
+
+/* dir/name: header ",column,column…", a row each, shortest digits that read back to the same double, NaN an empty field. */
+mg_status mg_csv_write(const char *dir, const char *name, const mg_strings *rows, const mg_strings *columns,
+                       const double *matrix);
+/* dir/name, replaced atomically; root is released. */
+mg_status mg_json_write(const char *dir, const char *name, json_t *root);
+/* null where it is not finite */
+json_t *mg_json_number(double value);
+
+/* evaluation_matrix.csv and what belongs to it. */
+mg_status mg_export_evaluation(const char *dir, const mg_matrices *matrices);
+
+#endif
