@@ -30,5 +30,7 @@ typedef struct mg_cka_features {
  * may leave [0, 1]. MG_ERR_INPUT: features that are not finite (names the source's number and the text's).
  */
 mg_status mg_cka(const mg_cka_features *features, uint64_t memory, double *biased, double *unbiased);
+/** Bytes that mg_cka takes of `memory`. */
+uint64_t mg_cka_bytes(size_t sources, size_t texts, size_t width, uint64_t memory);
 
 #endif

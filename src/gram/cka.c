@@ -120,15 +120,25 @@ static void to_cosines(double *m, size_t n, double *norm) {
     }
 }
 
+/* Sources whose Gram matrices are held at once. */
+static size_t block_of(size_t sources, size_t texts, uint64_t memory) {
+  const uint64_t each = 2 * (uint64_t)texts * texts * sizeof(double);
+  size_t block = sources;
+  if (block > memory / each) block = (size_t)(memory / each);
+  if (block > 1 && block < sources) block--; /* the column's */
+  return block < 1 ? 1 : block;
+}
+
+uint64_t mg_cka_bytes(size_t sources, size_t texts, size_t width, uint64_t memory) {
+  const uint64_t held = block_of(sources, texts, memory) + 1;
+  return held * 2 * texts * texts * sizeof(double) + (uint64_t)texts * width * sizeof(double);
+}
+
 mg_status mg_cka(const mg_cka_features *f, uint64_t memory, double *biased, double *unbiased) {
   mg_status status = MG_OK;
   workspace w = {.f = f, .entries = f->texts * f->texts};
-  const uint64_t each = 2 * (uint64_t)w.entries * sizeof(double);
-  size_t block = f->sources;
   if (f->sources == 0 || f->texts == 0 || f->width == 0) return mg_fail(MG_ERR_INPUT, "CKA of no features");
-  if (block > memory / each) block = (size_t)(memory / each);
-  if (block > 1 && block < f->sources) block--; /* the column's */
-  if (block < 1) block = 1;
+  const size_t block = block_of(f->sources, f->texts, memory);
   w.x = mg_alloc(f->texts * f->width, sizeof *w.x);
   w.row = mg_alloc(f->texts, sizeof *w.row);
   w.one = mg_alloc(2 * w.entries, sizeof *w.one);

@@ -73,6 +73,8 @@ void mg_cka_close(mg_cka_stage **stage) {
   *stage = NULL;
 }
 
+const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *s) { return &s->plan; }
+
 mg_status mg_cka_identify(const mg_cka_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
   char hash[17];

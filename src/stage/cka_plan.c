@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mergegrid/cka.h"
 #include "stage_impl.h"
-
-static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
 
 bool mg_cka_wanted(const mg_config *config) {
   return mg_stage_wanted(config, "compatibility") && mg_strings_find(&config->compatibility.metrics, "cka") >= 0;
@@ -51,17 +50,6 @@ cleanup:
   return status;
 }
 
-static mg_status hold_to_budget(const mg_config *config, const mg_cka_plan *plan) {
-  char need[32], budget[32];
-  const uint64_t bytes = PROCESS_BYTES + plan->encoder_bytes + plan->features_bytes;
-  if (bytes <= config->compute.memory_budget) return MG_OK;
-  return mg_fail(MG_ERR_NOMEM,
-                 "the metric cka would need %s on rank 0 (a model, its activations, features of %d layers); "
-                 "compute.memory_budget is %s: raise it, or compare fewer layers, samples or threads",
-                 mg_format_bytes((double)bytes, need), plan->layer_count,
-                 mg_format_bytes((double)config->compute.memory_budget, budget));
-}
-
 mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, bool with_probes,
                            mg_cka_plan *plan) {
   mg_status status = MG_OK;
@@ -73,12 +61,11 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
   const mg_tokenized *p = &plan->probes;
   plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, threads);
   const uint64_t one = (uint64_t)plan->layer_count * p->count * (uint64_t)plan->shape.hidden * sizeof(float);
-  /* every source's, a message's worth of both ends, and the Gram matrices, which take what is left of a quarter of the budget
-   */
-  plan->features_bytes = one * (list->count + 3) + config->compute.memory_budget / 4;
+  plan->features_bytes = one * (list->count + 3); /* every source's, and a message's worth of both ends */
+  plan->grams_bytes = mg_cka_bytes(list->count, p->count, (size_t)plan->shape.hidden, config->compute.memory_budget / 4);
   for (size_t k = 0; k < p->sequences.count; k++)
     plan->flops += (double)list->count * mg_encoder_flops(&plan->shape, (int)(p->offset[k + 1] - p->offset[k]), plan->mean);
-  MG_TRY(hold_to_budget(config, plan), failed);
+  MG_TRY(mg_memory_hold(config, NULL, plan, NULL), failed);
   return MG_OK;
 failed:
   mg_cka_plan_free(plan);

@@ -41,6 +41,8 @@ struct mg_gram_stage {
 
 /* ---- identity ---- */
 
+const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *s) { return &s->plan; }
+
 mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
   mg_text exclude = {0};

@@ -7,8 +7,6 @@
 /* More sources than this are cut into pair blocks: accumulators and the rows of a run then stay in the second-level cache. */
 enum { BLOCK_ROWS = 96 };
 enum { UNITS_A_RANK = 16, MOST_UNIT_LEAVES = 1024 };
-/* A process with MPI, HDF5 and OpenBLAS in it before any work of ours. */
-static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
 
 static int64_t choose_unit_leaves(const mg_gram_layout *layout, int ranks, int threads) {
   int64_t leaves = 0;
@@ -35,8 +33,7 @@ static void predict_memory(const mg_gram_layout *layout, mg_dtype dtype, size_t 
   /* Rank 0 has every group's sum and then its N × N Gram, cosines of all layers, and a journal record's worth of both ends of a
      message. Every rank knows where each tensor of each source is. */
   plan->master_bytes = (uint64_t)(8 * (groups * (values + n * n + n) + (tensors / 4 + 4) * n * n)) + (UINT64_C(8) << 20);
-  plan->base_bytes = PROCESS_BYTES + (uint64_t)(n * (tensors * 16 + 1024));
-  plan->rank_bytes = plan->base_bytes + plan->engine_bytes + plan->master_bytes;
+  plan->places_bytes = (uint64_t)(n * (tensors * 16 + 1024));
 }
 
 mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
@@ -58,17 +55,7 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
     plan->flops += 2 * (double)mg_gram_values(plan->layout, b) * (double)table->elements;
   }
   predict_memory(plan->layout, dtype, staging_bytes, threads, plan);
-  if (plan->rank_bytes > config->compute.memory_budget) {
-    char need[32], budget[32];
-    status = mg_fail(MG_ERR_NOMEM,
-                     "the compatibility stage would need %s a rank (%d sources, %zu Grams, %d threads); "
-                     "compute.memory_budget is %s%s",
-                     mg_format_bytes((double)plan->rank_bytes, need), sources, plan->layout->group_count, threads,
-                     mg_format_bytes((double)config->compute.memory_budget, budget),
-                     config->compatibility.gram != MG_GRAM_TOTAL ? ": raise it, or set compatibility.gram to layer or total"
-                                                                 : ": raise it");
-    goto failed;
-  }
+  MG_TRY(mg_memory_hold(config, plan, NULL, NULL), failed);
   return MG_OK;
 failed:
   mg_gram_plan_free(plan);

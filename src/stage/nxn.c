@@ -98,6 +98,8 @@ void mg_nxn_close(mg_nxn_stage **stage) {
   *stage = NULL;
 }
 
+const mg_nxn_plan *mg_nxn_stage_plan(const mg_nxn_stage *s) { return &s->plan; }
+
 mg_status mg_nxn_identify(const mg_nxn_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
   const mg_nxn_texts *t = &s->plan.texts;

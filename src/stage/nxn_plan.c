@@ -1,12 +1,8 @@
 /* What the stage nxn needs, for `plan` and for the run that has to stay within it. */
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "mergegrid/hash.h"
 #include "stage_impl.h"
-
-static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
 
 /* Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
    batches of it. */
@@ -32,30 +28,24 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan) {
   return MG_OK;
 }
 
-/* Texts of both partitions that a source answers: what rank 0 holds beside the encoder. */
-static uint64_t predict_master(const mg_config *config, const mg_nxn_plan *plan, size_t sources) {
+static void predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
   const mg_nxn_texts *t = &plan->texts;
-  const uint64_t classes = config->nxn.logits ? (uint64_t)plan->shape.classes : 0;
+  const uint64_t width = sizeof(int32_t) + (config->nxn.logits ? (uint64_t)plan->shape.classes * sizeof(float) : 0);
+  const double batch =
+      plan->batch_count > 0 ? mg_nxn_batch_flops(plan, 0, t->tokenized.sequences.count) / (double)plan->batch_count : 1;
+  const double lease = plan->lease_flops / batch + 1; /* in batches */
   uint64_t most = 0;
-  for (size_t m = 0; m < t->targets.count; m++) {
-    const uint64_t here = t->items[m].count;
-    if (here > most) most = here;
-  }
-  /* a source's answers and a target's row of them; text by text its id, label, …; what is done, and where it is kept */
-  return (t->tokenized.sequences.count + most) * (classes + 1) * sizeof(float) + t->tokenized.count * 96 +
-         sources * plan->batch_count * (1 + sizeof(mg_record_place) + 16) + (UINT64_C(4) << 20);
-}
-
-static mg_status hold_to_budget(const mg_config *config, const mg_nxn_plan *plan) {
-  char need[32], budget[32];
-  const uint64_t bytes = PROCESS_BYTES + plan->encoder_bytes + plan->text_bytes + plan->master_bytes;
-  if (bytes <= config->compute.memory_budget) return MG_OK;
-  return mg_fail(MG_ERR_NOMEM,
-                 "the stage nxn would need %s on rank 0 (a model, its activations, %zu texts, a source's answers); "
-                 "compute.memory_budget is %s: raise it, or take fewer targets or threads%s",
-                 mg_format_bytes((double)bytes, need), plan->texts.tokenized.count,
-                 mg_format_bytes((double)config->compute.memory_budget, budget),
-                 config->nxn.logits ? ", or nxn.logits: false" : "");
+  for (size_t m = 0; m < t->targets.count; m++)
+    if (t->items[m].count > most) most = t->items[m].count;
+  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, t->tokenized.token_count, threads);
+  /* ids, where each text's begin, and both ends of a message of answers */
+  const double answers = lease * (double)t->tokenized.sequences.count / (double)(plan->batch_count + 1) * (double)(width + 4);
+  plan->text_bytes = (uint64_t)t->tokenized.offset[t->tokenized.sequences.count] * sizeof(int32_t) * 2 +
+                     t->tokenized.count * 24 + (uint64_t)(4 * answers);
+  /* text by text its id, label, …; what is done, and where it is kept */
+  plan->master_bytes = t->tokenized.count * 96 + sources * plan->batch_count * 64 + (UINT64_C(4) << 20);
+  /* a source's answers, a target's row of them, and the result file's buffers */
+  plan->answer_bytes = (t->tokenized.sequences.count + 2 * most) * width + (UINT64_C(8) << 20);
 }
 
 mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
@@ -69,11 +59,9 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
   MG_TRY(mg_nxn_batches(plan), failed);
   const mg_tokenized *t = &plan->texts.tokenized;
   plan->lease_flops = lease_flops(plan, threads);
-  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, t->token_count, threads);
-  plan->text_bytes = (uint64_t)t->offset[t->sequences.count] * sizeof(int32_t) * 2 + t->count * 24;
-  plan->master_bytes = predict_master(config, plan, list->count);
+  predict_memory(config, list->count, threads, plan);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
-  MG_TRY(hold_to_budget(config, plan), failed);
+  MG_TRY(mg_memory_hold(config, NULL, NULL, plan), failed);
   return MG_OK;
 failed:
   mg_nxn_plan_free(plan);

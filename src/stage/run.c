@@ -118,6 +118,10 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   if (mg_stage_wanted(a->config, "compatibility")) MG_TRY(mg_gram_stage_open(a, &stages->gram), done);
   if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
   if (mg_stage_wanted(a->config, "nxn")) MG_TRY(mg_nxn_open(a, &stages->nxn), done);
+  const mg_status fits = mg_memory_hold(a->config, stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
+                                        stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
+                                        stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL);
+  MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
 done:
   return status;
 }

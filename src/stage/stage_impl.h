@@ -42,8 +42,9 @@ mg_status mg_roster_rows(const mg_config *config, const mg_roster *roster, mg_ro
 typedef struct mg_gram_plan {
   bool *selected;
   mg_gram_layout *layout;
-  int64_t unit_leaves;                                         /**< a power of two */
-  uint64_t engine_bytes, master_bytes, base_bytes, rank_bytes; /**< rank_bytes: the predicted peak of rank 0, the largest */
+  int64_t unit_leaves;                 /**< a power of two */
+  uint64_t engine_bytes, master_bytes; /**< at work on every rank; kept on rank 0 */
+  uint64_t places_bytes;               /**< where each tensor of each source is */
   double bytes_read, flops;
 } mg_gram_plan;
 
@@ -94,7 +95,8 @@ typedef struct mg_cka_plan {
   bool mean;               /**< pool over tokens, else the state of <s> */
   mg_tokenized probes;     /**< rank 0 and plan */
   uint64_t encoder_bytes;  /**< of every rank */
-  uint64_t features_bytes; /**< of rank 0 */
+  uint64_t features_bytes; /**< kept on rank 0 */
+  uint64_t grams_bytes;    /**< of rank 0, at the end */
   double flops;            /**< of all sources */
 } mg_cka_plan;
 
@@ -190,7 +192,8 @@ typedef struct mg_nxn_plan {
   mg_nxn_texts texts; /**< rank 0 and plan; of others the tokens only */
   size_t *batch;      /**< [batch_count + 1]: first sequence of each batch */
   size_t batch_count;
-  uint64_t encoder_bytes, text_bytes, master_bytes; /**< of every rank; of rank 0 besides */
+  uint64_t encoder_bytes, text_bytes;  /**< of every rank */
+  uint64_t master_bytes, answer_bytes; /**< kept on rank 0; of rank 0 at the end */
   double flops, lease_flops;
 } mg_nxn_plan;
 
@@ -210,6 +213,19 @@ mg_status mg_nxn_replay(mg_nxn_stage *stage, const mg_record *record);
 mg_status mg_nxn_compute(mg_nxn_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_nxn_collect(mg_nxn_stage *stage, mg_result_nxn *out);
+
+/** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
+typedef struct mg_memory {
+  uint64_t process, held, working, total;
+} mg_memory;
+/** NULL: not asked for. */
+mg_memory mg_memory_predict(const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+/** MG_ERR_NOMEM where that exceeds compute.memory_budget; says what would help. */
+mg_status mg_memory_hold(const mg_config *config, const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+
+const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
+const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
+const mg_nxn_plan *mg_nxn_stage_plan(const mg_nxn_stage *stage);
 
 /** The stages a configuration asks for; NULL where not. */
 typedef struct mg_stages {

@@ -64,6 +64,16 @@ class Cka(unittest.TestCase):
         self.assertEqual((log["metrics"], log["cka_samples"], log["cka_layer"]), (METRICS, 500, 4))
         self.assertAlmostEqual(log["statistics"]["cka"]["mean"], off.mean(), places=12)
 
+    def test_against_float64(self):
+        """On features of transformers, in NumPy (tests/oracle/nxn.py)."""
+        with open(f"{SOURCE}/tests/data/nxn/cka.json", encoding="utf-8") as f:
+            expected = json.load(f)
+        config, path = self.config(locales=expected["locales"])
+        self.good("run", "-c", config, ranks=2)
+        with h5py.File(path) as f:
+            for name in ("cka", "cka_unbiased"):
+                np.testing.assert_allclose(f[f"compatibility/{name}"][0], expected[name], atol=1e-6, rtol=0)
+
     def test_same_bits(self):
         config, path = self.config(cka={"layers": [0, 4], "pool": "mean", "samples": 60})
         self.good("run", "-c", config)

@@ -1,0 +1,41 @@
+#ifndef MG_PLAN_IMPL_H
+#define MG_PLAN_IMPL_H
+
+/* Between the files of `plan`. */
+
+#include "mergegrid/ops.h"
+#include "stage_impl.h"
+
+typedef struct mg_pack_work {
+  size_t missing; /* shards that do not exist */
+  double bytes_read, bytes_written;
+} mg_pack_work;
+
+typedef struct mg_prediction {
+  mg_roster roster;
+  mg_shard *base_shard;
+  const mg_tensor_table *table;
+  mg_gram_plan gram;
+  mg_pack_work pack;
+  int ranks, threads, processors;
+  mg_dtype dtype;
+  double bytes_per_element;
+  bool with_gram, with_cka, with_nxn; /* what is asked for */
+  mg_cka_plan cka;
+  mg_nxn_plan nxn;
+  double forward_rate;           /* flop/s of one core */
+  double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
+  const mg_ops *ops;
+} mg_prediction;
+
+/* Flop/s of one core on tiles of this many rows. */
+mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate);
+/* Flop/s (mg_encoder_flops) of one core in forward passes of such texts. */
+mg_status mg_measure_forward(const mg_encoder_shape *shape, const mg_sequences *texts, double *rate);
+/* Bytes/s of one core from files in turn, as the page cache is now; NaN where nothing can be read. */
+mg_status mg_measure_reading(const mg_strings *files, double *rate);
+
+void mg_plan_print(const mg_config *config, const mg_prediction *prediction);
+mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *prediction);
+
+#endif

@@ -1,0 +1,136 @@
+/* What `plan` says. */
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "plan_impl.h"
+
+typedef struct hours {
+  double pack, gram, cka, nxn;
+} hours;
+
+static hours predict_hours(const mg_prediction *p) {
+  const double cores = p->ranks * p->threads < p->processors ? p->ranks * p->threads : p->processors;
+  const double pack_bytes = p->pack.bytes_read + p->pack.bytes_written;
+  const double passes = p->forward_rate * cores * 3600; /* flop an hour */
+  return (hours){.pack = pack_bytes > 0 ? pack_bytes / p->read_rate / cores / 3600 : 0,
+                 .gram = p->with_gram ? (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600 : 0,
+                 .cka = p->with_cka ? p->cka.flops / passes : 0,
+                 .nxn = p->with_nxn ? p->nxn.flops / passes : 0};
+}
+
+static mg_memory predict_memory(const mg_prediction *p) {
+  return mg_memory_predict(p->with_gram ? &p->gram : NULL, p->with_cka ? &p->cka : NULL, p->with_nxn ? &p->nxn : NULL);
+}
+
+/* ---- for people ---- */
+
+static void print_family(const mg_config *config, const mg_prediction *p, const hours *h) {
+  char a[32], b[32];
+  printf("family       %zu sources, %zu tensors, %.4g M parameters; base %s\n", p->roster.list.count, p->table->count,
+         (double)p->table->elements / 1e6, config->family.base);
+  for (size_t k = 0; k < p->roster.list.skipped.count; k++)
+    printf("             skipped: %s (no checkpoint)\n", p->roster.list.skipped.items[k]);
+  if (config->shards.dir == NULL)
+    printf("shards       none: tiles come straight from the checkpoints\n");
+  else
+    printf("shards       %zu of %zu to pack in %s (%s): reads %s, writes %s, %.3g h\n", p->pack.missing,
+           p->roster.list.count + 1, config->shards.dir, mg_dtype_name(p->dtype), mg_format_bytes(p->pack.bytes_read, a),
+           mg_format_bytes(p->pack.bytes_written, b), h->pack);
+}
+
+static void print_stages(const mg_prediction *p, const hours *h) {
+  char a[32], b[32];
+  if (p->with_gram)
+    printf("compatibility task_vector_cosine: %zu pair block%s, %zu Grams, leases of %lld leaves\n"
+           "             reads %s, computes %.4g GFLOP, %.3g h\n",
+           p->gram.layout->block_count, p->gram.layout->block_count > 1 ? "s" : "", p->gram.layout->group_count,
+           (long long)p->gram.unit_leaves, mg_format_bytes(p->gram.bytes_read, a), p->gram.flops / 1e9, h->gram);
+  if (p->with_cka)
+    printf("             cka: %zu probe texts (%zu different) through %zu models, %.4g GFLOP, %.3g h; %s a rank, %s more on "
+           "rank 0\n",
+           p->cka.probes.count, p->cka.probes.sequences.count, p->roster.list.count, p->cka.flops / 1e9, h->cka,
+           mg_format_bytes((double)p->cka.encoder_bytes, a), mg_format_bytes((double)p->cka.features_bytes, b));
+  if (p->with_nxn)
+    printf(
+        "nxn          %zu texts of %zu targets (%zu different) through %zu models, %.4g GFLOP, %.3g h; %s a rank, %s more on "
+        "rank 0\n",
+        p->nxn.texts.tokenized.count, p->nxn.texts.targets.count, p->nxn.texts.tokenized.sequences.count, p->roster.list.count,
+        p->nxn.flops / 1e9, h->nxn, mg_format_bytes((double)(p->nxn.encoder_bytes + p->nxn.text_bytes), a),
+        mg_format_bytes((double)(p->nxn.master_bytes + p->nxn.answer_bytes), b));
+}
+
+void mg_plan_print(const mg_config *config, const mg_prediction *p) {
+  char a[32], b[32], c[32], d[32], e[32];
+  const hours h = predict_hours(p);
+  const mg_memory m = predict_memory(p);
+  print_family(config, p, &h);
+  print_stages(p, &h);
+  printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", h.pack + h.gram + h.cka + h.nxn, p->ranks,
+         p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
+  printf("rates        ");
+  if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
+  if (p->with_cka || p->with_nxn) printf("forward passes %.1f GFLOP/s a core; ", p->forward_rate / 1e9);
+  printf("reading %s/s (as cached now)\n", mg_format_bytes(p->read_rate, a));
+  printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s); budget %s\n",
+         mg_format_bytes((double)m.total, a), mg_format_bytes((double)m.process, b), mg_format_bytes((double)m.held, c),
+         mg_format_bytes((double)m.working, d), mg_format_bytes((double)config->compute.memory_budget, e));
+  printf("result       %s\n", config->result);
+}
+
+/* ---- for scripts ---- */
+
+static json_t *bytes(uint64_t count) { return json_integer((json_int_t)count); }
+
+static json_t *gram_json(const mg_prediction *p, const hours *h) {
+  return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "metric", "task_vector_cosine", "pair_blocks",
+                   (json_int_t)p->gram.layout->block_count, "grams", (json_int_t)p->gram.layout->group_count, "bytes_read",
+                   p->gram.bytes_read, "flops", p->gram.flops, "hours", h->gram);
+}
+
+static json_t *cka_json(const mg_prediction *p, const hours *h) {
+  return json_pack("{s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:o}", "samples", (json_int_t)p->cka.probes.count, "different",
+                   (json_int_t)p->cka.probes.sequences.count, "layers", p->cka.layer_count, "flops", p->cka.flops, "hours",
+                   h->cka, "flops_per_second", p->forward_rate, "encoder_bytes", bytes(p->cka.encoder_bytes), "features_bytes",
+                   bytes(p->cka.features_bytes));
+}
+
+static json_t *nxn_json(const mg_prediction *p, const hours *h) {
+  const mg_nxn_texts *t = &p->nxn.texts;
+  return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:o}", "targets", (json_int_t)t->targets.count, "texts",
+                   (json_int_t)t->tokenized.count, "different", (json_int_t)t->tokenized.sequences.count, "flops", p->nxn.flops,
+                   "hours", h->nxn, "flops_per_second", p->forward_rate, "encoder_bytes", bytes(p->nxn.encoder_bytes),
+                   "master_bytes", bytes(p->nxn.master_bytes + p->nxn.answer_bytes));
+}
+
+static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
+  const mg_memory m = predict_memory(p);
+  return json_pack("{s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process), "held_bytes",
+                   bytes(m.held), "working_bytes", bytes(m.working), "budget_bytes", bytes(config->compute.memory_budget));
+}
+
+mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
+  const hours h = predict_hours(p);
+  json_t *skipped = json_array();
+  for (size_t k = 0; k < p->roster.list.skipped.count; k++)
+    json_array_append_new(skipped, json_string(p->roster.list.skipped.items[k]));
+  json_t *root = json_pack(
+      "{s:i, s:o, s:I, s:I, s:i, s:i, s:s, s:s, s:f, s:{s:I, s:f, s:f, s:f}, s:{s:s, s:f, s:f, s:f}, s:o}", "sources",
+      (int)p->roster.list.count, "skipped", skipped, "tensors", (json_int_t)p->table->count, "parameters",
+      (json_int_t)p->table->elements, "ranks", p->ranks, "threads", p->threads, "result", config->result, "shards_dtype",
+      config->shards.dir != NULL ? mg_dtype_name(p->dtype) : "none", "hours", h.pack + h.gram + h.cka + h.nxn, "pack", "shards",
+      (json_int_t)p->pack.missing, "bytes_read", p->pack.bytes_read, "bytes_written", p->pack.bytes_written, "hours", h.pack,
+      "rates", "kernel", p->ops->kernel, "flops_per_second", p->kernel_rate, "forward_flops_per_second", p->forward_rate,
+      "read_bytes_per_second", isfinite(p->read_rate) ? p->read_rate : 0.0, "memory", memory_json(config, p));
+  if (root != NULL && p->with_gram) json_object_set_new(root, "compatibility", gram_json(p, &h));
+  if (root != NULL && p->with_cka) json_object_set_new(root, "cka", cka_json(p, &h));
+  if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));
+  char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
+  json_decref(root);
+  if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  puts(text);
+  free(text);
+  return MG_OK;
+}
