@@ -89,8 +89,8 @@ static void place_scratch(const mg_encoder_shape *s, arena *a, mg_scratch *scrat
   mg_scratch *to = scratch != NULL ? scratch : &ignored;
   to->x = take(a, t * h + MG_ROW_SLACK), to->y = take(a, t * h + MG_ROW_SLACK);
   to->qkv = take(a, t * 3 * h + MG_ROW_SLACK), to->mixed = take(a, t * h + MG_ROW_SLACK);
-  to->wide = take(a, t * i + MG_ROW_SLACK), to->scores = take(a, longest * padded);
-  to->transposed = take(a, (size_t)(s->hidden / s->heads) * padded);
+  to->wide = take(a, t * i + MG_ROW_SLACK), to->scores = take(a, (longest > 16 ? longest : 16) * padded);
+  to->packed = take(a, ((size_t)(s->hidden / s->heads) + 15) / 16 * 16 * 16);
   to->attention = take(a, (size_t)s->heads * longest * longest);
 }
 
@@ -285,6 +285,7 @@ mg_status mg_encoder_run(mg_encoder *e, const mg_sequences *texts, size_t first,
 }
 
 const char *mg_encoder_numeric_mode(char *buffer, size_t size) {
-  snprintf(buffer, size, "encoder 1: %s, batches of %d tokens", openblas_get_config(), MG_BATCH_TOKENS);
+  snprintf(buffer, size, "encoder 2: %s, %s rows, batches of %d tokens", openblas_get_config(), mg_row_kernels_get()->name,
+           MG_BATCH_TOKENS);
   return buffer;
 }

@@ -26,13 +26,13 @@ typedef struct mg_layer {
 
 /** What one thread computes in. T tokens: MG_BATCH_TOKENS or the longest text. */
 typedef struct mg_scratch {
-  float *x, *y;      /**< [T, hidden] */
-  float *qkv;        /**< [T, 3 hidden] */
-  float *mixed;      /**< [T, hidden] */
-  float *wide;       /**< [T, intermediate] */
-  float *scores;     /**< [longest, longest rounded up] */
-  float *transposed; /**< [head width, longest rounded up] */
-  float *attention;  /**< [heads, longest, longest], where a visitor wants it */
+  float *x, *y;     /**< [T, hidden] */
+  float *qkv;       /**< [T, 3 hidden] */
+  float *mixed;     /**< [T, hidden] */
+  float *wide;      /**< [T, intermediate] */
+  float *scores;    /**< [longest, longest rounded up] */
+  float *packed;    /**< [head width, longest rounded up] */
+  float *attention; /**< [heads, longest, longest], where a visitor wants it */
 } mg_scratch;
 
 struct mg_encoder {

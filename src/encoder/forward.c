@@ -73,27 +73,23 @@ static mg_status embed(const batch *b) {
 
 /* ---- attention ---- */
 
-static void keep_probabilities(const batch *b, int head, int length, long padded) {
-  float *to = b->s->attention + (size_t)head * (size_t)length * (size_t)length;
-  for (int i = 0; i < length; i++)
-    memcpy(to + (size_t)i * (size_t)length, b->s->scores + i * padded, (size_t)length * sizeof(float));
-}
-
 /* One head of one text: queries of its own stride, keys and values in qkv. */
-static void attend_head(const batch *b, const float *q, int queries, int q_stride, int start, int length, int head,
-                        float *out) {
+static void attend_head(const batch *b, const float *q, int queries, int q_stride, int start, int length, int head, float *out,
+                        float *keep) {
   const mg_encoder *e = b->e;
   const int h = e->shape.hidden, width = h / e->shape.heads, stride = 3 * h;
   const float *k = b->s->qkv + (size_t)start * (size_t)stride + h + head * width, *v = k + h;
   const float scale = 1.0f / sqrtf((float)width);
   const int padded = (length + 15) / 16 * 16;
   if (length < LONG_TEXT || queries == 1) {
-    e->rows->attend(q, k, v, queries, length, width, stride, q_stride, scale, out, h, b->s->scores, b->s->transposed);
+    e->rows->attend(q, k, v, queries, length, width, stride, q_stride, scale, out, h, b->s->scores, b->s->packed, keep);
     return;
   }
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, queries, length, width, 1, q, q_stride, k, stride, 0, b->s->scores,
               padded);
   e->rows->softmax(b->s->scores, queries, length, padded, scale);
+  for (int i = 0; keep != NULL && i < length; i++)
+    memcpy(keep + (size_t)i * (size_t)length, b->s->scores + i * padded, (size_t)length * sizeof(float));
   cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, width, length, 1, b->s->scores, padded, v, stride, 0, out, h);
 }
 
@@ -102,12 +98,10 @@ static mg_status attend_all(const batch *b, int layer) {
   const int h = b->e->shape.hidden, heads = b->e->shape.heads, width = h / heads;
   for (size_t t = b->first; t < b->last; t++) {
     const int start = start_of(b, t), length = length_of(b, t);
-    const long padded = (length + 15) / 16 * 16;
-    for (int head = 0; head < heads; head++) {
+    for (int head = 0; head < heads; head++)
       attend_head(b, b->s->qkv + (size_t)start * 3 * (size_t)h + head * width, length, 3 * h, start, length, head,
-                  b->s->mixed + (size_t)start * (size_t)h + head * width);
-      if (b->want->attention != NULL) keep_probabilities(b, head, length, padded);
-    }
+                  b->s->mixed + (size_t)start * (size_t)h + head * width,
+                  b->want->attention != NULL ? b->s->attention + (size_t)head * (size_t)length * (size_t)length : NULL);
     if (b->want->attention != NULL) MG_TRY(b->want->attention(b->want->context, t, layer, length, b->s->attention), done);
   }
 done:
@@ -159,7 +153,7 @@ static void run_last_for_start(const batch *b) {
     const size_t t = b->first + (size_t)k;
     for (int head = 0; head < heads; head++)
       attend_head(b, b->s->y + (size_t)k * row + head * width, 1, h, start_of(b, t), length_of(b, t), head,
-                  b->s->mixed + (size_t)k * row + head * width);
+                  b->s->mixed + (size_t)k * row + head * width, NULL);
   }
   finish_layer(b, w, b->s->x, b->s->mixed, rows);
 }

@@ -1,8 +1,7 @@
 #ifndef MERGEGRID_ENCODER_ROWS_IMPL_H
 #define MERGEGRID_ENCODER_ROWS_IMPL_H
 
-/** The row operations between the matrix products, one table an instruction set. Sixteen virtual lanes: the same bits in all.
- */
+/** The row operations between the matrix products, one table an instruction set. */
 
 typedef struct mg_row_kernels {
   const char *name;
@@ -15,11 +14,11 @@ typedef struct mg_row_kernels {
   void (*softmax)(float *x, long rows, long n, long stride, float scale);
   /**
    * Short sequences: softmax(scale · q kᵀ) v of one head. q, k, v: rows of `width` floats `stride` apart, readable 16 floats
-   * past their end; out rows out_stride apart; probabilities [queries, keys rounded up to 16] and transposed
-   * [width, keys rounded up to 16] are scratch, the former kept for the caller.
+   * past their end; out rows out_stride apart. Scratch: scores [keys rounded up to 16, 16], packed [width rounded up to 16,
+   * 16]. keep: NULL, or [queries, keys] for the probabilities.
    */
   void (*attend)(const float *q, const float *k, const float *v, long queries, long keys, long width, long stride,
-                 long q_stride, float scale, float *out, long out_stride, float *probabilities, float *transposed);
+                 long q_stride, float scale, float *out, long out_stride, float *scores, float *packed, float *keep);
 } mg_row_kernels;
 
 extern const mg_row_kernels mg_rows_portable, mg_rows_avx2, mg_rows_avx512;

@@ -329,7 +329,7 @@ class NxN(unittest.TestCase):
             if locale == "sw-KE":
                 tensors["classifier.out_proj.bias"] = np.full(41, np.inf)
         self.refused("m_sw-KE/model.safetensors: tensor classifier.out_proj.bias", "not finite", **self.family(poisoned))
-        self.refused("source sw-KE: its logits are not finite for text", "af-ZA.jsonl:", **self.family(poisoned),
+        self.refused("source sw-KE: its logits are not finite for text", ".jsonl:", **self.family(poisoned),
                      family={"locales": list(LOCALES), "allow_nonfinite": True})
 
         def fewer(locale, tensors, config):
