@@ -23,7 +23,10 @@ mg_status mg_broadcast_bytes(MPI_Comm comm, void **data, size_t *size);
 /** Collective. Ranks on this rank's node, and its number among them. */
 void mg_node_ranks(MPI_Comm comm, int *ranks, int *rank);
 
-/** Collective. Threads for this rank: `asked`, or (0) the processors it may use, shared fairly with the node's other ranks. */
+/**
+ * Collective. Threads for this rank: `asked`, or (0) the processors it may use, shared fairly with the node's other ranks. A
+ * binding to one core that Open MPI made by default is undone where it would leave processors idle.
+ */
 int mg_threads_auto(MPI_Comm comm, int asked);
 
 typedef struct mg_farm_poll mg_farm_poll;

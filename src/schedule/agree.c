@@ -1,7 +1,5 @@
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "mergegrid/schedule.h"
 
@@ -58,29 +56,4 @@ mg_status mg_broadcast_bytes(MPI_Comm comm, void **data, size_t *size) {
     MPI_Bcast((char *)*data + at, (int)(left < PIECE ? left : PIECE), MPI_BYTE, 0, comm);
   }
   return MG_OK;
-}
-
-void mg_node_ranks(MPI_Comm comm, int *ranks, int *rank) {
-  MPI_Comm node;
-  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  MPI_Comm_size(node, ranks);
-  MPI_Comm_rank(node, rank);
-  MPI_Comm_free(&node);
-}
-
-int mg_threads_auto(MPI_Comm comm, int asked) {
-  cpu_set_t mine, all;
-  MPI_Comm node;
-  int ranks;
-  CPU_ZERO(&mine);
-  if (sched_getaffinity(0, sizeof mine, &mine) != 0) CPU_SET(0, &mine);
-  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  MPI_Comm_size(node, &ranks);
-  MPI_Allreduce(&mine, &all, (int)sizeof mine, MPI_BYTE, MPI_BOR, node);
-  MPI_Comm_free(&node);
-  if (asked > 0) return asked;
-  /* Bound ranks have their own processors; unbound ones see them all and share what the node's ranks have together. */
-  const int own = CPU_COUNT(&mine), share = CPU_COUNT(&all) / ranks;
-  const int threads = own < share ? own : share;
-  return threads > 0 ? threads : 1;
 }

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import unittest
 
-from common import BASE, BINARY, EMOJI, PATTERN, SOURCE, Case, h5py, np, run, write_yaml
+from common import BASE, EMOJI, PATTERN, SOURCE, Case, command, environment, h5py, np, run, write_yaml
 
 try:
     import pandas
@@ -83,6 +83,15 @@ class Commands(Case):
         self.assertAlmostEqual(plan["compatibility"]["bytes_read"] / sources_bytes, 1, delta=0.05)
         self.assertIn("48 sources", self.good("plan", "-c", config).stdout)
         self.assertFalse(os.path.exists(self.path("plan.h5")))
+
+    @unittest.skipIf((os.cpu_count() or 1) < 2, "one processor")
+    def test_default_binding_leaves_no_core_idle(self):
+        config = self.demo()
+        every = len(os.sched_getaffinity(0))
+        self.assertIn(f"1 rank × {every} threads", self.good("run", "-c", config, ranks=1).stderr)
+        bound = subprocess.run(["mpirun", "-n", "1", "--bind-to", "core", *command("run", "-c", config, "--fresh")], env=environment(), cwd=self.dir,
+                               capture_output=True, text=True, check=True)
+        self.assertIn("1 rank × 1 thread", bound.stderr)  # who asks for it gets it
 
     def test_init(self):
         done = self.good("init", "--base", BASE, "--sources", PATTERN, "--similarity", f"{EMOJI}/uriel_similarity_50.csv", "--texts",
