@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "mergegrid/config.h"
+#include "mergegrid/encoder.h"
+#include "mergegrid/tokenizer.h"
 
 enum { COMMENT_WIDTH = 110, LISTED_TENSORS = 20, LISTED_NOTES = 50 };
 
@@ -187,14 +189,43 @@ static double gram_bytes(const mg_findings *f, size_t groups) {
   return (double)groups * count * count * sizeof(double);
 }
 
+/* NULL where the models can be run on the texts, else why not. */
+static const char *why_not_run(const mg_findings *f) {
+  mg_encoder_shape shape;
+  if (f->options->texts == NULL) return "no texts were named (--texts)";
+  if (mg_encoder_shape_read(f->options->base, &shape) != MG_OK) return mg_error_message();
+  if (!mg_tokenizer_present(f->options->base)) return "the base has no tokenizer.json or sentencepiece.bpe.model";
+  for (size_t t = 0; t < f->family->table.count; t++)
+    if (mg_weight_name_matches(f->family->table.tensors[t].name, "classifier.out_proj.weight")) return NULL;
+  return "the sources have no classification head (classifier.out_proj.weight)";
+}
+
+static void append_yaml_texts(mg_text *out, const mg_findings *f) {
+  if (f->options->texts == NULL) return;
+  mg_text_append(out, "\n# Fields are MASSIVE's unless named: id, text, label, partition (`mergegrid --help config`).\n"
+                      "texts: {files: \"");
+  mg_yaml_escape(out, f->options->texts);
+  mg_text_append(out, "\"}\n");
+}
+
+static void append_yaml_stages(mg_text *out, const mg_findings *f) {
+  const char *why_not = why_not_run(f);
+  if (why_not != NULL && f->options->texts != NULL) {
+    mg_text_append(out, "\n# Not cka and nxn: ");
+    mg_yaml_escape(out, why_not);
+  }
+  mg_text_append(out, "\nstages: [compatibility%s]\n\ncompatibility:\n  metrics: [task_vector_cosine%s]\n",
+                 why_not ? "" : ", nxn", why_not ? "" : ", cka");
+}
+
 static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
   char size[32];
   const size_t tensors = f->family->table.count, layers = f->layers.count + 1;
   const char *gram = gram_bytes(f, tensors) <= LARGEST_GRAMS  ? "tensor"
                      : gram_bytes(f, layers) <= LARGEST_GRAMS ? "layer"
                                                               : "total";
-  mg_text_append(out, "\nstages: [compatibility]\n\ncompatibility:\n  metrics: [task_vector_cosine]\n"
-                      "  # Globs of tensors that take no part in the cosines.\n  exclude: [");
+  append_yaml_stages(out, f);
+  mg_text_append(out, "  # Globs of tensors that take no part in the cosines.\n  exclude: [");
   for (size_t k = 0; k < f->exclude.count; k++) {
     mg_text_append(out, k ? ", \"" : "\"");
     mg_yaml_escape(out, f->exclude.items[k]);
@@ -207,18 +238,10 @@ static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
 static void append_yaml_rest(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\ncompute:\n  backend: auto\n  threads: auto # a rank\n  memory_budget: 2GiB # a rank\n"
                       "  precision: fp32\n\nresult: result.h5\nseed: 42\n");
-  if (f->options->similarity == NULL && f->options->texts == NULL) return;
-  mg_text_append(out, "\n# For stages that this version does not have yet:\n");
-  if (f->options->texts != NULL) {
-    mg_text_append(out, "# texts: {files: \"");
-    mg_yaml_escape(out, f->options->texts);
-    mg_text_append(out, "\"}\n");
-  }
-  if (f->options->similarity != NULL) {
-    mg_text_append(out, "# grid: {similarity: {URIEL: \"");
-    mg_yaml_escape(out, f->options->similarity);
-    mg_text_append(out, "\"}}\n");
-  }
+  if (f->options->similarity == NULL) return;
+  mg_text_append(out, "\n# For stages that this version does not have yet:\n# grid: {similarity: {URIEL: \"");
+  mg_yaml_escape(out, f->options->similarity);
+  mg_text_append(out, "\"}}\n");
 }
 
 mg_status mg_init_compose(const mg_findings *f, mg_text *out) {
@@ -230,6 +253,7 @@ mg_status mg_init_compose(const mg_findings *f, mg_text *out) {
   MG_TRY(append_texts(out, f), done);
   append_yaml_family(out, f);
   append_yaml_shards(out, f);
+  append_yaml_texts(out, f);
   append_yaml_compatibility(out, f);
   append_yaml_rest(out, f);
   if (out->failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");

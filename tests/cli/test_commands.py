@@ -99,7 +99,9 @@ class Commands(Case):
         self.assertIn("zh-TW", done.stdout)
         with open(self.path("init.yaml"), "w") as file:
             file.write(done.stdout)
-        self.good("plan", "-c", self.path("init.yaml"))
+        self.assertIn("stages: [compatibility, nxn]", done.stdout)
+        self.assertIn("nxn", self.good("plan", "-c", self.path("init.yaml")).stdout)
+        self.assertIn("stages: [compatibility]", self.good("init", "--base", BASE, "--sources", PATTERN).stdout)
         self.refused("init", "--base", self.path("none"), "--sources", PATTERN, says="none")
 
     def test_help_and_usage(self):

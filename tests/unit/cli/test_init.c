@@ -148,7 +148,7 @@ static void names_what_does_not_meet(void **state) {
   assert_has(text, "# 48 files\n"
                    "#   texts that have no checkpoint: none\n"
                    "#   checkpoints that have no texts: none\n");
-  assert_has(text, "\n# texts: {files: ");
+  assert_has(text, "\ntexts: {files: ");
   assert_has(text, "\n# grid: {similarity: ");
   mg_config_free(&config);
   free(text);
