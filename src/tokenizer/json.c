@@ -18,19 +18,34 @@ static bool is_type(const json_t *node, const char *type) {
   return found != NULL && strcmp(found, type) == 0;
 }
 
-/* Precompiled, alone or before the collapsing of spaces that the library does anyway. */
-static const json_t *find_precompiled(const json_t *normalizer) {
+static bool is_text(const json_t *node, const char *key, const char *text) {
+  const char *found = json_string_value(json_object_get(node, key));
+  return found != NULL && strcmp(found, text) == 0;
+}
+
+/* Replace of " {2,}", Strip: what may follow Precompiled. */
+static bool take_step(mg_tokenizer *t, const json_t *step) {
+  static const char mark[] = "\xE2\x96\x81";
+  if (is_type(step, "Strip")) {
+    t->strip_left = t->strip_left || json_is_true(json_object_get(step, "strip_left"));
+    t->strip_right = t->strip_right || json_is_true(json_object_get(step, "strip_right"));
+    return t->runs == NULL; /* a strip after the replacement would be another order than ours */
+  }
+  if (!is_type(step, "Replace") || t->runs != NULL || !is_text(json_object_get(step, "pattern"), "Regex", " {2,}"))
+    return false;
+  if (is_text(step, "content", " ")) t->runs = " ";
+  if (is_text(step, "content", mark)) t->runs = mark;
+  return t->runs != NULL;
+}
+
+/* Precompiled, alone or at the beginning of a sequence. */
+static const json_t *find_precompiled(mg_tokenizer *t, const json_t *normalizer) {
   if (is_type(normalizer, "Precompiled")) return normalizer;
   const json_t *steps = json_object_get(normalizer, "normalizers");
-  if (!is_type(normalizer, "Sequence") || json_array_size(steps) > 2) return NULL;
-  const json_t *first = json_array_get(steps, 0), *second = json_array_get(steps, 1);
-  if (!is_type(first, "Precompiled") || (second != NULL && !is_type(second, "Replace"))) return NULL;
-  if (second != NULL) {
-    const char *regex = json_string_value(json_object_get(json_object_get(second, "pattern"), "Regex"));
-    const char *content = json_string_value(json_object_get(second, "content"));
-    if (regex == NULL || strcmp(regex, " {2,}") != 0 || content == NULL || strcmp(content, " ") != 0) return NULL;
-  }
-  return first;
+  if (!is_type(normalizer, "Sequence") || !is_type(json_array_get(steps, 0), "Precompiled")) return NULL;
+  for (size_t k = 1; k < json_array_size(steps); k++)
+    if (!take_step(t, json_array_get(steps, k))) return NULL;
+  return json_array_get(steps, 0);
 }
 
 static int base64_digit(char c) {
@@ -58,15 +73,20 @@ static bool decode_base64(const char *text, mg_text *out) {
   return !out->failed;
 }
 
-static bool splits_at_spaces(const json_t *pre) {
+static bool is_metaspace(const json_t *mark) {
+  const json_t *older = json_object_get(mark, "add_prefix_space"), *split = json_object_get(mark, "split");
+  const bool always =
+      json_object_get(mark, "prepend_scheme") != NULL ? is_text(mark, "prepend_scheme", "always") : json_is_true(older);
+  return is_type(mark, "Metaspace") && is_text(mark, "replacement", "\xE2\x96\x81") && always && !json_is_false(split);
+}
+
+/* Metaspace, alone or after WhitespaceSplit. */
+static bool take_pre_tokenizer(mg_tokenizer *t, const json_t *pre) {
   const json_t *steps = json_object_get(pre, "pretokenizers");
-  if (!is_type(pre, "Sequence") || json_array_size(steps) != 2) return false;
-  const json_t *mark = json_array_get(steps, 1);
-  const char *replacement = json_string_value(json_object_get(mark, "replacement"));
-  const char *scheme = json_string_value(json_object_get(mark, "prepend_scheme"));
-  const json_t *older = json_object_get(mark, "add_prefix_space");
-  return is_type(json_array_get(steps, 0), "WhitespaceSplit") && is_type(mark, "Metaspace") && replacement != NULL &&
-         strcmp(replacement, "\xE2\x96\x81") == 0 && (scheme != NULL ? strcmp(scheme, "always") == 0 : json_is_true(older));
+  t->any_space_ends = is_type(pre, "Sequence");
+  if (!t->any_space_ends) return is_metaspace(pre);
+  return json_array_size(steps) == 2 && is_type(json_array_get(steps, 0), "WhitespaceSplit") &&
+         is_metaspace(json_array_get(steps, 1));
 }
 
 static mg_status add_tokens(mg_tokenizer *t, const json_t *added) {
@@ -108,13 +128,13 @@ static mg_status build(mg_tokenizer *t, const json_t *root) {
   mg_text map = {0};
   const json_t *unigram = json_object_get(root, "model"), *vocabulary = json_object_get(unigram, "vocab");
   const json_t *unknown = json_object_get(unigram, "unk_id"), *template = json_object_get(root, "post_processor");
-  const json_t *precompiled = find_precompiled(json_object_get(root, "normalizer"));
+  const json_t *precompiled = find_precompiled(t, json_object_get(root, "normalizer"));
   const char *encoded = json_string_value(json_object_get(precompiled, "precompiled_charsmap"));
   if (!is_type(unigram, "Unigram")) return refuse(t, "the model is not Unigram", "the tokenizer of an XLM-RoBERTa");
   if (json_is_true(json_object_get(unigram, "byte_fallback"))) return refuse(t, "byte_fallback is true", "false");
-  if (encoded == NULL) return refuse(t, "another normalizer", "Precompiled");
-  if (!splits_at_spaces(json_object_get(root, "pre_tokenizer")))
-    return refuse(t, "another pre_tokenizer", "a Sequence of WhitespaceSplit and Metaspace (prepend_scheme: always)");
+  if (encoded == NULL) return refuse(t, "another normalizer", "Precompiled (then Strip, Replace of ' {2,}')");
+  if (!take_pre_tokenizer(t, json_object_get(root, "pre_tokenizer")))
+    return refuse(t, "another pre_tokenizer", "WhitespaceSplit and Metaspace, or Metaspace alone (prepend_scheme: always)");
   if (!is_type(template, "TemplateProcessing") || json_array_size(json_object_get(template, "single")) != 3)
     return refuse(t, "another post_processor", "TemplateProcessing of <s> A </s>");
   if (!json_is_array(vocabulary) || json_array_size(vocabulary) < 5 || json_array_size(vocabulary) > 1 << 24)

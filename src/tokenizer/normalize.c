@@ -81,7 +81,51 @@ static void plain_spaces(mg_text *text) {
   text->size = to;
 }
 
-void mg_tokenizer_normalize(const mg_charsmap *map, const char *text, size_t size, mg_text *out) {
+static void strip(bool left, bool right, mg_text *text) {
+  size_t begin = 0, end = 0, at = 0;
+  bool seen = false;
+  while (at < text->size) {
+    utf8proc_int32_t point;
+    const utf8proc_ssize_t length =
+        utf8proc_iterate((const unsigned char *)text->data + at, (utf8proc_ssize_t)(text->size - at), &point);
+    at += length > 0 ? (size_t)length : 1;
+    if (length > 0 && is_space(point)) {
+      if (!seen) begin = at;
+    } else {
+      seen = true;
+      end = at;
+    }
+  }
+  if (!left || text->size == 0) begin = 0;
+  if (!right) end = text->size;
+  if (end < begin) end = begin;
+  if (text->size > 0) memmove(text->data, text->data + begin, end - begin);
+  text->size = end - begin;
+}
+
+/* Runs of two or more plain spaces become `runs`; every one that is left becomes ▁ where words begin with it. */
+static void mark_spaces(const char *runs, bool mark, mg_text *text) {
+  static const char space[] = "\xE2\x96\x81";
+  mg_text out = {0};
+  for (size_t at = 0; at < text->size;) {
+    size_t end = at;
+    while (end < text->size && text->data[end] == ' ') end++;
+    if (end - at >= 2 && runs != NULL) {
+      mg_text_append(&out, "%s", mark && runs[0] == ' ' ? space : runs);
+      at = end;
+    } else if (end > at && mark) {
+      mg_text_append(&out, "%s", space);
+      at++;
+    } else {
+      mg_text_append_bytes(&out, text->data + at++, 1);
+    }
+  }
+  text->failed = text->failed || out.failed;
+  mg_text_free(text);
+  *text = out;
+}
+
+static void apply_map(const mg_charsmap *map, const char *text, size_t size, mg_text *out) {
   const unsigned char *bytes = (const unsigned char *)text;
   utf8proc_int32_t before = 0, state = 0;
   size_t cluster = 0;
@@ -96,5 +140,11 @@ void mg_tokenizer_normalize(const mg_charsmap *map, const char *text, size_t siz
     at += length > 0 ? (size_t)length : 1;
   }
   if (size > 0) put_cluster(map, bytes + cluster, size - cluster, out);
-  if (!out->failed && out->size > 0) plain_spaces(out);
+}
+
+void mg_tokenizer_normalize(const mg_tokenizer *t, const char *text, size_t size, mg_text *out) {
+  apply_map(&t->map, text, size, out);
+  if (!out->failed && (t->strip_left || t->strip_right)) strip(t->strip_left, t->strip_right, out);
+  if (!out->failed && (t->runs != NULL || !t->any_space_ends)) mark_spaces(t->runs, !t->any_space_ends, out);
+  if (!out->failed && out->size > 0 && t->any_space_ends) plain_spaces(out);
 }

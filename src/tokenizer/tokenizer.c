@@ -44,6 +44,7 @@ static mg_status take_pieces(mg_tokenizer *t, const mg_pieces *from) {
   if (count < 4 || mg_pieces_unknown(from) != 0)
     return mg_fail(MG_ERR_INPUT, "%s: %d pieces with <unk> at %d; XLM-RoBERTa's have <unk> at 0 and more than 3", t->file,
                    count, mg_pieces_unknown(from));
+  t->any_space_ends = true;
   t->unknown = 3;
   t->first_id = 0;
   t->last_id = 2;
@@ -178,7 +179,7 @@ static bool encode_words(const mg_tokenizer *t, const mg_text *plain, output *ou
 static mg_status encode_plain(const mg_tokenizer *t, const char *text, size_t size, output *out) {
   mg_text plain = {0};
   if (size == 0 || out->count == out->room) return MG_OK;
-  mg_tokenizer_normalize(&t->map, text, size, &plain);
+  mg_tokenizer_normalize(t, text, size, &plain);
   const bool ok = !plain.failed && (plain.size == 0 || encode_words(t, &plain, out));
   mg_text_free(&plain);
   return ok ? MG_OK : mg_fail(MG_ERR_NOMEM, "out of memory for a text of %zu bytes", size);

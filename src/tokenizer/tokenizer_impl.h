@@ -66,6 +66,11 @@ struct mg_tokenizer {
   size_t special_count;
   mg_charsmap map;
   int32_t vocabulary, max_length, first_id, last_id, unknown;
+  /* Which words a normalised text has: XLM-R's end at any white space; without that (what transformers 4 makes of a
+     SentencePiece model), each plain space begins one, and spaces are looked after by the normalizer. */
+  bool any_space_ends;
+  bool strip_left, strip_right;
+  const char *runs; /* what two or more spaces become; NULL: they stay */
 };
 
 /** Takes tokenizer.json's bytes: fills in everything but file, hash and max_length. */
@@ -79,7 +84,7 @@ mg_status mg_tokenizer_add_special(mg_tokenizer *tokenizer, const char *spelling
 bool mg_charsmap_open(const void *bytes, size_t size, mg_charsmap *map);
 /** The bytes of normalizer_spec.precompiled_charsmap in a model's protocol buffer; *size 0 where there are none. */
 bool mg_model_charsmap(const void *model, size_t model_size, const void **map, size_t *size);
-/** Appends the text as the model's pieces spell it, with plain spaces. */
-void mg_tokenizer_normalize(const mg_charsmap *map, const char *text, size_t size, mg_text *out);
+/** Appends the text as the model's pieces spell it: words are parted by plain spaces or begin with ▁. */
+void mg_tokenizer_normalize(const mg_tokenizer *tokenizer, const char *text, size_t size, mg_text *out);
 
 #endif

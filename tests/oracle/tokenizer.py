@@ -4,7 +4,8 @@
     tests/oracle/tokenizer.py            writes tests/data/tokenizer/{expected.txt,tokenizer.json} (needs transformers)
     tests/oracle/tokenizer.py --check    only says whether expected.txt is what this machine's transformers gives
 
-expected.txt has two lines a text: the text's UTF-8 bytes in hexadecimal, and its ids. It holds hostile strings, random ones, and a
+expected-4.34.txt and expected-4.40.txt are the same for tokenizer.json as these versions of transformers convert a SentencePiece
+model (spaces looked after by the normalizer, Metaspace alone), without the last line. expected.txt has two lines a text: the text's UTF-8 bytes in hexadecimal, and its ids. It holds hostile strings, random ones, and a
 sample of the demonstration's texts of every locale; and a last line with a hash of the ids of all of them.
 """
 import json
@@ -13,6 +14,7 @@ import random
 import sys
 
 try:
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer
 except ImportError as error:  # CTest's code for a skipped test
     print(f"skipped: {error}")
@@ -27,9 +29,28 @@ HOSTILE = ["", " ", "     ", "\t\n", "hello  world", " a", "a ", "a<mask>b </s> 
            "ab " * 200, "\U0001f600" * 50, "\ud7ff\ue000\U0010ffff", "<MASK>", "＜mask＞", "İıß", "𝒜𝓑", "…", "``''", "\\u0041", "1234567890 12,5%"]
 
 
+VARIANTS = {"4.34": [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}],
+            "4.40": [{"type": "Strip", "strip_left": False, "strip_right": True}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]}
+
+
+def variant(tokenizer, steps):
+    """The same pieces, as SpmConverter of transformers 4 arranges what is around them."""
+    root = json.loads(tokenizer.backend_tokenizer.to_str())
+    root["normalizer"] = {"type": "Sequence", "normalizers": [root["normalizer"], *steps]}
+    root["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+    return Tokenizer.from_str(json.dumps(root))
+
+
+def lines_of(texts, encode):
+    return "".join(text.encode("utf-8").hex() + "\n" + " ".join(map(str, encode(text))) + "\n" for text in texts)
+
+
 def main():
     tokenizer = AutoTokenizer.from_pretrained(HERE / "data" / "emoji48" / "xlm-roberta-emoji")
     assert tokenizer.is_fast
+    OUT.mkdir(parents=True, exist_ok=True)
+    if "--check" not in sys.argv[1:]:  # before calls below leave their truncation in it
+        tokenizer.backend_tokenizer.save(str(OUT / "tokenizer.json"), pretty=False)
     rng = random.Random(1)
     texts = list(HOSTILE)
     pool = [c for t in HOSTILE for c in t]
@@ -45,16 +66,21 @@ def main():
     for ids in tokenizer(everything, truncation=True, max_length=64)["input_ids"]:
         for i in ids:
             digest = ((digest ^ i) * 1099511628211) & (2**64 - 1)
-    expected = "".join(text.encode("utf-8").hex() + "\n" + " ".join(map(str, tokenizer(text, truncation=True, max_length=64)["input_ids"])) + "\n"
-                       for text in texts) + f"all {len(everything)} {digest}\n"
-    if "--check" in sys.argv[1:]:
-        same = (OUT / "expected.txt").read_text(encoding="ascii") == expected
-        print("expected.txt is" + ("" if same else " not") + " what this transformers gives")
-        return 0 if same else 1
-    OUT.mkdir(parents=True, exist_ok=True)
-    tokenizer.backend_tokenizer.save(str(OUT / "tokenizer.json"), pretty=False)
-    (OUT / "expected.txt").write_text(expected, encoding="ascii")
-    return 0
+    files = {"expected.txt": lines_of(texts, lambda text: tokenizer(text, truncation=True, max_length=64)["input_ids"])
+                             + f"all {len(everything)} {digest}\n"}
+    for name, steps in VARIANTS.items():
+        other = variant(tokenizer, steps)
+        other.enable_truncation(64)
+        files[f"expected-{name}.txt"] = lines_of(texts, lambda text, other=other: other.encode(text).ids)
+    differs = 0
+    for name, content in files.items():
+        if "--check" in sys.argv[1:]:
+            same = (OUT / name).read_text(encoding="ascii") == content
+            print(f"{name} is" + ("" if same else " not") + " what this transformers gives")
+            differs += not same
+        else:
+            (OUT / name).write_text(content, encoding="ascii")
+    return 1 if differs else 0
 
 
 if __name__ == "__main__":
