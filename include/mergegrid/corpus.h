@@ -56,7 +56,7 @@ mg_status mg_corpus_read(const mg_texts_spec *spec, const char *locale, const mg
 void mg_corpus_free(mg_corpus *corpus);
 
 /** The locales that have a file: those for which spec->files, filled in, is a regular file; byte-sorted. MG_ERR_CONFIG without
- * {locale}. */
+ * {locale}; MG_ERR_INPUT for a name that is no UTF-8. */
 mg_status mg_corpus_locales(const mg_texts_spec *spec, mg_strings *locales);
 
 #endif

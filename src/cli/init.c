@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mergegrid/corpus.h"
 #include "mergegrid/io.h"
 
 static const char PLACE[] = "{locale}";
@@ -124,6 +125,13 @@ cleanup:
   return status;
 }
 
+static mg_status find_texts(mg_findings *f) {
+  const mg_texts_spec spec = {.files = (char *)(uintptr_t)f->options->texts};
+  const mg_status status = mg_corpus_locales(&spec, &f->texts);
+  if (status != MG_OK || f->texts.count > 0) return status;
+  return mg_fail(MG_ERR_INPUT, "texts: no file matches %s", f->options->texts);
+}
+
 static mg_status look(mg_findings *f) {
   mg_status status = MG_OK;
   mg_strings heads = {0};
@@ -135,7 +143,7 @@ static mg_status look(mg_findings *f) {
   MG_TRY(find_layers(f), cleanup);
   MG_TRY(choose_exclude(f), cleanup);
   if (f->options->similarity != NULL) MG_TRY(mg_matrix_labels_read(f->options->similarity, &f->matrix), cleanup);
-  if (f->options->texts != NULL) MG_TRY(mg_texts_find(f->options->texts, &f->texts), cleanup);
+  if (f->options->texts != NULL) MG_TRY(find_texts(f), cleanup);
 cleanup:
   mg_strings_free(&heads);
   return status;

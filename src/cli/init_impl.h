@@ -30,9 +30,6 @@ void mg_matrix_labels_free(mg_matrix_labels *labels);
 /** MG_ERR_INPUT names file and line where it is not a table: no label, a row of another length, bytes that are not UTF-8. */
 mg_status mg_matrix_labels_read(const char *path, mg_matrix_labels *labels);
 
-/** The locales for which a file matches the pattern (which holds {locale} once), sorted by bytes. */
-mg_status mg_texts_find(const char *pattern, mg_strings *locales);
-
 /** What of `these` is not among `those` (each once, in order of appearance). */
 mg_status mg_strings_without(const mg_strings *these, const mg_strings *those, mg_strings *rest);
 /** Items that are there more than once (each named once). */

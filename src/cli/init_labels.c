@@ -2,10 +2,8 @@
 
 #include "init_impl.h"
 
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "mergegrid/io.h"
 
@@ -160,60 +158,5 @@ mg_status mg_matrix_labels_read(const char *path, mg_matrix_labels *labels) {
 cleanup:
   mg_text_free(&field);
   free(data);
-  return status;
-}
-
-/* ---- texts ---- */
-
-/* The pattern for glob(3): {locale} as '*', everything else as it stands. */
-static void glob_pattern(const char *pattern, const char *place, mg_text *text) {
-  for (const char *at = pattern; *at != '\0'; at++) {
-    if (at == place) {
-      mg_text_append(text, "*");
-      at += strlen("{locale}") - 1;
-      continue;
-    }
-    if (strchr("*?[]\\", *at) != NULL) mg_text_append(text, "\\");
-    mg_text_append_bytes(text, at, 1);
-  }
-}
-
-static mg_status add_locale(const char *path, size_t before, size_t after, mg_strings *locales) {
-  struct stat info;
-  const size_t length = strlen(path);
-  if (length <= before + after || stat(path, &info) != 0 || !S_ISREG(info.st_mode)) return MG_OK;
-  char *locale = strndup(path + before, length - before - after);
-  if (locale == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  const mg_status status = mg_valid_utf8(locale, strlen(locale))
-                               ? mg_strings_add(locales, locale)
-                               : mg_fail(MG_ERR_INPUT, "texts: %s: a name in UTF-8 was expected", path);
-  free(locale);
-  return status;
-}
-
-mg_status mg_texts_find(const char *pattern, mg_strings *locales) {
-  mg_status status = MG_OK;
-  mg_text text = {0};
-  glob_t found = {0};
-  const char *place = strstr(pattern, "{locale}");
-  if (place == NULL)
-    return mg_fail(MG_ERR_INPUT, "texts: '%s' has no {locale} in it; a pattern such as texts/{locale}.jsonl was expected",
-                   pattern);
-  const size_t before = (size_t)(place - pattern), after = strlen(place) - strlen("{locale}");
-  glob_pattern(pattern, place, &text);
-  if (text.failed) {
-    status = mg_fail(MG_ERR_NOMEM, "out of memory");
-    goto cleanup;
-  }
-  const int error = glob(text.data, GLOB_NOSORT, NULL, &found);
-  if (error == GLOB_NOSPACE) status = mg_fail(MG_ERR_NOMEM, "out of memory");
-  if (error == GLOB_ABORTED) status = mg_fail_errno(MG_ERR_IO, "texts: %s", pattern);
-  if (error == GLOB_NOMATCH) status = mg_fail(MG_ERR_INPUT, "texts: no file matches %s", pattern);
-  for (size_t k = 0; status == MG_OK && k < found.gl_pathc; k++) status = add_locale(found.gl_pathv[k], before, after, locales);
-  if (status == MG_OK && locales->count == 0) status = mg_fail(MG_ERR_INPUT, "texts: no file matches %s", pattern);
-  mg_strings_sort(locales);
-cleanup:
-  globfree(&found);
-  mg_text_free(&text);
   return status;
 }

@@ -32,8 +32,10 @@ static mg_status add_locale(const mg_texts_spec *spec, const char *path, mg_stri
   for (size_t length = most; length > 0 && status == MG_OK; length--) {
     char *locale = strndup(begin, length), *filled = locale != NULL ? mg_corpus_path(spec, locale) : NULL;
     if (filled == NULL) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+    if (status == MG_OK && !mg_valid_utf8(locale, length))
+      status = mg_fail(MG_ERR_INPUT, "texts: %s: a name in UTF-8 was expected", path);
     const bool fits = filled != NULL && strcmp(filled, path) == 0;
-    if (fits && mg_strings_find(locales, locale) < 0) status = mg_strings_add(locales, locale);
+    if (status == MG_OK && fits && mg_strings_find(locales, locale) < 0) status = mg_strings_add(locales, locale);
     free(locale), free(filled);
     if (fits) break;
   }
