@@ -61,7 +61,7 @@ static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
   return mode->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
 }
 
-mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity, const mg_rank_report *reports) {
+mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity, mg_rank_report *reports) {
   mg_status status = MG_OK;
   mg_result_compatibility compatibility = {0};
   mg_result_nxn nxn = {0};
@@ -73,6 +73,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   if (selected == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_select_tensors(table, &a->config->compatibility.exclude, selected), cleanup);
   MG_TRY(collect(stages, &compatibility, &nxn), cleanup);
+  reports[0].peak_bytes = mg_peak_memory(); /* matrices are made here */
   MG_TRY(describe_modes(stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
   MPI_Get_library_version(library, &length);

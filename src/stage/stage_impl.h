@@ -237,8 +237,7 @@ typedef struct mg_stages {
 bool mg_stage_wanted(const mg_config *config, const char *name);
 
 /** Rank 0. Writes and publishes the result and says what is in it; reports [ranks]. */
-mg_status mg_outcome_write(mg_attempt *attempt, const mg_stages *stages, const mg_identity *identity,
-                           const mg_rank_report *reports);
+mg_status mg_outcome_write(mg_attempt *attempt, const mg_stages *stages, const mg_identity *identity, mg_rank_report *reports);
 
 /** Peak of anonymous and shared memory of this process so far, in bytes. */
 uint64_t mg_peak_memory(void);

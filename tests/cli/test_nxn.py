@@ -280,6 +280,16 @@ class NxN(unittest.TestCase):
             self.assertEqual(strings(f["targets"]), ["sw-KE", "en-US", "xx-af-ZA", "xx-sw-KE"])
             np.testing.assert_array_equal(f["nxn/accuracy"][:, 1], f["nxn/accuracy"][:, 2])  # the same texts
 
+    def test_one_stage_of_two(self):
+        config, path = self.config("only", stages=["compatibility", "nxn"])
+        self.good("run", "-c", config, "--stages", "nxn", ranks=2)
+        with h5py.File(path) as f:
+            self.assertIn("nxn", f)
+            self.assertNotIn("compatibility", f)
+        done = run("run", "-c", config, ranks=2)  # a finished result is not added to
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("compatibility.gram", done.stderr)
+
     def test_without_dev(self):
         def no_dev(locale, records):
             return [record for record in records if record["partition"] != "dev" or locale == "af-ZA"]
