@@ -14,10 +14,20 @@
 #include "mergegrid/corpus.h"
 #include "mergegrid/dtype.h"
 #include "mergegrid/family.h"
+#include "mergegrid/method.h"
 #include "mergegrid/status.h"
 #include "mergegrid/text.h"
 
 typedef enum mg_gram_level { MG_GRAM_TENSOR, MG_GRAM_LAYER, MG_GRAM_TOTAL } mg_gram_level;
+
+/** Section `recipe`: what the command merge makes. */
+typedef struct mg_recipe_spec {
+  const mg_method *method; /**< NULL: none */
+  double values[MG_MOST_PARAMETERS];
+  mg_strings sources; /**< ids */
+  double *weights;    /**< [sources.count], positive */
+  char *head;         /**< "linear", "method" */
+} mg_recipe_spec;
 
 typedef struct mg_config {
   char *file; /**< the YAML file's path; relative paths in it are relative to its directory and are stored resolved */
@@ -45,6 +55,7 @@ typedef struct mg_config {
     mg_strings targets;       /**< "all", or locales */
     bool logits;              /**< keep them in the result */
   } nxn;
+  mg_recipe_spec recipe;
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */
     int threads;            /**< 0: auto */

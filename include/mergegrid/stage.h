@@ -25,6 +25,13 @@ typedef struct mg_run_options {
 /** Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. */
 mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options);
 
+/**
+ * Collective. Merges what the section recipe says and writes it to the new directory output as a checkpoint: F32
+ * model.safetensors, config.json, tokenizer, merge_details.json. MG_ERR_INPUT where output is there already; nothing is left on
+ * failure.
+ */
+mg_status mg_stage_merge(MPI_Comm comm, const mg_config *config, const char *output);
+
 /** Rank-local. Prints what a run would read, compute, hold and take; MG_ERR_NOMEM where it exceeds memory_budget. */
 mg_status mg_stage_plan(const mg_config *config, int ranks, bool json);
 

@@ -14,6 +14,7 @@ typedef enum mg_verb {
   MG_VERB_PACK,
   MG_VERB_PLAN,
   MG_VERB_RUN,
+  MG_VERB_MERGE,
   MG_VERB_SHOW,
   MG_VERB_EXPORT,
   MG_VERB_VERIFY,
@@ -24,6 +25,7 @@ struct mg_command {
   mg_verb verb;
   mg_verb help_of;     /* HELP: of which verb, or HELP itself */
   bool help_config;    /* --help config */
+  bool help_methods;   /* --help methods */
   char *config;        /* -c */
   mg_strings settings; /* --set */
   mg_strings files;    /* positional */

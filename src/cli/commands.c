@@ -21,7 +21,7 @@
 enum { LARGEST_CONFIG = 4 << 20 };
 
 bool mg_command_is_collective(const mg_command *command) {
-  return command->verb == MG_VERB_PACK || command->verb == MG_VERB_RUN;
+  return command->verb == MG_VERB_PACK || command->verb == MG_VERB_RUN || command->verb == MG_VERB_MERGE;
 }
 
 /* ---- collective commands ---- */
@@ -74,6 +74,8 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
   if (command->verb == MG_VERB_PACK) {
     const mg_pack_options options = {.rehash = command->rehash};
     MG_TRY(mg_stage_pack(comm, config, &options), cleanup);
+  } else if (command->verb == MG_VERB_MERGE) {
+    MG_TRY(mg_stage_merge(comm, config, command->output), cleanup);
   } else {
     const mg_run_options options = {.mode = command->fresh    ? MG_RUN_FRESH
                                             : command->resume ? MG_RUN_RESUME
@@ -242,6 +244,7 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
     return run_verify(command);
   case MG_VERB_PACK:
   case MG_VERB_RUN:
+  case MG_VERB_MERGE:
     return run_collective(command, comm);
   case MG_VERB_COUNT:
     break;

@@ -9,7 +9,7 @@
 #include "mergegrid/config.h"
 
 #define OF(verb)      (1u << MG_VERB_##verb)
-#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
+#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN) | OF(MERGE))
 #define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(SHOW) | OF(EXPORT) | OF(VERIFY))
 
 typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
@@ -37,7 +37,7 @@ static const option OPTIONS[] = {
      "stop cleanly after H hours (exit code 75; run again to continue)"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N", "closest and farthest pairs to print (default 5)"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
-    {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT), "DIR", "where to write; required"},
+    {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
      "merginguriel: in the folders where the Python tools look"},
     {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR", "the base checkpoint; required"},
@@ -57,18 +57,20 @@ typedef struct verb {
 } verb;
 
 static const verb VERBS[MG_VERB_COUNT] = {
-    [MG_VERB_HELP] = {"help", "[COMMAND | config]", "this text, a command's options, or the configuration's keys", 0, 1},
+    [MG_VERB_HELP] = {"help", "[COMMAND | config | methods]",
+                      "this text, a command's options, the configuration's keys, or the merge methods", 0, 1},
     [MG_VERB_VERSION] = {"version", "", "version, build, backends built in and usable here", 0, 0},
     [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN", "print a commented run.yaml for what is there", 0, 0},
     [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
     [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
+    [MG_VERB_MERGE] = {"merge", "-c run.yaml -o DIR", "write the configuration's recipe as a checkpoint", 0, 0},
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
     [MG_VERB_EXPORT] = {"export", "RESULT -o DIR", "write the CSV and JSON files of the Python tools", 1, 1},
     [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
 };
 
-static const char *const LATER_VERBS[] = {"merge", "explain", "search", "diff"};
+static const char *const LATER_VERBS[] = {"explain", "search", "diff"};
 
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
@@ -90,6 +92,13 @@ void mg_command_help(const mg_command *command, FILE *out) {
   if (command->help_config) {
     fputs("Keys of the configuration (YAML); paths are relative to the file.\n\n", out);
     mg_config_help(out);
+    return;
+  }
+  if (command->help_methods) {
+    fputs("Methods and their parameters, as in `recipe: {method: {ties: {density: 0.2}}, sources: {fr-FR: 0.5, sw-KE: "
+          "0.5}}`.\n\n",
+          out);
+    mg_method_help(out);
     return;
   }
   if (command->help_of != MG_VERB_HELP) {
@@ -228,7 +237,8 @@ static mg_status check_complete(const mg_command *command) {
   if (files < v->least_files) return usage(command, "an argument is missing: mergegrid", v->name);
   if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
-  if (command->verb == MG_VERB_EXPORT && command->output == NULL) return usage(command, "-o DIR is missing", NULL);
+  if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
+    return usage(command, "-o DIR is missing", NULL);
   if (command->verb == MG_VERB_INIT && (command->base == NULL || command->sources == NULL))
     return usage(command, "--base DIR and --sources PATTERN are both needed", NULL);
   if (command->fresh && command->resume) return usage(command, "--fresh and --resume exclude each other", NULL);
@@ -239,11 +249,9 @@ static mg_status check_complete(const mg_command *command) {
 static mg_status parse_help_topic(mg_command *command, const char *topic) {
   command->verb = MG_VERB_HELP;
   if (topic == NULL) return MG_OK;
-  if (strcmp(topic, "config") == 0) {
-    command->help_config = true;
-    return MG_OK;
-  }
-  if (strcmp(topic, "methods") == 0) return mg_fail(MG_ERR_USAGE, "'methods' is not in this version; see mergegrid --help");
+  command->help_config = strcmp(topic, "config") == 0;
+  command->help_methods = strcmp(topic, "methods") == 0;
+  if (command->help_config || command->help_methods) return MG_OK;
   return find_verb(topic, &command->help_of);
 }
 

@@ -23,7 +23,9 @@ typedef enum mg_option_type {
   MG_OPTION_COUNT,  /**< a whole number from 1 to 1000000 */
   MG_OPTION_LAYERS, /**< last, all, or a list of numbers */
   MG_OPTION_FILE_OR_NULL,
-  MG_OPTION_TARGETS /**< all, or a list of locales */
+  MG_OPTION_TARGETS, /**< all, or a list of locales */
+  MG_OPTION_METHOD,  /**< recipe.method */
+  MG_OPTION_WEIGHTS  /**< recipe.sources */
 } mg_option_type;
 
 typedef struct mg_option {
@@ -87,6 +89,12 @@ mg_status mg_sources_set(const mg_option *option, const mg_yaml_origin *origin, 
 void mg_sources_clear(mg_family_spec *spec);
 /** MG_ERR_CONFIG unless the text can name a source: not empty, at most 255 bytes, no '/', no control character. */
 mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *id, size_t length);
+
+mg_status mg_recipe_method_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                               const yaml_node_t *node, mg_recipe_spec *spec);
+mg_status mg_recipe_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                                const yaml_node_t *node, mg_recipe_spec *spec);
+void mg_recipe_spec_free(mg_recipe_spec *spec);
 
 /** A copy of text, relative to the origin's directory, takes *field's place. */
 mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field);

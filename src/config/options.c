@@ -8,6 +8,7 @@ static const char *const missing[] = {"error", "skip", NULL};
 static const char *const stages[] = {"compatibility", "nxn", NULL};
 static const char *const metrics[] = {"task_vector_cosine", "cka", NULL};
 static const char *const grams[] = {"tensor", "layer", "total", NULL};
+static const char *const heads[] = {"linear", "method", NULL};
 static const char *const pools[] = {"cls", "mean", NULL};
 static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
 static const char *const precisions[] = {"fp32", NULL};
@@ -70,6 +71,12 @@ const mg_option mg_options[] = {
      "whose texts; all: every locale that texts.files matches"},
     {"nxn.logits", MG_OPTION_BOOL, FIELD(nxn.logits), "true", NULL, "true or false",
      "keep logits beside predictions: sources x texts x classes floats"},
+    {"recipe.method", MG_OPTION_METHOD, FIELD(recipe), NULL, NULL, "a method, as ties or {ties: {density: 0.2}}",
+     "what the command merge does (`mergegrid --help methods`)"},
+    {"recipe.sources", MG_OPTION_WEIGHTS, FIELD(recipe), NULL, NULL, "a map {id: weight}, or a list of ids",
+     "what it does that to; weights are scaled to a sum of 1"},
+    {"recipe.head", MG_OPTION_CHOICE_TEXT, FIELD(recipe.head), "linear", heads, "linear or method",
+     "what becomes of tensors that the base lacks: their (weighted) mean, or what the method says"},
     {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",
      "what computes"},
     {"compute.threads", MG_OPTION_THREADS, FIELD(compute.threads), "auto", NULL, "auto, or a number from 1 to 4096",

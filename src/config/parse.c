@@ -8,7 +8,7 @@
 enum { LONGEST_KEY = 128 };
 
 /* Top-level keys and keys of sections that belong to later stages. */
-static const char *const LATER[] = {"grid", "reuse", "recipe", "microscope"};
+static const char *const LATER[] = {"grid", "reuse", "microscope"};
 
 static const mg_option *find_option(const char *key) {
   for (size_t k = 0; k < mg_option_count; k++)
@@ -244,6 +244,7 @@ void mg_config_free(mg_config **config) {
   free(c->texts.files), free(c->texts.id), free(c->texts.text), free(c->texts.label), free(c->texts.partition);
   free(c->texts.labels), free(c->nxn.partition), free(c->nxn.select);
   mg_strings_free(&c->nxn.targets);
+  mg_recipe_spec_free(&c->recipe);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
   free(c);
   *config = NULL;

@@ -91,6 +91,38 @@ static void write_layers(const mg_strings *layers, mg_text *yaml) {
   if (!word) mg_text_append(yaml, "]");
 }
 
+static void write_method(const mg_recipe_spec *spec, mg_text *yaml) {
+  const mg_method *m = spec->method;
+  mg_text_append(yaml, "{%s: {", m->name);
+  for (size_t k = 0; k < m->parameter_count; k++) {
+    const mg_parameter *p = &m->parameters[k];
+    mg_text_append(yaml, "%s%s: ", k ? ", " : "", p->name);
+    if (p->type == MG_PARAMETER_CHOICE)
+      mg_text_append(yaml, "%s", p->choices[(size_t)spec->values[k]]);
+    else if (p->type == MG_PARAMETER_BOOL)
+      mg_text_append(yaml, "%s", spec->values[k] != 0 ? "true" : "false");
+    else
+      mg_text_append(yaml, "%.17g", spec->values[k]);
+  }
+  mg_text_append(yaml, "}}");
+}
+
+static void write_weights(const mg_recipe_spec *spec, mg_text *yaml) {
+  for (size_t k = 0; k < spec->sources.count; k++) {
+    mg_text_append(yaml, "%s", k ? ", " : "{");
+    quote(yaml, spec->sources.items[k]);
+    mg_text_append(yaml, ": %.17g", spec->weights[k]);
+  }
+  mg_text_append(yaml, "}");
+}
+
+/* Is there nothing to write? */
+static bool is_absent(const mg_config *config, const mg_option *o) {
+  if (o->type == MG_OPTION_PATH) return *(char *const *)((const char *)config + o->field) == NULL;
+  if (o->type == MG_OPTION_METHOD) return config->recipe.method == NULL;
+  return o->type == MG_OPTION_WEIGHTS && config->recipe.sources.count == 0;
+}
+
 /* Opens the sections of a key ("compatibility.cka.pool" has two) that the key before was not in; returns the key's own name. */
 static const char *open_sections(const char *before, const char *key, mg_text *yaml) {
   const char *name = key, *dot;
@@ -158,6 +190,12 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
     else
       quote_list(yaml, field);
     return MG_OK;
+  case MG_OPTION_METHOD:
+    write_method(&config->recipe, yaml);
+    return MG_OK;
+  case MG_OPTION_WEIGHTS:
+    write_weights(&config->recipe, yaml);
+    return MG_OK;
   case MG_OPTION_FILE_OR_NULL:
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
     mg_text_append(yaml, "null");
@@ -171,7 +209,7 @@ mg_status mg_config_resolved(const mg_config *config, mg_text *yaml) {
   const char *before = "";
   for (size_t k = 0; k < mg_option_count; k++) {
     const mg_option *o = &mg_options[k];
-    if (o->type == MG_OPTION_PATH && *(char *const *)((const char *)config + o->field) == NULL) continue;
+    if (is_absent(config, o)) continue;
     mg_text_append(yaml, "%s: ", open_sections(before, o->key, yaml));
     before = o->key;
     MG_TRY(write_value(config, o, yaml), done);

@@ -293,6 +293,10 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
   case MG_OPTION_LAYERS:
   case MG_OPTION_TARGETS:
     return set_layers(o, origin, document, node, field);
+  case MG_OPTION_METHOD:
+    return mg_recipe_method_set(o, origin, document, node, &config->recipe);
+  case MG_OPTION_WEIGHTS:
+    return mg_recipe_sources_set(o, origin, document, node, &config->recipe);
   case MG_OPTION_FILE_OR_NULL:
     return set_file_or_null(o, origin, node, field);
   }
@@ -303,6 +307,8 @@ done:
 void mg_option_clear(const mg_option *o, mg_config *config) {
   char **text = (char **)((char *)config + o->field);
   if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
+  if (o->type == MG_OPTION_METHOD) config->recipe.method = NULL;
+  if (o->type == MG_OPTION_WEIGHTS) mg_strings_free(&config->recipe.sources);
   if (o->type != MG_OPTION_PATH) return;
   free(*text);
   *text = NULL;

@@ -113,9 +113,12 @@ class Commands(Case):
         keys = self.good("--help", "config").stdout
         for key in ("family.base", "shards.dtype", "compute.memory_budget", "result"):
             self.assertIn(key, keys)
+        methods = self.good("--help", "methods").stdout
+        for name in ("linear", "ties", "density", "arXiv:2306.01708"):
+            self.assertIn(name, methods)
         self.assertIn("openblas", self.good("--version").stdout)
         for args, says in (([], "command"), (["rnu"], "run"), (["run"], "-c"), (["run", "-c"], "value"), (["run", "--fersh", "-c", "x"], "--fresh"),
-                           (["plan", "-c", "x", "-n", "zero"], "ranks"), (["export", "x"], "-o"), (["merge", "x"], "not in this version"),
+                           (["plan", "-c", "x", "-n", "zero"], "ranks"), (["export", "x"], "-o"), (["merge"], "-c"), (["merge", "-c", "x"], "-o"), (["explain", "x"], "not in this version"),
                            (["show"], "argument"), (["show", "a", "b"], "b"), (["run", "-c", "x", "--fresh", "--resume"], "--fresh"),
                            (["export", "x", "-o", "y", "--layout", "z"], "layout")):
             self.refused(*args, code=2, says=says)

@@ -9,7 +9,7 @@ static void unknown_keys(void **state) {
   REFUSED("family:\n  base: b\n  sorces: s_{locale}\n", "3:3", "'family.sorces'", "'family.sources'");
   REFUSED(MINIMAL "compute:\n  memory_buget: 1GiB\n", "3:3", "'compute.memory_buget'", "'compute.memory_budget'");
   REFUSED(MINIMAL "zzzzzzzzzz: 1\n", "2:1", "'zzzzzzzzzz'",
-          "known: family, shards, texts, stages, compatibility, nxn, compute, result, seed");
+          "known: family, shards, texts, stages, compatibility, nxn, recipe, compute, result, seed");
   REFUSED(MINIMAL "compute: {zzzzzzzzzz: 1}\n", "2:11", "compute.backend, compute.threads");
   REFUSED(MINIMAL "'': 1\n", "2:1", "a name was expected");
   REFUSED(MINIMAL "<<: {seed: 1}\n", "2:1", "'<<'");
@@ -32,12 +32,19 @@ static void metrics_that_need_more(void **state) {
 
 static void later_stages(void **state) {
   (void)state;
-  static const char *const keys[] = {"grid", "reuse", "recipe", "microscope"};
+  static const char *const keys[] = {"grid", "reuse", "microscope"};
   for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
     char text[256];
     snprintf(text, sizeof text, MINIMAL "%s: {a: b}\n", keys[k]);
     refused(text, strlen(text), "2:1", (const char *const[]){keys[k], "belongs to a stage that is not in this version", NULL});
   }
+  REFUSED(MINIMAL "recipe: {method: tise}\n", "2:18", "recipe.method", "'tise'", "ties?");
+  REFUSED(MINIMAL "recipe:\n  method: {ties: {density: 2}}\n", "3:28", "recipe.method", "ties.density", "up to 1");
+  REFUSED(MINIMAL "recipe:\n  method: {ties: {trim: tensor, trim: global}}\n", "3:33", "'trim'", "twice");
+  REFUSED(MINIMAL "recipe:\n  method: {ties: 3}\n", "3:18", "a map of parameters");
+  REFUSED(MINIMAL "recipe:\n  sources: {a: 0}\n", "3:16", "recipe.sources", "above 0");
+  REFUSED(MINIMAL "recipe:\n  sources: [a, a]\n", "3:16", "'a'", "twice");
+  REFUSED(MINIMAL "recipe:\n  sources: a\n", "3:12", "a map {id: weight}");
   REFUSED(MINIMAL "compatibility:\n  cka: {pool: max}\n", "3:15", "compatibility.cka.pool", "cls or mean", NULL);
   REFUSED(MINIMAL "compatibility:\n  cka: {layers: first}\n", "3:17", "compatibility.cka.layers", "last, all", NULL);
   REFUSED(MINIMAL "compatibility:\n  cka: {layers: [1, x]}\n", "3:17", "compatibility.cka.layers", "'x'", NULL);

@@ -1,0 +1,52 @@
+#ifndef MERGEGRID_METHOD_H
+#define MERGEGRID_METHOD_H
+
+/**
+ * The table of merge methods: names, parameters, defaults, ranges. Configuration, help and the merges themselves read it from
+ * here. Not collective.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "mergegrid/status.h"
+
+typedef enum mg_parameter_type { MG_PARAMETER_NUMBER, MG_PARAMETER_CHOICE, MG_PARAMETER_BOOL } mg_parameter_type;
+
+typedef struct mg_parameter {
+  const char *name;
+  mg_parameter_type type;
+  double initial;             /**< a number; of a choice its index; 0 or 1 */
+  double low, high;           /**< of a number, both allowed … */
+  bool low_open, high_open;   /**< … unless open */
+  const char *const *choices; /**< NULL-terminated */
+  const char *help;
+} mg_parameter;
+
+enum { MG_MOST_PARAMETERS = 8 };
+
+typedef struct mg_method {
+  const char *name, *help;
+  const char *reference; /**< paper or system that the formula is from */
+  bool weighted;         /**< goes by the sources' weights, else every source counts alike */
+  size_t parameter_count;
+  mg_parameter parameters[MG_MOST_PARAMETERS];
+} mg_method;
+
+extern const mg_method mg_methods[];
+extern const size_t mg_method_count;
+
+/** MG_ERR_CONFIG lists the known ones and names the nearest; says so where a method is of a later version. */
+mg_status mg_method_find(const char *name, const mg_method **method);
+/** Fills in values [method->parameter_count] with the defaults. */
+void mg_method_defaults(const mg_method *method, double *values);
+/** Sets a parameter from its text. MG_ERR_CONFIG: unknown (lists the known ones), not of its type, out of range (says which).
+ */
+mg_status mg_method_set(const mg_method *method, const char *parameter, const char *text, double *values);
+/** Value of a parameter that the method has. */
+double mg_method_value(const mg_method *method, const double *values, const char *parameter);
+
+void mg_method_help(FILE *out);
+
+#endif

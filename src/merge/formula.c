@@ -1,0 +1,78 @@
+/* Methods as formulas: one line of the registry each. */
+
+#include <string.h>
+
+#include "merge_impl.h"
+
+static double value_of(const mg_recipe *r, const char *name) { return mg_method_value(r->method, r->values, name); }
+
+static void linear(const mg_recipe *r, mg_formula *f) {
+  f->weighted = true;
+  f->lambda = value_of(r, "lambda");
+}
+
+static void average(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->mean = true;
+}
+
+static void task_arithmetic(const mg_recipe *r, mg_formula *f) {
+  f->weighted = value_of(r, "weighted") != 0;
+  f->lambda = value_of(r, "lambda");
+}
+
+static void elect(const mg_recipe *r, mg_formula *f) {
+  f->combine = MG_COMBINE_ELECT;
+  f->elected = (mg_elected)value_of(r, "combine");
+  f->weighted = value_of(r, "weighted") != 0;
+  f->lambda = value_of(r, "lambda");
+  f->density = value_of(r, "density");
+}
+
+static void ties(const mg_recipe *r, mg_formula *f) {
+  elect(r, f);
+  f->keep = MG_KEEP_LARGEST;
+  f->global_trim = value_of(r, "trim") != 0;
+}
+
+static void drop(const mg_recipe *r, mg_formula *f) {
+  f->keep = MG_KEEP_RANDOM;
+  f->density = value_of(r, "density");
+  f->rescale = (mg_rescale)value_of(r, "rescale");
+}
+
+static void dare_linear(const mg_recipe *r, mg_formula *f) {
+  task_arithmetic(r, f);
+  drop(r, f);
+}
+
+static void dare_ties(const mg_recipe *r, mg_formula *f) {
+  elect(r, f);
+  drop(r, f);
+}
+
+static void magmax(const mg_recipe *r, mg_formula *f) {
+  f->combine = MG_COMBINE_LARGEST;
+  f->lambda = value_of(r, "lambda");
+}
+
+static const struct {
+  const char *name;
+  void (*make)(const mg_recipe *recipe, mg_formula *formula);
+} REGISTRY[] = {{"linear", linear}, {"average", average},         {"task_arithmetic", task_arithmetic},
+                {"ties", ties},     {"dare_linear", dare_linear}, {"dare_ties", dare_ties},
+                {"magmax", magmax}};
+
+mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula) {
+  *formula = (mg_formula){.density = 1, .lambda = 1};
+  for (size_t k = 0; k < sizeof REGISTRY / sizeof *REGISTRY; k++)
+    if (strcmp(REGISTRY[k].name, recipe->method->name) == 0) {
+      REGISTRY[k].make(recipe, formula);
+      return MG_OK;
+    }
+  return mg_fail(MG_ERR_INTERNAL, "method %s is in the table and not in the registry", recipe->method->name);
+}
+
+mg_formula mg_formula_of_head(const mg_recipe *recipe) {
+  return (mg_formula){.density = 1, .lambda = 1, .weighted = recipe->method->weighted, .mean = !recipe->method->weighted};
+}

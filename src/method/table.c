@@ -1,0 +1,86 @@
+/* What there is to merge with. */
+
+#include "mergegrid/method.h"
+
+static const char *const trims[] = {"tensor", "global", NULL};
+static const char *const rescales[] = {"inverse", "l1", "none", NULL};
+static const char *const combines[] = {"mean", "sum", "max", NULL};
+
+#define LAMBDA                                                                                                                 \
+  {                                                                                                                            \
+    .name = "lambda", .type = MG_PARAMETER_NUMBER, .initial = 1, .low = -100, .high = 100,                                     \
+    .help = "what the merged task vector is multiplied by"                                                                     \
+  }
+#define WEIGHTED(value, what)                                                                                                  \
+  { .name = "weighted", .type = MG_PARAMETER_BOOL, .initial = (value), .help = (what) }
+#define TRIM                                                                                                                   \
+  {                                                                                                                            \
+    .name = "trim", .type = MG_PARAMETER_CHOICE, .choices = trims,                                                             \
+    .help = "what the largest are taken of: each tensor, or all tensors of a source together"                                  \
+  }
+#define COMBINE                                                                                                                \
+  {                                                                                                                            \
+    .name = "combine", .type = MG_PARAMETER_CHOICE, .choices = combines,                                                       \
+    .help = "what becomes of the values that have the elected sign"                                                            \
+  }
+#define DENSITY(value, what)                                                                                                   \
+  { .name = "density", .type = MG_PARAMETER_NUMBER, .initial = (value), .low = 0, .high = 1, .low_open = true, .help = (what) }
+#define RESCALE                                                                                                                \
+  {                                                                                                                            \
+    .name = "rescale", .type = MG_PARAMETER_CHOICE, .choices = rescales,                                                       \
+    .help = "what is kept is multiplied by 1/density, by the ratio of L1 norms of the tensor before and after, or not"         \
+  }
+
+const mg_method mg_methods[] = {
+    {.name = "linear",
+     .help = "weighted mean of the sources: theta_0 + lambda sum w_i tau_i",
+     .reference = "Wortsman et al. 2022, arXiv:2203.05482",
+     .weighted = true,
+     .parameter_count = 1,
+     .parameters = {LAMBDA}},
+    {.name = "average",
+     .help = "mean of the sources, whatever their weights",
+     .reference = "Wortsman et al. 2022, arXiv:2203.05482",
+     .parameter_count = 0},
+    {.name = "task_arithmetic",
+     .help = "theta_0 + lambda sum tau_i",
+     .reference = "Ilharco et al. 2023, arXiv:2212.04089",
+     .parameter_count = 2,
+     .parameters = {{.name = "lambda",
+                     .type = MG_PARAMETER_NUMBER,
+                     .initial = 0.3,
+                     .low = -100,
+                     .high = 100,
+                     .help = "what the sum of the task vectors is multiplied by"},
+                    WEIGHTED(0, "sum w_i tau_i instead")}},
+    {.name = "ties",
+     .help = "keeps each source's largest changes, elects a sign for each element, takes the mean of those that have it",
+     .reference = "Yadav et al. 2023, arXiv:2306.01708",
+     .parameter_count = 5,
+     .parameters = {DENSITY(0.2, "share of a source's elements that is kept"), TRIM, COMBINE, LAMBDA,
+                    WEIGHTED(0, "votes and means go by the sources' weights")}},
+    {.name = "dare_linear",
+     .help = "drops elements of each task vector at random, then the weighted sum",
+     .reference = "Yu et al. 2024, arXiv:2311.03099",
+     .weighted = true,
+     .parameter_count = 4,
+     .parameters = {DENSITY(0.1, "share of the elements that is kept"), RESCALE, LAMBDA,
+                    WEIGHTED(1, "sum w_i tau_i; else the plain sum, as task arithmetic")}},
+    {.name = "dare_ties",
+     .help = "drops elements at random, then elects signs as ties does (without its trimming)",
+     .reference = "Yu et al. 2024, arXiv:2311.03099",
+     .parameter_count = 5,
+     .parameters = {DENSITY(0.1, "share of the elements that is kept"), RESCALE, COMBINE, LAMBDA,
+                    WEIGHTED(0, "votes and means go by the sources' weights")}},
+    {.name = "magmax",
+     .help = "of each element the change of largest magnitude (of equals the first source's)",
+     .reference = "Marczak et al. 2024, arXiv:2407.06322",
+     .parameter_count = 1,
+     .parameters = {{.name = "lambda",
+                     .type = MG_PARAMETER_NUMBER,
+                     .initial = 0.5,
+                     .low = -100,
+                     .high = 100,
+                     .help = "what the merged task vector is multiplied by"}}},
+};
+const size_t mg_method_count = sizeof mg_methods / sizeof *mg_methods;

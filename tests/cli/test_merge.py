@@ -1,0 +1,241 @@
+"""The command merge: every method against NumPy, the checkpoint it writes, and what a user can get wrong."""
+import glob
+import json
+import os
+import shutil
+import tempfile
+import unittest
+
+from common import BASE, EMOJI, PATTERN, h5py, np, run, safetensors, write_checkpoint, write_yaml
+
+TEXTS = f"{EMOJI}/texts/{{locale}}.jsonl"
+RNG = np.random.default_rng(5)
+SHAPES = {"encoder.layer.0.w": (300, 250), "encoder.layer.0.b": (37,), "encoder.layer.1.w": (64, 64), "embed": (1000, 70), "one": (1,)}
+HEAD = {"classifier.w": (5, 8), "classifier.b": (5,)}
+
+
+def elect(deltas, weights, combine="mean"):
+    """TIES' sign election and what follows, element by element as the paper's formulas have it."""
+    stacked = np.stack(deltas)
+    w = np.asarray(weights, float).reshape((-1,) + (1,) * (stacked.ndim - 1))
+    sign = np.where((w * stacked).sum(axis=0) >= 0, 1.0, -1.0)
+    agrees = stacked * sign > 0
+    total = (w * stacked * agrees).sum(axis=0)
+    if combine == "sum":
+        return total
+    if combine == "max":
+        return sign * np.abs(stacked * agrees).max(axis=0)
+    share = (w * agrees).sum(axis=0)
+    return np.divide(total, share, out=np.zeros_like(total), where=share > 0)
+
+
+def largest(delta, density):
+    """The floor(density · n) largest magnitudes (at least one; equals stay together)."""
+    kept = max(int(density * delta.size), 1)
+    threshold = np.sort(np.abs(delta), axis=None)[delta.size - kept]
+    return np.where(np.abs(delta) >= threshold, delta, 0)
+
+
+class Merge(unittest.TestCase):
+    """A family of three random sources of odd shapes, with a head that the base lacks."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.base = {name: RNG.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+        write_checkpoint(self.path("base"), self.base)
+        self.sources = {}
+        for id in ("aa", "bb", "cc"):
+            tensors = {name: (value + 0.1 * RNG.normal(size=value.shape)).astype(np.float32) for name, value in self.base.items()}
+            tensors["encoder.layer.1.w"][:5] = self.base["encoder.layer.1.w"][:5]  # rows that were never touched
+            tensors.update({name: RNG.normal(size=shape).astype(np.float32) for name, shape in HEAD.items()})
+            self.sources[id] = tensors
+            write_checkpoint(self.path(id), tensors, labels=list("vwxyz"))
+        self.count = 0
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+    def config(self, method, sources=None, **more):
+        recipe = {"method": method, "sources": {"aa": 2, "bb": 1, "cc": 1} if sources is None else sources, **more.pop("recipe", {})}
+        more.setdefault("shards", {"dir": "none"})
+        return write_yaml(self.path("m.yaml"), base=self.path("base"), sources={id: self.path(id) for id in self.sources}, recipe=recipe, **more)
+
+    def merged(self, method, sources=None, ranks=0, **more):
+        self.count += 1
+        out = self.path(f"out{self.count}")
+        done = run("merge", "-c", self.config(method, sources, **more), "-o", out, ranks=ranks)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return safetensors(f"{out}/model.safetensors")
+
+    def deltas(self, name, ids=("aa", "bb", "cc")):
+        return [self.sources[id][name].astype(float) - self.base.get(name, np.float32(0)).astype(float) for id in ids]
+
+    def check(self, got, change, weights=(0.5, 0.25, 0.25)):
+        """change(name, deltas) is what the body's task vectors become; heads are means by `weights`."""
+        self.assertEqual(set(got), set(SHAPES) | set(HEAD))
+        for name, value in got.items():
+            if name in HEAD:
+                expected = sum(w * d for w, d in zip(weights, self.deltas(name)))
+            else:
+                expected = self.base[name].astype(float) + change(name, [d.astype(np.float32).astype(float) for d in self.deltas(name)])
+            np.testing.assert_allclose(value, expected, rtol=3e-7, atol=3e-7, err_msg=name)
+
+    # ---- methods ----
+
+    def test_linear(self):
+        weights = (0.5, 0.25, 0.25)
+        self.check(self.merged("linear"), lambda _, d: sum(w * x for w, x in zip(weights, d)))
+        self.check(self.merged({"linear": {"lambda": 1.5}}), lambda _, d: 1.5 * sum(w * x for w, x in zip(weights, d)))
+        self.check(self.merged("average"), lambda _, d: sum(d) / 3, weights=(1 / 3,) * 3)
+        alone = self.merged("linear", ["bb"])
+        for name, value in self.sources["bb"].items():  # τ was rounded once, θ0 + τ once more
+            np.testing.assert_allclose(alone[name], value, rtol=0, atol=3e-7)
+
+    def test_task_arithmetic(self):
+        self.check(self.merged("task_arithmetic"), lambda _, d: 0.3 * sum(d), weights=(1 / 3,) * 3)
+        self.check(self.merged({"task_arithmetic": {"lambda": -1, "weighted": True}}),
+                   lambda _, d: -sum(w * x for w, x in zip((0.5, 0.25, 0.25), d)), weights=(1 / 3,) * 3)
+
+    def test_ties(self):
+        third = (1 / 3,) * 3
+        for combine in ("mean", "sum", "max"):
+            self.check(self.merged({"ties": {"density": 0.3, "combine": combine}}),
+                       lambda _, d, combine=combine: elect([largest(x, 0.3) for x in d], (1, 1, 1), combine), weights=third)
+        self.check(self.merged({"ties": {"density": 0.3, "weighted": True, "lambda": 0.7}}),
+                   lambda _, d: 0.7 * elect([largest(x, 0.3) for x in d], (0.5, 0.25, 0.25)), weights=third)
+        everything = [np.concatenate([d[k].astype(np.float32).ravel() for d in map(self.deltas, SHAPES)]) for k in range(3)]
+        thresholds = [np.sort(np.abs(x))[x.size - int(0.2 * x.size)] for x in everything]
+        self.check(self.merged({"ties": {"trim": "global"}}),
+                   lambda _, d: elect([np.where(np.abs(x) >= t, x, 0) for x, t in zip(d, thresholds)], (1, 1, 1)), weights=third)
+        alone = self.merged({"ties": {"density": 1}}, ["cc"])  # one source, nothing trimmed: that source
+        np.testing.assert_allclose(alone["embed"], self.sources["cc"]["embed"], rtol=0, atol=3e-7)
+
+    def test_magmax(self):
+        def change(_, d):
+            stacked = np.stack(d)
+            return 0.5 * np.take_along_axis(stacked, np.abs(stacked).argmax(axis=0)[None], axis=0)[0]
+        self.check(self.merged("magmax"), change, weights=(1 / 3,) * 3)
+
+    def masked(self, density=0.3, **more):
+        """What DARE keeps of each source, from merges of one source: zero, or the task vector."""
+        masks = {}
+        for id in self.sources:
+            alone = self.merged({"dare_linear": {"density": density, "rescale": "none"}}, [id], **more)
+            masks[id] = {}
+            for name in SHAPES:
+                delta, kept = self.deltas(name, [id])[0], alone[name] - self.base[name]
+                masks[id][name] = np.abs(kept) > 0
+                off = np.where(masks[id][name], np.abs(kept - delta), np.abs(kept))
+                self.assertLess(off.max(), 6e-7)
+        return masks
+
+    def test_dare(self):
+        masks = self.masked()
+        for id in masks:
+            for name in ("embed", "encoder.layer.0.w"):
+                mask = masks[id][name]
+                self.assertLess(abs(mask.mean() - 0.3), 5 * np.sqrt(0.21 / mask.size))
+            self.assertFalse(np.array_equal(masks[id]["embed"].ravel()[:4096], masks["aa" if id != "aa" else "bb"]["embed"].ravel()[:4096]))
+        def kept(name, d):
+            return [x * masks[id][name] for id, x in zip(self.sources, d)]
+        self.check(self.merged({"dare_linear": {"density": 0.3}}), lambda n, d: sum(w * x / 0.3 for w, x in zip((0.5, 0.25, 0.25), kept(n, d))))
+        self.check(self.merged({"dare_linear": {"density": 0.3, "weighted": False, "lambda": 0.5}}), lambda n, d: sum(kept(n, d)) * 0.5 / 0.3)
+        def l1(name, d):
+            out = 0
+            for w, full, part in zip((0.5, 0.25, 0.25), d, kept(name, d)):
+                out = out + w * part * (np.abs(full).sum() / np.abs(part).sum() if np.abs(part).sum() > 0 else 1)
+            return out
+        self.check(self.merged({"dare_linear": {"density": 0.3, "rescale": "l1"}}), l1)
+        self.check(self.merged({"dare_ties": {"density": 0.3}}), lambda n, d: elect([x / 0.3 for x in kept(n, d)], (1, 1, 1)), weights=(1 / 3,) * 3)
+        other = self.masked(seed=43)
+        self.assertFalse(np.array_equal(other["aa"]["embed"], masks["aa"]["embed"]))
+
+    def test_heads(self):
+        got = self.merged({"task_arithmetic": {"lambda": 0.4}}, recipe={"head": "method"})
+        np.testing.assert_allclose(got["classifier.w"], 0.4 * sum(self.deltas("classifier.w")), rtol=3e-7, atol=3e-7)
+
+    def test_same_bits(self):
+        """From shards or checkpoints, at any number of ranks, whatever order the recipe names the sources in."""
+        method = {"dare_ties": {"density": 0.5, "rescale": "l1", "weighted": True}}
+        expected = self.merged(method)
+        for got in (self.merged(method, shards={"dir": self.path("shards")}), self.merged(method, ranks=3),
+                    self.merged(method, {"cc": 0.25, "bb": 0.25, "aa": 0.5})):
+            for name, value in expected.items():
+                np.testing.assert_array_equal(got[name], value)
+        for id in self.sources:
+            shutil.rmtree(self.path(id))
+        self.count += 1
+        done = run("merge", "-c", self.config(method, shards={"dir": self.path("shards")}), "-o", self.path("gone"))
+        self.assertEqual(done.returncode, 1)  # weights are in the shards, but whose architecture and labels?
+        self.assertIn("aa/config.json", done.stderr)
+        self.assertEqual(glob.glob(self.path("gone*")), [])
+
+    # ---- what can be wrong ----
+
+    def refused(self, message, method="linear", sources=None, code=1, ranks=0, **more):
+        done = run("merge", "-c", self.config(method, sources, **more), "-o", self.path("no"), ranks=ranks)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertIn(message, done.stderr)
+        self.assertEqual(glob.glob(self.path("no*")), [])
+
+    def test_refusals(self):
+        self.refused("method 'tise' is unknown (ties?); known: linear", "tise", ranks=2)
+        self.refused("method 'slerp' is not in this version", "slerp")
+        self.refused("method ties has no parameter 'k'; it has density", {"ties": {"k": 1}})
+        for value in (0, 1.5, -1, "many", "nan"):
+            self.refused("ties.density", {"ties": {"density": value}})
+        self.refused("linear.lambda", {"linear": {"lambda": "nan"}})
+        self.refused("ties.trim: 'all'; one of tensor, global", {"ties": {"trim": "all"}})
+        self.refused("ties.weighted", {"ties": {"weighted": "perhaps"}})
+        self.refused("one method", {"ties": {}, "linear": {}})
+        self.refused("'dd' is no source of the family", sources={"aa": 1, "dd": 1})
+        for weight in (0, -1, "nan", "inf", "a"):
+            self.refused("a weight above 0", sources={"aa": weight})
+        self.refused("is empty", sources={})
+        self.refused("recipe.head", recipe={"head": "random"})
+        self.refused("element 0 of tensor", {"linear": {"lambda": 100}}, ranks=2, **self.huge())
+        os.mkdir(self.path("there"))
+        done = run("merge", "-c", self.config("linear"), "-o", self.path("there"))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("is there already", done.stderr)
+        config = write_yaml(self.path("none.yaml"), base=self.path("base"), sources={"aa": self.path("aa")})
+        self.assertIn("recipe.method", run("merge", "-c", config, "-o", self.path("x")).stderr)
+        self.assertEqual(run("merge", "-c", config).returncode, 2)
+
+    def huge(self):
+        """A merge that overflows: λ times what is already large."""
+        for id in self.sources:
+            self.sources[id]["one"][0] = 3e37
+            write_checkpoint(self.path(id), self.sources[id], labels=list("vwxyz"))
+        return {}
+
+    def test_other_labels(self):
+        write_checkpoint(self.path("bb"), self.sources["bb"], labels=list("wvxyz"))
+        self.refused("aa and bb have their labels in another order")
+
+
+class Demo(unittest.TestCase):
+    def test_is_a_checkpoint(self):
+        """What is written is a source like any other: mergegrid evaluates it, and its tokenizer and labels are there."""
+        with tempfile.TemporaryDirectory() as folder:
+            config = write_yaml(f"{folder}/m.yaml", recipe={"method": "average", "sources": ["es-ES", "fr-FR", "it-IT"]}, shards={"dir": "none"})
+            done = run("merge", "-c", config, "-o", f"{folder}/merged/deep")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with open(f"{folder}/merged/deep/merge_details.json", encoding="utf-8") as file:
+                details = json.load(file)
+            self.assertEqual([source["id"] for source in details["sources"]], ["es-ES", "fr-FR", "it-IT"])
+            self.assertEqual((details["method"], details["parameters"]), ("average", {}))
+            self.assertTrue(os.path.exists(f"{folder}/merged/deep/sentencepiece.bpe.model"))
+            config = write_yaml(f"{folder}/e.yaml", sources={"merged": f"{folder}/merged/deep", "fr-FR": PATTERN.format(locale="fr-FR")},
+                                base=BASE, texts={"files": TEXTS}, stages=["nxn"], nxn={"targets": ["fr-FR", "pt-PT"]}, shards={"dir": "none"},
+                                result=f"{folder}/r.h5")
+            done = run("run", "-c", config, ranks=2)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            with h5py.File(f"{folder}/r.h5") as file:
+                accuracy = file["nxn/accuracy"][()]
+            self.assertGreater(accuracy[0, 1], accuracy[1, 1])  # three neighbours do better on Portuguese than French alone
+
+
+if __name__ == "__main__":
+    unittest.main()
