@@ -16,7 +16,7 @@ static void findings_free(mg_findings *f) {
   mg_family_close(&f->family);
   mg_strings_free(&f->layers);
   mg_strings_free(&f->exclude);
-  mg_matrix_labels_free(&f->matrix);
+  mg_labelled_table_free(&f->matrix);
   mg_strings_free(&f->texts);
 }
 
@@ -142,7 +142,7 @@ static mg_status look(mg_findings *f) {
   MG_TRY(measure_files(f), cleanup);
   MG_TRY(find_layers(f), cleanup);
   MG_TRY(choose_exclude(f), cleanup);
-  if (f->options->similarity != NULL) MG_TRY(mg_matrix_labels_read(f->options->similarity, &f->matrix), cleanup);
+  if (f->options->similarity != NULL) MG_TRY(mg_labelled_table_read(f->options->similarity, &f->matrix), cleanup);
   if (f->options->texts != NULL) MG_TRY(find_texts(f), cleanup);
 cleanup:
   mg_strings_free(&heads);

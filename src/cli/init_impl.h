@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "mergegrid/family.h"
+#include "mergegrid/labelled_table.h"
 #include "mergegrid/status.h"
 #include "mergegrid/text.h"
 
@@ -21,15 +22,6 @@ typedef struct mg_init_options {
  */
 mg_status mg_init_print(const mg_init_options *options, FILE *out);
 
-/** Labels as they stand in a matrix's first row and first column. */
-typedef struct mg_matrix_labels {
-  mg_strings rows, columns;
-} mg_matrix_labels;
-
-void mg_matrix_labels_free(mg_matrix_labels *labels);
-/** MG_ERR_INPUT names file and line where it is not a table: no label, a row of another length, bytes that are not UTF-8. */
-mg_status mg_matrix_labels_read(const char *path, mg_matrix_labels *labels);
-
 /** What of `these` is not among `those` (each once, in order of appearance). */
 mg_status mg_strings_without(const mg_strings *these, const mg_strings *those, mg_strings *rest);
 /** Items that are there more than once (each named once). */
@@ -43,7 +35,7 @@ typedef struct mg_findings {
   mg_family *family;
   mg_strings layers, exclude;
   double source_bytes; /**< of all safetensors files of all sources */
-  mg_matrix_labels matrix;
+  mg_labelled_table matrix;
   mg_strings texts;
 } mg_findings;
 

@@ -126,7 +126,7 @@ static mg_status append_repeated(mg_text *out, const char *heading, const mg_str
 
 static mg_status append_matrix(mg_text *out, const mg_findings *f) {
   mg_status status = MG_OK;
-  const mg_matrix_labels *m = &f->matrix;
+  const mg_labelled_table *m = &f->matrix;
   mg_strings row_only = {0}, column_only = {0};
   if (f->options->similarity == NULL) return MG_OK;
   mg_text_append(out, "#\n");

@@ -1,0 +1,72 @@
+#ifndef MERGEGRID_SIMILARITY_H
+#define MERGEGRID_SIMILARITY_H
+
+/** Which sources a target is merged from, and with what weights: similarity matrices and choosing from them. Not collective. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "mergegrid/status.h"
+#include "mergegrid/text.h"
+
+/** A matrix whose rows and columns have the same labels. Entry (s, t): what source s is to target t. */
+typedef struct mg_similarity {
+  mg_strings labels; /**< n, in the order of the rows */
+  double *values;    /**< [n, n], row by row */
+} mg_similarity;
+
+typedef enum mg_duplicates {
+  MG_DUPLICATES_FIRST, /**< of a label that is there more than once the first row and column count */
+  MG_DUPLICATES_KEEP   /**< all count, the k-th row with the k-th column of that name */
+} mg_duplicates;
+
+/**
+ * Reads a CSV as pandas' to_csv writes a frame (labels in the first row and column). Labels that only rows or only columns have
+ * are left out. notes (may be NULL) gets a line for each thing that is unusual, by name: labels left out, repeated ones,
+ * entries that are NaN (they count as 0), pairs that differ by more than 1e-6 of the largest entry across the diagonal (a few,
+ * and how many). MG_ERR_INPUT names file and line: no table, a row of another length, an entry that is no number, no label that
+ * both sides have, bytes that are not UTF-8.
+ */
+mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_similarity *similarity, mg_strings *notes);
+void mg_similarity_free(mg_similarity *similarity);
+
+/** How sources are chosen. */
+typedef struct mg_selection_terms {
+  bool by_row;         /**< the target's row instead of its column */
+  bool sinkhorn;       /**< of the matrix after top_k and Sinkhorn's normalisation, instead of the matrix */
+  int top_k;           /**< entries that a line keeps before Sinkhorn (equals of the last one stay) */
+  int sinkhorn_iters;  /**< rows, then columns are scaled to a sum of 1, so many times */
+  int num_languages;   /**< sources to take */
+  bool include_target; /**< the target's own source may be one */
+  bool matrix_order;   /**< with include_target: the target first, then in the order of the labels, as merginguriel does */
+} mg_selection_terms;
+
+/** A label that may become a source. */
+typedef struct mg_candidate {
+  size_t label;  /**< index into the matrix */
+  double weight; /**< as the matrix (after Sinkhorn) has it */
+  double share;  /**< of those taken: weight / sum; they sum to 1. 0 of others */
+  bool taken;
+  const char *reason; /**< why it was not: "no checkpoint", "similarity is not positive", "is the target", "enough others" */
+} mg_candidate;
+
+/** All labels: those taken first, by falling weight (equal ones in the matrix' order), then the others likewise. */
+typedef struct mg_selection {
+  size_t taken, count;
+  mg_candidate *candidates; /**< [count], the caller frees */
+} mg_selection;
+
+/**
+ * Chooses terms->num_languages sources for a target among labels that `available` is true for. MG_ERR_INPUT: the matrix lacks
+ * the target (names the nearest label); fewer candidates than asked for (says how many).
+ */
+mg_status mg_select_sources(const mg_similarity *similarity, const mg_selection_terms *terms, const char *target,
+                            bool (*available)(void *context, const char *label), void *context, mg_selection *selection);
+
+/**
+ * Scales weights [n] by each source's mean compatibility with the others (compatibility [n, n]; what is negative counts as 0),
+ * and to a sum of 1. One source keeps its weight; where every mean is 0 all keep theirs and *kept is true.
+ */
+void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *weights, bool *kept);
+
+#endif

@@ -1,0 +1,156 @@
+/* A target's sources: by the matrix as it is, or after top-k and Sinkhorn's normalisation. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "similarity_impl.h"
+
+static int falling(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x < y) - (x > y);
+}
+
+/* A row keeps what is at least its k-th largest. */
+static mg_status keep_top(double *m, size_t n, size_t k) {
+  double *sorted = mg_alloc(n, sizeof *sorted);
+  if (sorted == NULL) return MG_ERR_NOMEM;
+  for (size_t i = 0; i < n && n > k; i++) {
+    memcpy(sorted, m + i * n, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, falling);
+    for (size_t j = 0; j < n; j++)
+      if (m[i * n + j] < sorted[k - 1]) m[i * n + j] = 0;
+  }
+  free(sorted);
+  return MG_OK;
+}
+
+/* Sinkhorn and Knopp 1967: rows, then columns to a sum of 1. The small term is merginguriel's, against empty lines. */
+static void normalize(double *m, size_t n, int iterations) {
+  const double small = 1e-9;
+  for (int turn = 0; turn < iterations; turn++) {
+    for (size_t i = 0; i < n; i++) {
+      double total = 0;
+      for (size_t j = 0; j < n; j++) total += m[i * n + j];
+      for (size_t j = 0; j < n; j++) m[i * n + j] /= total + small;
+    }
+    for (size_t j = 0; j < n; j++) {
+      double total = 0;
+      for (size_t i = 0; i < n; i++) total += m[i * n + j];
+      for (size_t i = 0; i < n; i++) m[i * n + j] /= total + small;
+    }
+  }
+}
+
+/* The target's line of the matrix, after Sinkhorn where asked for. weights [n]. */
+static mg_status line_of(const mg_similarity *s, const mg_selection_terms *terms, size_t target, double *weights) {
+  mg_status status = MG_OK;
+  const size_t n = s->labels.count;
+  double *m = mg_alloc(n, n * sizeof *m), diagonal = 0;
+  if (m == NULL) return MG_ERR_NOMEM;
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < n; j++) m[i * n + j] = s->values[terms->by_row ? i * n + j : j * n + i];
+  if (terms->sinkhorn) {
+    /* A diagonal of ones is no information; any other is kept, as merginguriel does. */
+    for (size_t i = 0; i < n; i++) diagonal += m[i * n + i];
+    for (size_t i = 0; diagonal == (double)n && i < n; i++) m[i * n + i] = 0;
+    MG_TRY(keep_top(m, n, (size_t)terms->top_k), cleanup);
+    normalize(m, n, terms->sinkhorn_iters);
+  }
+  memcpy(weights, m + target * n, n * sizeof *weights);
+cleanup:
+  free(m);
+  return status;
+}
+
+static mg_status find_target(const mg_similarity *s, const char *target, size_t *index) {
+  const ptrdiff_t found = mg_strings_find(&s->labels, target);
+  if (found >= 0) {
+    *index = (size_t)found;
+    return MG_OK;
+  }
+  const char *nearest = mg_nearest(target, (const char *const *)s->labels.items, s->labels.count);
+  return mg_fail(MG_ERR_INPUT, "target %s is not in the similarity matrix%s%s%s", target, nearest ? " (" : "",
+                 nearest ? nearest : "", nearest ? "?)" : "");
+}
+
+/* Those taken first, then by falling weight, equal ones in the matrix' order. */
+static int in_order(const void *a, const void *b) {
+  const mg_candidate *x = a, *y = b;
+  if (x->taken != y->taken) return x->taken ? -1 : 1;
+  if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
+  return (x->label > y->label) - (x->label < y->label);
+}
+
+/* Takes up to `most` of those without a reason against them, in the array's order. */
+static size_t take(mg_candidate *candidates, size_t count, size_t most, size_t taken) {
+  for (size_t k = 0; k < count && taken < most; k++) {
+    if (candidates[k].reason != NULL || candidates[k].taken) continue;
+    candidates[k].taken = true;
+    taken++;
+  }
+  return taken;
+}
+
+mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *terms, const char *target,
+                            bool (*available)(void *context, const char *label), void *context, mg_selection *selection) {
+  mg_status status = MG_OK;
+  const size_t n = s->labels.count, most = (size_t)terms->num_languages;
+  size_t own = 0, taken = 0;
+  double total = 0, *weights = mg_alloc(n, sizeof *weights);
+  mg_candidate *c = mg_alloc_zero(n, sizeof *c);
+  *selection = (mg_selection){0};
+  if (weights == NULL || c == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  MG_TRY(find_target(s, target, &own), cleanup);
+  MG_TRY(line_of(s, terms, own, weights), cleanup);
+  for (size_t k = 0; k < n; k++) {
+    const bool is_target = strcmp(s->labels.items[k], target) == 0;
+    c[k] = (mg_candidate){.label = k, .weight = weights[k]};
+    if (!(weights[k] > 0)) c[k].reason = "similarity is not positive";
+    if (!available(context, s->labels.items[k])) c[k].reason = "no checkpoint";
+    if (is_target && !terms->include_target) c[k].reason = "is the target";
+  }
+  if (terms->include_target && terms->matrix_order)
+    taken = take(c + own, 1, most, 0); /* then the others as they stand, not the most similar */
+  else
+    qsort(c, n, sizeof *c, in_order);
+  taken = take(c, n, most, taken);
+  if (taken < most) {
+    status = mg_fail(MG_ERR_INPUT, "target %s has %zu candidate%s, and num_languages is %d", target, taken,
+                     taken == 1 ? "" : "s", terms->num_languages);
+    goto cleanup;
+  }
+  for (size_t k = 0; k < n; k++) {
+    if (c[k].taken) total += c[k].weight;
+    if (!c[k].taken && c[k].reason == NULL) c[k].reason = "enough others";
+  }
+  for (size_t k = 0; k < n; k++) c[k].share = c[k].taken ? c[k].weight / total : 0;
+  qsort(c, n, sizeof *c, in_order);
+  *selection = (mg_selection){.taken = taken, .count = n, .candidates = c};
+  c = NULL;
+cleanup:
+  free(weights), free(c);
+  return status;
+}
+
+static double mean_with_others(const double *compatibility, size_t n, size_t i) {
+  double sum = 0;
+  for (size_t j = 0; j < n; j++)
+    if (j != i && compatibility[i * n + j] > 0) sum += compatibility[i * n + j];
+  return sum / (double)(n - 1);
+}
+
+void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *weights, bool *kept) {
+  double total = 0, before = 0;
+  *kept = false;
+  if (n < 2) return;
+  for (size_t i = 0; i < n; i++) {
+    total += weights[i] * mean_with_others(compatibility, n, i);
+    before += weights[i];
+  }
+  *kept = !(total > 0);
+  for (size_t i = 0; i < n; i++) weights[i] *= *kept ? 1 / before : mean_with_others(compatibility, n, i) / total;
+}
