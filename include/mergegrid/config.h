@@ -27,7 +27,18 @@ typedef struct mg_recipe_spec {
   mg_strings sources; /**< ids */
   double *weights;    /**< [sources.count], positive */
   char *head;         /**< "linear", "method" */
+  /* or, without sources, how a target's are chosen */
+  char *locale;          /**< the target, or NULL */
+  char *similarity_type; /**< a name of grid.similarity */
+  int num_languages, top_k, sinkhorn_iters;
+  bool include_target, drop_strongest;
+  char *axis, *select, *inctar, *duplicates;
 } mg_recipe_spec;
+
+/** Section `grid`. */
+typedef struct mg_grid_spec {
+  mg_strings similarity_names, similarity_files; /**< a CSV, or "nxn": the stage's select partition */
+} mg_grid_spec;
 
 typedef struct mg_config {
   char *file; /**< the YAML file's path; relative paths in it are relative to its directory and are stored resolved */
@@ -56,6 +67,7 @@ typedef struct mg_config {
     bool logits;              /**< keep them in the result */
   } nxn;
   mg_recipe_spec recipe;
+  mg_grid_spec grid;
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */
     int threads;            /**< 0: auto */

@@ -14,6 +14,7 @@
 
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
+#include "mergegrid/labelled_table.h"
 #include "mergegrid/run.h"
 #include "mergegrid/score.h"
 #include "mergegrid/status.h"
@@ -100,6 +101,12 @@ mg_status mg_result_write(const char *path, const mg_result_data *data);
 
 /** identity of a finished result (from /provenance/inputs). MG_ERR_CORRUPT if path is no mergegrid result. */
 mg_status mg_result_read_identity(const char *path, mg_identity *identity);
+
+/**
+ * Accuracy of every source (rows: ids) on every target (columns) of a finished result: of `select`'s texts, or of the
+ * partition's. MG_ERR_INPUT where it has no stage nxn.
+ */
+mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
 
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);

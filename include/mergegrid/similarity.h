@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "mergegrid/labelled_table.h"
 #include "mergegrid/status.h"
 #include "mergegrid/text.h"
 
@@ -28,6 +29,9 @@ typedef enum mg_duplicates {
  * both sides have, bytes that are not UTF-8.
  */
 mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_similarity *similarity, mg_strings *notes);
+/** The same of a table that is at hand; origin: for messages. */
+mg_status mg_similarity_of(const mg_labelled_table *table, const char *origin, mg_duplicates duplicates,
+                           mg_similarity *similarity, mg_strings *notes);
 void mg_similarity_free(mg_similarity *similarity);
 
 /** How sources are chosen. */

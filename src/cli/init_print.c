@@ -239,7 +239,7 @@ static void append_yaml_rest(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\ncompute:\n  backend: auto\n  threads: auto # a rank\n  memory_budget: 2GiB # a rank\n"
                       "  precision: fp32\n\nresult: result.h5\nseed: 42\n");
   if (f->options->similarity == NULL) return;
-  mg_text_append(out, "\n# For stages that this version does not have yet:\n# grid: {similarity: {URIEL: \"");
+  mg_text_append(out, "\n# What `recipe` can choose sources by.\ngrid: {similarity: {URIEL: \"");
   mg_yaml_escape(out, f->options->similarity);
   mg_text_append(out, "\"}}\n");
 }

@@ -25,7 +25,8 @@ typedef enum mg_option_type {
   MG_OPTION_FILE_OR_NULL,
   MG_OPTION_TARGETS, /**< all, or a list of locales */
   MG_OPTION_METHOD,  /**< recipe.method */
-  MG_OPTION_WEIGHTS  /**< recipe.sources */
+  MG_OPTION_WEIGHTS, /**< recipe.sources */
+  MG_OPTION_MATRICES /**< names and CSV files */
 } mg_option_type;
 
 typedef struct mg_option {
@@ -94,6 +95,8 @@ mg_status mg_recipe_method_set(const mg_option *option, const mg_yaml_origin *or
                                const yaml_node_t *node, mg_recipe_spec *spec);
 mg_status mg_recipe_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                                 const yaml_node_t *node, mg_recipe_spec *spec);
+mg_status mg_matrices_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                          const yaml_node_t *node, mg_grid_spec *spec);
 void mg_recipe_spec_free(mg_recipe_spec *spec);
 
 /** A copy of text, relative to the origin's directory, takes *field's place. */

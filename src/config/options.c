@@ -8,6 +8,10 @@ static const char *const missing[] = {"error", "skip", NULL};
 static const char *const stages[] = {"compatibility", "nxn", NULL};
 static const char *const metrics[] = {"task_vector_cosine", "cka", NULL};
 static const char *const grams[] = {"tensor", "layer", "total", NULL};
+static const char *const axes[] = {"column", "row", NULL};
+static const char *const selects[] = {"topk", "sinkhorn", NULL};
+static const char *const orders[] = {"by_weight", "matrix_order", NULL};
+static const char *const duplicates[] = {"first", "keep", NULL};
 static const char *const heads[] = {"linear", "method", NULL};
 static const char *const pools[] = {"cls", "mean", NULL};
 static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
@@ -77,6 +81,30 @@ const mg_option mg_options[] = {
      "what it does that to; weights are scaled to a sum of 1"},
     {"recipe.head", MG_OPTION_CHOICE_TEXT, FIELD(recipe.head), "linear", heads, "linear or method",
      "what becomes of tensors that the base lacks: their (weighted) mean, or what the method says"},
+    {"recipe.locale", MG_OPTION_TEXT, FIELD(recipe.locale), NULL, NULL, "a locale",
+     "instead of recipe.sources: the target whose sources are chosen by a similarity"},
+    {"recipe.similarity_type", MG_OPTION_TEXT, FIELD(recipe.similarity_type), NULL, NULL, "a name of grid.similarity",
+     "by which one; the only one where it has one"},
+    {"recipe.num_languages", MG_OPTION_COUNT, FIELD(recipe.num_languages), "5", NULL, "a whole number from 1 to 1000000",
+     "how many sources"},
+    {"recipe.include_target", MG_OPTION_BOOL, FIELD(recipe.include_target), "false", NULL, "true or false",
+     "may the target's own source be one"},
+    {"recipe.axis", MG_OPTION_CHOICE_TEXT, FIELD(recipe.axis), "column", axes, "column or row",
+     "column: what sources are to the target; row: what the target is to them"},
+    {"recipe.select", MG_OPTION_CHOICE_TEXT, FIELD(recipe.select), "topk", selects, "topk or sinkhorn",
+     "by the matrix, or by it after top_k and Sinkhorn's normalisation"},
+    {"recipe.top_k", MG_OPTION_COUNT, FIELD(recipe.top_k), "20", NULL, "a whole number from 1 to 1000000",
+     "entries that a line keeps before Sinkhorn"},
+    {"recipe.sinkhorn_iters", MG_OPTION_COUNT, FIELD(recipe.sinkhorn_iters), "20", NULL, "a whole number from 1 to 1000000",
+     "turns of Sinkhorn's normalisation"},
+    {"recipe.inctar", MG_OPTION_CHOICE_TEXT, FIELD(recipe.inctar), "by_weight", orders, "by_weight or matrix_order",
+     "with include_target: the most similar, or the target first and then the matrix' order (merginguriel)"},
+    {"recipe.drop_strongest", MG_OPTION_BOOL, FIELD(recipe.drop_strongest), "false", NULL, "true or false",
+     "leave the source with the largest weight out (merginguriel)"},
+    {"recipe.duplicates", MG_OPTION_CHOICE_TEXT, FIELD(recipe.duplicates), "first", duplicates, "first or keep",
+     "labels that a matrix has more than once"},
+    {"grid.similarity", MG_OPTION_MATRICES, FIELD(grid), NULL, NULL, "a map {NAME: a CSV file, or nxn}",
+     "similarity matrices; nxn: the result's own evaluation on its select partition"},
     {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",
      "what computes"},
     {"compute.threads", MG_OPTION_THREADS, FIELD(compute.threads), "auto", NULL, "auto, or a number from 1 to 4096",

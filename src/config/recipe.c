@@ -8,7 +8,8 @@
 
 void mg_recipe_spec_free(mg_recipe_spec *spec) {
   mg_strings_free(&spec->sources);
-  free(spec->weights), free(spec->head);
+  free(spec->weights), free(spec->head), free(spec->locale), free(spec->similarity_type);
+  free(spec->axis), free(spec->select), free(spec->inctar), free(spec->duplicates);
   *spec = (mg_recipe_spec){0};
 }
 
@@ -113,5 +114,35 @@ mg_status mg_recipe_sources_set(const mg_option *o, const mg_yaml_origin *origin
   MG_TRY(mg_check_unique(origin, o->key, names, count), cleanup);
 cleanup:
   free(names);
+  return status;
+}
+
+mg_status mg_matrices_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                          mg_grid_spec *spec) {
+  mg_status status = MG_OK;
+  mg_strings_free(&spec->similarity_names);
+  mg_strings_free(&spec->similarity_files);
+  if (node->type != YAML_MAPPING_NODE)
+    return mg_config_error(origin, node, "%s: %s was expected, not %s", o->key, o->expected, mg_node_kind(node));
+  const yaml_node_pair_t *pairs = node->data.mapping.pairs.start;
+  const size_t count = (size_t)(node->data.mapping.pairs.top - pairs);
+  mg_named_node *names = mg_alloc(count, sizeof *names);
+  char *path = NULL;
+  if (names == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < count; k++) {
+    const yaml_node_t *key = yaml_document_get_node(document, pairs[k].key),
+                      *value = yaml_document_get_node(document, pairs[k].value);
+    const char *name, *file;
+    MG_TRY(mg_scalar(origin, key, o->key, "a matrix' name", &name), cleanup);
+    MG_TRY(mg_scalar(origin, value, o->key, "a CSV file, or nxn", &file), cleanup);
+    const bool word = strcmp(file, "nxn") == 0;
+    if (!word) MG_TRY(mg_set_path(origin, file, &path), cleanup);
+    MG_TRY(mg_strings_add(&spec->similarity_names, name), cleanup);
+    MG_TRY(mg_strings_add(&spec->similarity_files, word ? file : path), cleanup);
+    names[k] = (mg_named_node){.name = name, .length = strlen(name), .order = k, .node = key};
+  }
+  if (count > 0) MG_TRY(mg_check_unique(origin, o->key, names, count), cleanup);
+cleanup:
+  free(names), free(path);
   return status;
 }

@@ -116,9 +116,26 @@ static void write_weights(const mg_recipe_spec *spec, mg_text *yaml) {
   mg_text_append(yaml, "}");
 }
 
+static mg_status write_matrices(const mg_grid_spec *spec, mg_text *yaml) {
+  mg_status status = MG_OK;
+  for (size_t k = 0; k < spec->similarity_names.count; k++) {
+    mg_text_append(yaml, "%s", k ? ", " : "{");
+    quote(yaml, spec->similarity_names.items[k]);
+    mg_text_append(yaml, ": ");
+    if (strcmp(spec->similarity_files.items[k], "nxn") == 0)
+      mg_text_append(yaml, "nxn");
+    else
+      MG_TRY(quote_path(yaml, spec->similarity_files.items[k]), done);
+  }
+  mg_text_append(yaml, "}");
+done:
+  return status;
+}
+
 /* Is there nothing to write? */
 static bool is_absent(const mg_config *config, const mg_option *o) {
-  if (o->type == MG_OPTION_PATH) return *(char *const *)((const char *)config + o->field) == NULL;
+  if (o->type == MG_OPTION_MATRICES) return config->grid.similarity_names.count == 0;
+  if (o->type == MG_OPTION_PATH || o->type == MG_OPTION_TEXT) return *(char *const *)((const char *)config + o->field) == NULL;
   if (o->type == MG_OPTION_METHOD) return config->recipe.method == NULL;
   return o->type == MG_OPTION_WEIGHTS && config->recipe.sources.count == 0;
 }
@@ -196,6 +213,8 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
   case MG_OPTION_WEIGHTS:
     write_weights(&config->recipe, yaml);
     return MG_OK;
+  case MG_OPTION_MATRICES:
+    return write_matrices(&config->grid, yaml);
   case MG_OPTION_FILE_OR_NULL:
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
     mg_text_append(yaml, "null");

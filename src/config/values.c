@@ -297,6 +297,8 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
     return mg_recipe_method_set(o, origin, document, node, &config->recipe);
   case MG_OPTION_WEIGHTS:
     return mg_recipe_sources_set(o, origin, document, node, &config->recipe);
+  case MG_OPTION_MATRICES:
+    return mg_matrices_set(o, origin, document, node, &config->grid);
   case MG_OPTION_FILE_OR_NULL:
     return set_file_or_null(o, origin, node, field);
   }
@@ -309,7 +311,7 @@ void mg_option_clear(const mg_option *o, mg_config *config) {
   if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
   if (o->type == MG_OPTION_METHOD) config->recipe.method = NULL;
   if (o->type == MG_OPTION_WEIGHTS) mg_strings_free(&config->recipe.sources);
-  if (o->type != MG_OPTION_PATH) return;
+  if (o->type != MG_OPTION_PATH && o->type != MG_OPTION_TEXT) return;
   free(*text);
   *text = NULL;
 }

@@ -59,8 +59,14 @@ static void magmax(const mg_recipe *r, mg_formula *f) {
 static const struct {
   const char *name;
   void (*make)(const mg_recipe *recipe, mg_formula *formula);
-} REGISTRY[] = {{"linear", linear}, {"average", average},         {"task_arithmetic", task_arithmetic},
-                {"ties", ties},     {"dare_linear", dare_linear}, {"dare_ties", dare_ties},
+} REGISTRY[] = {{"similarity", linear},
+                {"manual", linear},
+                {"linear", linear},
+                {"average", average},
+                {"task_arithmetic", task_arithmetic},
+                {"ties", ties},
+                {"dare_linear", dare_linear},
+                {"dare_ties", dare_ties},
                 {"magmax", magmax}};
 
 mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula) {

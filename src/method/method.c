@@ -9,9 +9,7 @@
 
 #include "mergegrid/text.h"
 
-static const char *const LATER[] = {"similarity",
-                                    "manual",
-                                    "own",
+static const char *const LATER[] = {"own",
                                     "best_source",
                                     "best_zero_shot",
                                     "majority",

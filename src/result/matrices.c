@@ -149,3 +149,21 @@ void mg_matrices_free(mg_matrices *m) {
   for (int part = 0; part < 2; part++) free(m->nxn.accuracy[part]), free(m->nxn.macro_f1[part]), free(m->nxn.partition[part]);
   *m = (mg_matrices){0};
 }
+
+mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table) {
+  mg_status status = MG_OK;
+  mg_matrices m = {0};
+  *table = (mg_labelled_table){0};
+  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  if (m.targets.count == 0) {
+    status = mg_fail(MG_ERR_INPUT, "%s: has no stage nxn, whose evaluation is asked for", path);
+    goto cleanup;
+  }
+  *table = (mg_labelled_table){
+      .rows = m.ids, .columns = m.targets, .values = m.nxn.accuracy[select], .count = m.ids.count * m.targets.count};
+  m.ids = m.targets = (mg_strings){0}; /* the table's now */
+  m.nxn.accuracy[select] = NULL;
+cleanup:
+  mg_matrices_free(&m);
+  return status;
+}

@@ -94,13 +94,12 @@ cleanup:
   return status;
 }
 
-mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_similarity *s, mg_strings *notes) {
+mg_status mg_similarity_of(const mg_labelled_table *t, const char *path, mg_duplicates duplicates, mg_similarity *s,
+                           mg_strings *notes) {
   mg_status status = MG_OK;
-  mg_labelled_table t = {0};
   matching m = {0};
   *s = (mg_similarity){0};
-  MG_TRY(mg_labelled_table_read(path, &t), cleanup);
-  MG_TRY(match(&t, duplicates, &m, s), cleanup);
+  MG_TRY(match(t, duplicates, &m, s), cleanup);
   const size_t n = s->labels.count;
   if (n == 0) {
     status = mg_fail(MG_ERR_INPUT, "%s: no label stands in the first row and in the first column", path);
@@ -112,7 +111,7 @@ mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_simi
     goto cleanup;
   }
   for (size_t i = 0; i < n; i++)
-    for (size_t j = 0; j < n; j++) s->values[i * n + j] = t.values[m.row[i] * t.columns.count + m.column[j]];
+    for (size_t j = 0; j < n; j++) s->values[i * n + j] = t->values[m.row[i] * t->columns.count + m.column[j]];
   const char *repeated =
       duplicates == MG_DUPLICATES_FIRST ? "labels that are repeated; the first counts" : "labels that are repeated; all count";
   MG_TRY(note(notes, path, repeated, m.repeated.data ? m.repeated.data : "", m.repeated_count), cleanup);
@@ -121,11 +120,19 @@ mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_simi
          cleanup);
   MG_TRY(note_values(path, s, notes), cleanup);
 cleanup:
-  mg_labelled_table_free(&t);
   free(m.row), free(m.column);
   mg_text_free(&m.repeated);
   mg_text_free(&m.unmatched);
   if (status != MG_OK) mg_similarity_free(s);
+  return status;
+}
+
+mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_similarity *s, mg_strings *notes) {
+  mg_labelled_table t;
+  *s = (mg_similarity){0};
+  mg_status status = mg_labelled_table_read(path, &t);
+  if (status == MG_OK) status = mg_similarity_of(&t, path, duplicates, s, notes);
+  mg_labelled_table_free(&t);
   return status;
 }
 

@@ -6,6 +6,8 @@ import shutil
 import tempfile
 import unittest
 
+import pandas as pd
+
 from common import BASE, EMOJI, PATTERN, h5py, np, run, safetensors, write_checkpoint, write_yaml
 
 TEXTS = f"{EMOJI}/texts/{{locale}}.jsonl"
@@ -235,6 +237,76 @@ class Demo(unittest.TestCase):
             with h5py.File(f"{folder}/r.h5") as file:
                 accuracy = file["nxn/accuracy"][()]
             self.assertGreater(accuracy[0, 1], accuracy[1, 1])  # three neighbours do better on Portuguese than French alone
+
+
+class Chosen(unittest.TestCase):
+    """Sources by a similarity matrix: the demonstration's URIEL, or the result's own evaluation."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def merge(self, name, similarity=None, result=None, code=0, **recipe):
+        grid = {"similarity": similarity or {"URIEL": f"{EMOJI}/uriel_similarity.csv"}}
+        config = write_yaml(f"{self.dir}/{name}.yaml", recipe={"method": "similarity", **recipe}, grid=grid, shards={"dir": "none"},
+                            result=result or f"{self.dir}/none.h5")
+        done = run("merge", "-c", config, "-o", f"{self.dir}/{name}")
+        self.assertEqual(done.returncode, code, done.stderr)
+        if code:
+            return done.stderr
+        with open(f"{self.dir}/{name}/merge_details.json", encoding="utf-8") as file:
+            return {source["id"]: source["weight"] for source in json.load(file)["sources"]}
+
+    def test_the_most_similar(self):
+        frame = pd.read_csv(f"{EMOJI}/uriel_similarity.csv", index_col=0)
+        best = frame["sw-KE"].drop("sw-KE").sort_values(ascending=False, kind="stable")[:4]
+        got = self.merge("a", locale="sw-KE", num_languages=4)
+        self.assertEqual(set(got), set(best.index))
+        for id, weight in got.items():
+            self.assertAlmostEqual(weight, best[id] / best.sum(), places=12)
+        with_target = self.merge("b", locale="sw-KE", num_languages=4, include_target=True)
+        self.assertIn("sw-KE", with_target)
+
+    def test_as_merginguriel_chooses(self):
+        quirks = {"axis": "row", "select": "sinkhorn", "duplicates": "keep", "locale": "af-ZA"}
+        old = {"OLD": f"{EMOJI}/uriel_similarity_50.csv"}
+        got = self.merge("a", old, **quirks)
+        self.assertAlmostEqual(got["id-ID"], 0.334, delta=1e-3)
+        for id, weight in (("hy-AM", 0.283), ("hu-HU", 0.177), ("ka-GE", 0.114), ("nl-NL", 0.091)):  # what its notebook printed
+            self.assertAlmostEqual(got[id], weight, delta=1e-3)
+        dropped = self.merge("b", old, drop_strongest=True, **quirks)
+        self.assertEqual(set(dropped), {"hy-AM", "hu-HU", "ka-GE", "nl-NL"})
+        for id, weight in dropped.items():
+            self.assertAlmostEqual(weight, got[id] / (1 - got["id-ID"]), places=12)
+
+    def test_by_measured_transfer(self):
+        locales = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
+        config = write_yaml(f"{self.dir}/run.yaml", family={"locales": locales}, texts={"files": TEXTS}, stages=["nxn"],
+                            nxn={"targets": ["nl-NL", "cy-GB"]}, shards={"dir": "none"}, result=f"{self.dir}/r.h5")
+        done = run("run", "-c", config, ranks=2)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with h5py.File(f"{self.dir}/r.h5") as file:
+            select = file["nxn_select/accuracy"][()]
+        for k, target in enumerate(("nl-NL", "cy-GB")):  # chosen by dev, not by test; cy-GB has texts and no source here
+            column = pd.Series(select[:, k], locales).drop(target, errors="ignore").sort_values(ascending=False, kind="stable")[:2]
+            got = self.merge(target, {"REAL": "nxn"}, f"{self.dir}/r.h5", locale=target, num_languages=2)
+            self.assertEqual(set(got), set(column.index))
+            for id, weight in got.items():
+                self.assertAlmostEqual(weight, column[id] / column.sum(), places=12)
+        self.assertIn("has no stage nxn", self.without_nxn())
+
+    def without_nxn(self):
+        config = write_yaml(f"{self.dir}/c.yaml", family={"locales": ["af-ZA", "sw-KE"]}, shards={"dir": "none"}, result=f"{self.dir}/c.h5")
+        self.assertEqual(run("run", "-c", config).returncode, 0)
+        return self.merge("b", {"REAL": "nxn"}, f"{self.dir}/c.h5", code=1, locale="sw-KE", num_languages=1)
+
+    def test_refusals(self):
+        for message, terms in (("target zz-ZZ is not in the similarity matrix", {"locale": "zz-ZZ"}),
+                               ("target sw-KE has 47 candidates, and num_languages is 60", {"locale": "sw-KE", "num_languages": 60}),
+                               ("'REAL' is none of grid.similarity's 1", {"locale": "sw-KE", "similarity_type": "REAL"}),
+                               ("either recipe.sources or recipe.locale", {"locale": "sw-KE", "sources": ["fr-FR"]})):
+            self.assertIn(message, self.merge("x", code=1, **terms))
+        self.assertIn("nothing.csv", self.merge("x", {"A": f"{self.dir}/nothing.csv"}, code=1, locale="sw-KE"))
 
 
 if __name__ == "__main__":

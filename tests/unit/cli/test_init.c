@@ -149,7 +149,7 @@ static void names_what_does_not_meet(void **state) {
                    "#   texts that have no checkpoint: none\n"
                    "#   checkpoints that have no texts: none\n");
   assert_has(text, "\ntexts: {files: ");
-  assert_has(text, "\n# grid: {similarity: ");
+  assert_has(text, "\ngrid: {similarity: ");
   mg_config_free(&config);
   free(text);
 }

@@ -9,7 +9,7 @@ static void unknown_keys(void **state) {
   REFUSED("family:\n  base: b\n  sorces: s_{locale}\n", "3:3", "'family.sorces'", "'family.sources'");
   REFUSED(MINIMAL "compute:\n  memory_buget: 1GiB\n", "3:3", "'compute.memory_buget'", "'compute.memory_budget'");
   REFUSED(MINIMAL "zzzzzzzzzz: 1\n", "2:1", "'zzzzzzzzzz'",
-          "known: family, shards, texts, stages, compatibility, nxn, recipe, compute, result, seed");
+          "known: family, shards, texts, stages, compatibility, nxn, recipe, grid, compute, result, seed");
   REFUSED(MINIMAL "compute: {zzzzzzzzzz: 1}\n", "2:11", "compute.backend, compute.threads");
   REFUSED(MINIMAL "'': 1\n", "2:1", "a name was expected");
   REFUSED(MINIMAL "<<: {seed: 1}\n", "2:1", "'<<'");
@@ -32,7 +32,7 @@ static void metrics_that_need_more(void **state) {
 
 static void later_stages(void **state) {
   (void)state;
-  static const char *const keys[] = {"grid", "reuse", "microscope"};
+  static const char *const keys[] = {"reuse", "microscope"};
   for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
     char text[256];
     snprintf(text, sizeof text, MINIMAL "%s: {a: b}\n", keys[k]);
@@ -42,6 +42,9 @@ static void later_stages(void **state) {
   REFUSED(MINIMAL "recipe:\n  method: {ties: {density: 2}}\n", "3:28", "recipe.method", "ties.density", "up to 1");
   REFUSED(MINIMAL "recipe:\n  method: {ties: {trim: tensor, trim: global}}\n", "3:33", "'trim'", "twice");
   REFUSED(MINIMAL "recipe:\n  method: {ties: 3}\n", "3:18", "a map of parameters");
+  REFUSED(MINIMAL "recipe: {axis: rows}\n", "2:16", "recipe.axis", "column or row");
+  REFUSED(MINIMAL "grid: {similarity: x.csv}\n", "2:20", "grid.similarity", "a map {NAME", "not a value");
+  REFUSED(MINIMAL "grid: {fixed: {}}\n", "2:8", "'grid.fixed'", "not in this version");
   REFUSED(MINIMAL "recipe:\n  sources: {a: 0}\n", "3:16", "recipe.sources", "above 0");
   REFUSED(MINIMAL "recipe:\n  sources: [a, a]\n", "3:16", "'a'", "twice");
   REFUSED(MINIMAL "recipe:\n  sources: a\n", "3:12", "a map {id: weight}");
