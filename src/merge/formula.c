@@ -56,6 +56,36 @@ static void magmax(const mg_recipe *r, mg_formula *f) {
   f->lambda = value_of(r, "lambda");
 }
 
+static void model_stock(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_model_stock;
+}
+
+static void directional_consensus(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_directional_consensus;
+}
+
+static void fisher_simple(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_fisher_simple;
+}
+
+static void multislerp(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_multislerp;
+}
+
+static void slerp(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_slerp;
+}
+
+static void karcher(const mg_recipe *r, mg_formula *f) {
+  (void)r;
+  f->coefficients = mg_karcher;
+}
+
 static const struct {
   const char *name;
   void (*make)(const mg_recipe *recipe, mg_formula *formula);
@@ -67,7 +97,13 @@ static const struct {
                 {"ties", ties},
                 {"dare_linear", dare_linear},
                 {"dare_ties", dare_ties},
-                {"magmax", magmax}};
+                {"magmax", magmax},
+                {"model_stock", model_stock},
+                {"directional_consensus", directional_consensus},
+                {"fisher_simple", fisher_simple},
+                {"multislerp", multislerp},
+                {"slerp", slerp},
+                {"karcher", karcher}};
 
 mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula) {
   *formula = (mg_formula){.density = 1, .lambda = 1};

@@ -20,6 +20,8 @@ struct mg_merger {
   float *base, **delta, *scales;
   double *weight, *scratch;
   uint32_t *words;
+  double *gram, *base_dot; /* of the current tensor */
+  double base_factor;
   float *threshold;        /* [sources] */
   float *global_threshold; /* [sources], of a global trim */
   float *rescale;          /* [sources] */
@@ -47,8 +49,10 @@ static mg_status make_room(mg_merger *m) {
   m->global_threshold = mg_alloc_zero(n, sizeof *m->global_threshold);
   m->rescale = mg_alloc(n, sizeof *m->rescale);
   m->stream = mg_alloc(n, sizeof *m->stream);
+  m->gram = mg_alloc(n, n * sizeof *m->gram);
+  m->base_dot = mg_alloc(n, sizeof *m->base_dot);
   if (!m->tile || !m->staging || !m->base || !m->delta || !m->scales || !m->weight || !m->scratch || !m->words ||
-      !m->threshold || !m->global_threshold || !m->rescale || !m->stream)
+      !m->threshold || !m->global_threshold || !m->rescale || !m->stream || !m->gram || !m->base_dot)
     return MG_ERR_NOMEM;
   for (size_t s = 0; s < n; s++)
     if ((m->delta[s] = mg_alloc_aligned(MG_TILE * sizeof(float))) == NULL) return MG_ERR_NOMEM;
@@ -101,6 +105,7 @@ void mg_merger_destroy(mg_merger **merger) {
   for (size_t s = 0; m->delta != NULL && s < m->recipe->count; s++) free(m->delta[s]);
   free(m->tile), free(m->staging), free(m->base), free(m->delta), free(m->scales), free(m->weight), free(m->scratch);
   free(m->words), free(m->threshold), free(m->global_threshold), free(m->rescale), free(m->stream);
+  free(m->gram), free(m->base_dot);
   mg_source_reader_free(&m->reader);
   free(m);
   *merger = NULL;
@@ -155,12 +160,59 @@ static mg_status prepare_trim(mg_merger *m) {
   return status;
 }
 
+/* The sources' rows of a tile into delta, the base's into base. */
+static mg_status load_tile(mg_merger *m, int64_t first, int64_t count) {
+  mg_status status = MG_OK;
+  const size_t n = m->recipe->count;
+  MG_TRY(
+      mg_rows_read(m->rows, m->recipe->source, (int)n, m->t, first, count, m->tile, m->stride, m->scales, m->base, m->staging),
+      done);
+  for (size_t s = 0; s < n; s++)
+    mg_to_f32(m->delta[s], m->tile + s * m->stride, mg_rows_dtype(m->rows), (size_t)count, m->scales[s]);
+done:
+  return status;
+}
+
+static double dot(const float *a, const float *b, int64_t count) {
+  double sum = 0;
+  for (int64_t k = 0; k < count; k++) sum += (double)a[k] * (double)b[k];
+  return sum;
+}
+
+static mg_status prepare_coefficients(mg_merger *m) {
+  mg_status status = MG_OK;
+  const size_t n = m->recipe->count;
+  const int64_t numel = mg_rows_table(m->rows)->tensors[m->t].numel;
+  mg_geometry g = {.n = n, .gram = m->gram, .base_dot = m->base_dot};
+  memset(m->gram, 0, n * n * sizeof *m->gram);
+  memset(m->base_dot, 0, n * sizeof *m->base_dot);
+  for (int64_t first = 0; first < numel; first += MG_TILE) {
+    const int64_t count = numel - first < MG_TILE ? numel - first : MG_TILE;
+    MG_TRY(load_tile(m, first, count), done);
+    for (size_t i = 0; i < n; i++) {
+      for (size_t j = 0; j <= i; j++) m->gram[i * n + j] += dot(m->delta[i], m->delta[j], count);
+      m->base_dot[i] += dot(m->base, m->delta[i], count);
+    }
+    g.base_norm2 += dot(m->base, m->base, count);
+  }
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < i; j++) m->gram[j * n + i] = m->gram[i * n + j];
+  mg_coefficients out = {.tau = m->weight, .base = 1};
+  MG_TRY(m->formula->coefficients(&g, m->recipe, &out), done);
+  m->base_factor = out.base;
+done:
+  if (status == MG_ERR_INPUT) mg_fail_context(status, "tensor %s", mg_rows_table(m->rows)->tensors[m->t].name);
+  return status;
+}
+
 mg_status mg_merger_tensor(mg_merger *m, size_t t) {
   const size_t n = m->recipe->count;
   m->t = t;
   m->formula = mg_rows_table(m->rows)->tensors[t].source_only ? &m->head : &m->body;
   for (size_t s = 0; s < n; s++)
     m->weight[s] = m->formula->mean ? 1 / (double)n : m->formula->weighted ? m->recipe->weight[s] : 1;
+  m->base_factor = 1;
+  if (m->formula->coefficients != NULL) return prepare_coefficients(m);
   if (m->formula->keep == MG_KEEP_LARGEST) return prepare_trim(m);
   return m->formula->keep == MG_KEEP_RANDOM ? prepare_random(m) : MG_OK;
 }
@@ -170,11 +222,8 @@ static mg_status merge_tile(mg_merger *m, int64_t first, int64_t count, float *o
   mg_status status = MG_OK;
   const mg_formula *f = m->formula;
   const size_t n = m->recipe->count;
-  MG_TRY(
-      mg_rows_read(m->rows, m->recipe->source, (int)n, m->t, first, count, m->tile, m->stride, m->scales, m->base, m->staging),
-      done);
+  MG_TRY(load_tile(m, first, count), done);
   for (size_t s = 0; s < n; s++) {
-    mg_to_f32(m->delta[s], m->tile + s * m->stride, mg_rows_dtype(m->rows), (size_t)count, m->scales[s]);
     if (f->keep == MG_KEEP_LARGEST) mg_keep_largest(m->delta[s], count, m->threshold[s]);
     if (f->keep == MG_KEEP_RANDOM)
       mg_keep_random(m->delta[s], first, count, &m->stream[s], f->density, m->rescale[s], m->words);
@@ -188,7 +237,7 @@ static mg_status merge_tile(mg_merger *m, int64_t first, int64_t count, float *o
                               .share = m->scratch + 2 * MG_TILE};
   mg_combine_tile(f, &tile);
   for (int64_t k = 0; k < count; k++) {
-    out[k] = (float)((double)m->base[k] + f->lambda * tile.sum[k]);
+    out[k] = (float)(m->base_factor * (double)m->base[k] + f->lambda * tile.sum[k]);
     if (!isfinite(out[k]))
       return mg_fail(MG_ERR_INPUT, "the merge's element %lld of tensor %s is not finite", (long long)(first + k),
                      mg_rows_table(m->rows)->tensors[m->t].name);

@@ -24,7 +24,28 @@ typedef enum mg_combine { MG_COMBINE_SUM, MG_COMBINE_ELECT, MG_COMBINE_LARGEST }
 typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_elected;
 typedef enum mg_rescale { MG_RESCALE_INVERSE, MG_RESCALE_L1, MG_RESCALE_NONE } mg_rescale;
 
+/* Inner products over one tensor. */
+typedef struct mg_geometry {
+  size_t n;
+  const double *gram, *base_dot; /* [n, n] <tau_i, tau_j>, [n] <theta_0, tau_i> */
+  double base_norm2;             /* <theta_0, theta_0> */
+} mg_geometry;
+
+/* A result base theta_0 + sum tau_i tau_i; base comes as 1. */
+typedef struct mg_coefficients {
+  double *tau, base;
+} mg_coefficients;
+
+typedef mg_status (*mg_coefficients_fn)(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_model_stock(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_directional_consensus(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_fisher_simple(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_multislerp(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_slerp(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+mg_status mg_karcher(const mg_geometry *geometry, const mg_recipe *recipe, mg_coefficients *out);
+
 typedef struct mg_formula {
+  mg_coefficients_fn coefficients; /* of a sum, from the tensor's geometry; NULL: fixed ones */
   mg_keep keep;
   bool global_trim;
   double density;

@@ -153,6 +153,80 @@ class Merge(unittest.TestCase):
         other = self.masked(seed=43)
         self.assertFalse(np.array_equal(other["aa"]["embed"], masks["aa"]["embed"]))
 
+    # ---- coefficients from a tensor's geometry ----
+
+    def check_theta(self, got, change, weights=(0.5, 0.25, 0.25)):
+        """change(name, thetas) is what the body's weights become."""
+        def delta(name, d):
+            base = self.base[name].astype(float)
+            return change(name, [base + x for x in d]) - base
+        self.check(got, delta, weights)
+
+    def test_model_stock(self):
+        def change(_, d):
+            flat = [x.ravel() for x in d]
+            cosines = [np.clip(flat[i] @ flat[j] / max(np.linalg.norm(flat[i]) * np.linalg.norm(flat[j]), 1e-6), -1, 1)
+                       for i in range(3) for j in range(i)]
+            c = np.mean(cosines)
+            return 3 * c / (1 + 2 * c) * sum(d) / 3
+        self.check(self.merged("model_stock"), change, weights=(1 / 3,) * 3)
+        alone = self.merged("model_stock", ["bb"])  # one source, and identical ones: t = 1
+        np.testing.assert_allclose(alone["embed"], self.sources["bb"]["embed"], rtol=0, atol=3e-7)
+
+    def test_directional_consensus(self):
+        weights = (0.5, 0.25, 0.25)
+        for alpha in (0, 0.5, 1):
+            def change(_, d, alpha=alpha):
+                total = sum(d)
+                direction = total / np.linalg.norm(total)
+                return sum(w * (alpha * np.sum(x * direction) * direction + (1 - alpha) * x) for w, x in zip(weights, d))
+            self.check(self.merged({"directional_consensus": {"alpha": alpha}}), change)
+        linear, zero = self.merged("linear"), self.merged({"directional_consensus": {"alpha": 0}})
+        for name in linear:
+            np.testing.assert_array_equal(linear[name], zero[name])
+
+    def test_fisher_simple(self):
+        def change(_, thetas):
+            norms = np.array([0.5, 0.25, 0.25]) * [np.linalg.norm(x) for x in thetas]
+            return sum(w * x for w, x in zip(norms / norms.sum(), thetas))
+        self.check_theta(self.merged("fisher_simple"), change)
+
+    def test_slerp(self):
+        def slerp(a, b, t, threshold):
+            dot = np.clip(np.sum(a * b) / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1)
+            if abs(dot) > threshold:
+                return (1 - t) * a + t * b
+            angle = np.arccos(dot)
+            return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+        for threshold in (0.9995, 0.5, 0.0):
+            self.check_theta(self.merged({"slerp": {"dot_threshold": threshold}}, {"aa": 1, "bb": 3, "cc": 2}),
+                             lambda _, x, threshold=threshold: slerp(slerp(x[1], x[2], 2 / 5, threshold), x[0], 1 / 6, threshold),
+                             weights=(1 / 6, 3 / 6, 2 / 6))
+
+    def test_multislerp(self):
+        def change(_, d):
+            norms = [np.linalg.norm(x) for x in d]
+            mean = sum(w * x / n for w, x, n in zip((0.5, 0.25, 0.25), d, norms))
+            return mean / np.linalg.norm(mean) * sum(w * n for w, n in zip((0.5, 0.25, 0.25), norms))
+        self.check(self.merged("multislerp"), change)
+
+    def test_karcher(self):
+        def change(_, thetas):
+            norms = [np.linalg.norm(x) for x in thetas]
+            units = [x / n for x, n in zip(thetas, norms)]
+            u = sum(units) / np.linalg.norm(sum(units))
+            for _ in range(10):
+                step = 0
+                for x in units:
+                    angle = np.arccos(np.clip(np.sum(x * u), -1, 1))
+                    step = step + (angle / np.sin(angle) if angle > 1e-8 else 1) * (x - np.cos(angle) * u) / 3
+                size = np.linalg.norm(step)
+                if size < 1e-5:
+                    break
+                u = np.cos(size) * u + np.sin(size) * step / size
+            return u * np.mean(norms)
+        self.check_theta(self.merged("karcher"), change, weights=(1 / 3,) * 3)
+
     def test_heads(self):
         got = self.merged({"task_arithmetic": {"lambda": 0.4}}, recipe={"head": "method"})
         np.testing.assert_allclose(got["classifier.w"], 0.4 * sum(self.deltas("classifier.w")), rtol=3e-7, atol=3e-7)
@@ -183,7 +257,7 @@ class Merge(unittest.TestCase):
 
     def test_refusals(self):
         self.refused("method 'tise' is unknown (ties?); known: linear", "tise", ranks=2)
-        self.refused("method 'slerp' is not in this version", "slerp")
+        self.refused("method 'della' is not in this version", "della")
         self.refused("method ties has no parameter 'k'; it has density", {"ties": {"k": 1}})
         for value in (0, 1.5, -1, "many", "nan"):
             self.refused("ties.density", {"ties": {"density": value}})
