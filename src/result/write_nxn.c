@@ -109,9 +109,11 @@ static void end_part(nxn_writer *n, int part) {
   }
   write_scores(n, part, "accuracy", p->accuracy, "share of right predictions");
   write_scores(n, part, "macro_f1", p->macro_f1, "mean F1 of the classes that occur");
-  if (part == 1 && stands_in != NULL)
+  if (part == 1 && stands_in != NULL) {
     mg_h5_bools(n->w, "/nxn_select/stands_in", n->targets, stands_in,
                 "the target has no such texts: those of /nxn stand in for them");
+    mg_h5_scale(n->w, "/nxn_select/stands_in", "/nxn_select/target", 0);
+  }
   /* what the numbers are of: the other partition's name where it stands in everywhere */
   mg_h5_text_attribute(n->w, GROUPS[part], "partition", n->nxn->partition[stand_ins == n->targets ? 0 : part]);
   if (part == 1) mg_h5_text_attribute(n->w, GROUPS[part], "asked_partition", n->nxn->partition[1]);
