@@ -5,8 +5,8 @@
 
 #include "merge_impl.h"
 
-void mg_keep_largest(float *delta, int64_t count, float threshold) {
-  for (int64_t k = 0; k < count; k++) delta[k] = fabsf(delta[k]) >= threshold ? delta[k] : 0;
+void mg_keep_between(float *delta, int64_t count, float threshold, float ceiling) {
+  for (int64_t k = 0; k < count; k++) delta[k] = fabsf(delta[k]) >= threshold && fabsf(delta[k]) < ceiling ? delta[k] : 0;
 }
 
 void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
@@ -50,8 +50,19 @@ static void take_largest(const mg_merge_tile *t) {
       if (fabs((double)t->delta[s][k]) > fabs(t->sum[k])) t->sum[k] = (double)t->delta[s][k];
 }
 
+/* The mean of those that are not zero. */
+static void average_active(const mg_merge_tile *t) {
+  add_up(t);
+  memset(t->share, 0, (size_t)t->count * sizeof *t->share);
+  for (size_t s = 0; s < t->sources; s++)
+    for (int64_t k = 0; k < t->count; k++) t->share[k] += t->delta[s][k] != 0 ? t->weight[s] : 0;
+  for (int64_t k = 0; k < t->count; k++)
+    if (t->share[k] > 0) t->sum[k] /= t->share[k];
+}
+
 void mg_combine_tile(const mg_formula *formula, const mg_merge_tile *t) {
   if (formula->combine == MG_COMBINE_SUM) add_up(t);
   if (formula->combine == MG_COMBINE_ELECT) elect(t, formula->elected);
   if (formula->combine == MG_COMBINE_LARGEST) take_largest(t);
+  if (formula->combine == MG_COMBINE_ACTIVE) average_active(t);
 }

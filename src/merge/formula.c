@@ -56,6 +56,25 @@ static void magmax(const mg_recipe *r, mg_formula *f) {
   f->lambda = value_of(r, "lambda");
 }
 
+static void breadcrumbs(const mg_recipe *r, mg_formula *f) {
+  task_arithmetic(r, f);
+  f->keep = MG_KEEP_LARGEST;
+  f->density = value_of(r, "density");
+  f->gamma = value_of(r, "gamma");
+}
+
+static void breadcrumbs_ties(const mg_recipe *r, mg_formula *f) {
+  elect(r, f);
+  f->keep = MG_KEEP_LARGEST;
+  f->gamma = value_of(r, "gamma");
+}
+
+static void ram(const mg_recipe *r, mg_formula *f) {
+  f->keep = MG_KEEP_ABOVE;
+  f->epsilon = value_of(r, "epsilon");
+  f->combine = MG_COMBINE_ACTIVE;
+}
+
 static void model_stock(const mg_recipe *r, mg_formula *f) {
   (void)r;
   f->coefficients = mg_model_stock;
@@ -89,7 +108,10 @@ static void karcher(const mg_recipe *r, mg_formula *f) {
 static const struct {
   const char *name;
   void (*make)(const mg_recipe *recipe, mg_formula *formula);
-} REGISTRY[] = {{"similarity", linear},
+} REGISTRY[] = {{"breadcrumbs", breadcrumbs},
+                {"breadcrumbs_ties", breadcrumbs_ties},
+                {"ram", ram},
+                {"similarity", linear},
                 {"manual", linear},
                 {"linear", linear},
                 {"average", average},

@@ -22,10 +22,10 @@ struct mg_merger {
   uint32_t *words;
   double *gram, *base_dot; /* of the current tensor */
   double base_factor;
-  float *threshold;        /* [sources] */
-  float *global_threshold; /* [sources], of a global trim */
-  float *rescale;          /* [sources] */
-  mg_stream *stream;       /* [sources] */
+  float *threshold, *ceiling; /* [sources] */
+  float *global_threshold;    /* [sources], of a global trim */
+  float *rescale;             /* [sources] */
+  mg_stream *stream;          /* [sources] */
   mg_source_reader reader;
 };
 
@@ -46,13 +46,14 @@ static mg_status make_room(mg_merger *m) {
   m->scratch = mg_alloc(3 * MG_TILE, sizeof *m->scratch);
   m->words = mg_alloc(MG_TILE, sizeof *m->words);
   m->threshold = mg_alloc_zero(n, sizeof *m->threshold);
+  m->ceiling = mg_alloc(n, sizeof *m->ceiling);
   m->global_threshold = mg_alloc_zero(n, sizeof *m->global_threshold);
   m->rescale = mg_alloc(n, sizeof *m->rescale);
   m->stream = mg_alloc(n, sizeof *m->stream);
   m->gram = mg_alloc(n, n * sizeof *m->gram);
   m->base_dot = mg_alloc(n, sizeof *m->base_dot);
   if (!m->tile || !m->staging || !m->base || !m->delta || !m->scales || !m->weight || !m->scratch || !m->words ||
-      !m->threshold || !m->global_threshold || !m->rescale || !m->stream || !m->gram || !m->base_dot)
+      !m->threshold || !m->ceiling || !m->global_threshold || !m->rescale || !m->stream || !m->gram || !m->base_dot)
     return MG_ERR_NOMEM;
   for (size_t s = 0; s < n; s++)
     if ((m->delta[s] = mg_alloc_aligned(MG_TILE * sizeof(float))) == NULL) return MG_ERR_NOMEM;
@@ -104,7 +105,7 @@ void mg_merger_destroy(mg_merger **merger) {
   if (m == NULL) return;
   for (size_t s = 0; m->delta != NULL && s < m->recipe->count; s++) free(m->delta[s]);
   free(m->tile), free(m->staging), free(m->base), free(m->delta), free(m->scales), free(m->weight), free(m->scratch);
-  free(m->words), free(m->threshold), free(m->global_threshold), free(m->rescale), free(m->stream);
+  free(m->words), free(m->threshold), free(m->ceiling), free(m->global_threshold), free(m->rescale), free(m->stream);
   free(m->gram), free(m->base_dot);
   mg_source_reader_free(&m->reader);
   free(m);
@@ -146,6 +147,11 @@ done:
 static mg_status prepare_trim(mg_merger *m) {
   mg_status status = MG_OK;
   const mg_tensor_table *table = mg_rows_table(m->rows);
+  for (size_t s = 0; s < m->recipe->count; s++) m->ceiling[s] = INFINITY;
+  if (m->formula->keep == MG_KEEP_ABOVE) { /* more than epsilon: from the next float on */
+    for (size_t s = 0; s < m->recipe->count; s++) m->threshold[s] = nextafterf((float)m->formula->epsilon, INFINITY);
+    return MG_OK;
+  }
   if (m->formula->global_trim) {
     memcpy(m->threshold, m->global_threshold, m->recipe->count * sizeof *m->threshold);
     return MG_OK;
@@ -153,9 +159,14 @@ static mg_status prepare_trim(mg_merger *m) {
   bool *take = mg_alloc_zero(table->count, sizeof *take);
   if (take == NULL) return MG_ERR_NOMEM;
   take[m->t] = true;
-  const uint64_t kept = kept_of(m->formula->density, table->tensors[m->t].numel);
-  for (size_t s = 0; s < m->recipe->count && status == MG_OK; s++)
-    status = mg_magnitude_rank(m->rows, m->recipe->source[s], take, kept, &m->threshold[s]);
+  const int64_t numel = table->tensors[m->t].numel;
+  const uint64_t kept = kept_of(m->formula->density, numel), all = (uint64_t)numel;
+  uint64_t top = (uint64_t)(m->formula->gamma * (double)numel);
+  if (top > all - kept) top = all - kept;
+  for (size_t s = 0; s < m->recipe->count && status == MG_OK; s++) {
+    status = mg_magnitude_rank(m->rows, m->recipe->source[s], take, kept + top, &m->threshold[s]);
+    if (status == MG_OK && top > 0) status = mg_magnitude_rank(m->rows, m->recipe->source[s], take, top, &m->ceiling[s]);
+  }
   free(take);
   return status;
 }
@@ -213,7 +224,7 @@ mg_status mg_merger_tensor(mg_merger *m, size_t t) {
     m->weight[s] = m->formula->mean ? 1 / (double)n : m->formula->weighted ? m->recipe->weight[s] : 1;
   m->base_factor = 1;
   if (m->formula->coefficients != NULL) return prepare_coefficients(m);
-  if (m->formula->keep == MG_KEEP_LARGEST) return prepare_trim(m);
+  if (m->formula->keep == MG_KEEP_LARGEST || m->formula->keep == MG_KEEP_ABOVE) return prepare_trim(m);
   return m->formula->keep == MG_KEEP_RANDOM ? prepare_random(m) : MG_OK;
 }
 
@@ -224,7 +235,8 @@ static mg_status merge_tile(mg_merger *m, int64_t first, int64_t count, float *o
   const size_t n = m->recipe->count;
   MG_TRY(load_tile(m, first, count), done);
   for (size_t s = 0; s < n; s++) {
-    if (f->keep == MG_KEEP_LARGEST) mg_keep_largest(m->delta[s], count, m->threshold[s]);
+    if (f->keep == MG_KEEP_LARGEST || f->keep == MG_KEEP_ABOVE)
+      mg_keep_between(m->delta[s], count, m->threshold[s], m->ceiling[s]);
     if (f->keep == MG_KEEP_RANDOM)
       mg_keep_random(m->delta[s], first, count, &m->stream[s], f->density, m->rescale[s], m->words);
   }

@@ -19,8 +19,8 @@ typedef void (*mg_tile_visit)(void *context, const float *values, int64_t first,
 mg_status mg_source_reader_tensor(mg_source_reader *reader, int source, size_t t, mg_tile_visit visit, void *context);
 
 /* How a method's formula is made of parts: which elements of each task vector count, and what becomes of them. */
-typedef enum mg_keep { MG_KEEP_ALL, MG_KEEP_LARGEST, MG_KEEP_RANDOM } mg_keep;
-typedef enum mg_combine { MG_COMBINE_SUM, MG_COMBINE_ELECT, MG_COMBINE_LARGEST } mg_combine;
+typedef enum mg_keep { MG_KEEP_ALL, MG_KEEP_LARGEST, MG_KEEP_ABOVE, MG_KEEP_RANDOM } mg_keep;
+typedef enum mg_combine { MG_COMBINE_SUM, MG_COMBINE_ELECT, MG_COMBINE_LARGEST, MG_COMBINE_ACTIVE } mg_combine;
 typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_elected;
 typedef enum mg_rescale { MG_RESCALE_INVERSE, MG_RESCALE_L1, MG_RESCALE_NONE } mg_rescale;
 
@@ -49,6 +49,8 @@ typedef struct mg_formula {
   mg_keep keep;
   bool global_trim;
   double density;
+  double gamma;   /* share of the largest that MG_KEEP_LARGEST drops besides */
+  double epsilon; /* of MG_KEEP_ABOVE */
   mg_rescale rescale;
   mg_combine combine;
   mg_elected elected;
@@ -72,8 +74,8 @@ typedef struct mg_merge_tile {
 } mg_merge_tile;
 
 void mg_combine_tile(const mg_formula *formula, const mg_merge_tile *tile);
-/* Zeroes what is smaller. */
-void mg_keep_largest(float *delta, int64_t count, float threshold);
+/* Zeroes what is smaller than threshold, and what is as large as ceiling. */
+void mg_keep_between(float *delta, int64_t count, float threshold, float ceiling);
 /* Zeroes what the stream drops, multiplies the rest. words: scratch [count]. */
 void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
                     uint32_t *words);

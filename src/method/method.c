@@ -26,10 +26,8 @@ static const char *const LATER[] = {"own",
                                     "adamerging",
                                     "statsmerging",
                                     "della",
-                                    "breadcrumbs",
                                     "nuslerp",
                                     "sce",
-                                    "ram",
                                     "nearswap",
                                     "arcee_fusion"};
 

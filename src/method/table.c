@@ -25,6 +25,11 @@ static const char *const combines[] = {"mean", "sum", "max", NULL};
   }
 #define DENSITY(value, what)                                                                                                   \
   { .name = "density", .type = MG_PARAMETER_NUMBER, .initial = (value), .low = 0, .high = 1, .low_open = true, .help = (what) }
+#define GAMMA                                                                                                                  \
+  {                                                                                                                            \
+    .name = "gamma", .type = MG_PARAMETER_NUMBER, .initial = 0.01, .low = 0, .high = 1, .high_open = true,                     \
+    .help = "share of the elements that is dropped for being the largest (less where density leaves less)"                     \
+  }
 #define RESCALE                                                                                                                \
   {                                                                                                                            \
     .name = "rescale", .type = MG_PARAMETER_CHOICE, .choices = rescales,                                                       \
@@ -94,6 +99,29 @@ const mg_method mg_methods[] = {
                      .low = -100,
                      .high = 100,
                      .help = "what the merged task vector is multiplied by"}}},
+    {.name = "breadcrumbs",
+     .help = "drops each task vector's smallest and largest elements, tensor by tensor, then the sum",
+     .reference = "Davari and Belilovsky 2024, arXiv:2312.06795",
+     .weighted = true,
+     .parameter_count = 4,
+     .parameters = {DENSITY(0.9, "share of the elements that is kept"), GAMMA, LAMBDA,
+                    WEIGHTED(1, "sum w_i tau_i; else the plain sum")}},
+    {.name = "breadcrumbs_ties",
+     .help = "the same with an elected sign for each element",
+     .reference = "Davari and Belilovsky 2024, arXiv:2312.06795; mergekit",
+     .parameter_count = 5,
+     .parameters = {DENSITY(0.9, "share of the elements that is kept"), GAMMA, COMBINE, LAMBDA,
+                    WEIGHTED(0, "votes and means go by the sources' weights")}},
+    {.name = "ram",
+     .help = "of each element the mean of those task vectors that change it at all",
+     .reference = "mergekit",
+     .parameter_count = 1,
+     .parameters = {{.name = "epsilon",
+                     .type = MG_PARAMETER_NUMBER,
+                     .initial = 1e-5,
+                     .low = 0,
+                     .high = 1,
+                     .help = "a change is larger than this"}}},
     {.name = "model_stock",
      .help = "the mean of the sources, drawn to the base by how far their task vectors point apart, tensor by tensor",
      .reference = "Jang et al. 2024, arXiv:2403.19522"},

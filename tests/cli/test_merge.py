@@ -113,6 +113,27 @@ class Merge(unittest.TestCase):
         alone = self.merged({"ties": {"density": 1}}, ["cc"])  # one source, nothing trimmed: that source
         np.testing.assert_allclose(alone["embed"], self.sources["cc"]["embed"], rtol=0, atol=3e-7)
 
+    def test_breadcrumbs(self):
+        def between(delta, density, gamma):
+            n, order = delta.size, np.sort(np.abs(delta), axis=None)
+            kept = max(int(density * n), 1)
+            top = min(int(gamma * n), n - kept)
+            keep = np.abs(delta) >= order[n - kept - top]
+            return np.where(keep & (np.abs(delta) < order[n - top]) if top else keep, delta, 0)
+        for density, gamma in ((0.9, 0.01), (0.5, 0.1), (0.95, 0.3), (1, 0.01)):
+            parameters = {"density": density, "gamma": gamma}
+            def thin(d, density=density, gamma=gamma):
+                return [between(x, density, gamma) for x in d]
+            self.check(self.merged({"breadcrumbs": parameters}), lambda _, d: sum(w * x for w, x in zip((0.5, 0.25, 0.25), thin(d))))
+            self.check(self.merged({"breadcrumbs_ties": parameters}), lambda _, d: elect(thin(d), (1, 1, 1)), weights=(1 / 3,) * 3)
+
+    def test_ram(self):
+        def change(_, d):
+            active = [np.abs(x) > 0.05 for x in d]
+            count = sum(active)
+            return np.divide(sum(x * a for x, a in zip(d, active)), count, out=np.zeros_like(d[0]), where=count > 0)
+        self.check(self.merged({"ram": {"epsilon": 0.05}}), change, weights=(1 / 3,) * 3)
+
     def test_magmax(self):
         def change(_, d):
             stacked = np.stack(d)
