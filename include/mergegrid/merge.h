@@ -37,8 +37,6 @@ typedef struct mg_merger mg_merger;
  */
 mg_status mg_merger_create(mg_rows *rows, const mg_recipe *recipe, mg_merger **merger);
 void mg_merger_destroy(mg_merger **merger);
-/** Bytes that mg_merger_create takes. */
-uint64_t mg_merger_bytes(size_t sources);
 
 /** Makes tensor t of the table the current one; reads it where the method has quantities of whole tensors. */
 mg_status mg_merger_tensor(mg_merger *merger, size_t t);

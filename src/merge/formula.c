@@ -75,63 +75,35 @@ static void ram(const mg_recipe *r, mg_formula *f) {
   f->combine = MG_COMBINE_ACTIVE;
 }
 
-static void model_stock(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_model_stock;
-}
-
-static void directional_consensus(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_directional_consensus;
-}
-
-static void fisher_simple(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_fisher_simple;
-}
-
-static void multislerp(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_multislerp;
-}
-
-static void slerp(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_slerp;
-}
-
-static void karcher(const mg_recipe *r, mg_formula *f) {
-  (void)r;
-  f->coefficients = mg_karcher;
-}
-
 static const struct {
   const char *name;
-  void (*make)(const mg_recipe *recipe, mg_formula *formula);
-} REGISTRY[] = {{"breadcrumbs", breadcrumbs},
-                {"breadcrumbs_ties", breadcrumbs_ties},
-                {"ram", ram},
-                {"similarity", linear},
-                {"manual", linear},
-                {"linear", linear},
-                {"average", average},
-                {"task_arithmetic", task_arithmetic},
-                {"ties", ties},
-                {"dare_linear", dare_linear},
-                {"dare_ties", dare_ties},
-                {"magmax", magmax},
-                {"model_stock", model_stock},
-                {"directional_consensus", directional_consensus},
-                {"fisher_simple", fisher_simple},
-                {"multislerp", multislerp},
-                {"slerp", slerp},
-                {"karcher", karcher}};
+  void (*make)(const mg_recipe *recipe, mg_formula *formula); /* NULL: nothing but coefficients */
+  mg_coefficients_fn coefficients;
+} REGISTRY[] = {{"linear", linear, NULL},
+                {"similarity", linear, NULL},
+                {"manual", linear, NULL},
+                {"average", average, NULL},
+                {"task_arithmetic", task_arithmetic, NULL},
+                {"ties", ties, NULL},
+                {"dare_linear", dare_linear, NULL},
+                {"dare_ties", dare_ties, NULL},
+                {"magmax", magmax, NULL},
+                {"breadcrumbs", breadcrumbs, NULL},
+                {"breadcrumbs_ties", breadcrumbs_ties, NULL},
+                {"ram", ram, NULL},
+                {"model_stock", NULL, mg_model_stock},
+                {"directional_consensus", NULL, mg_directional_consensus},
+                {"fisher_simple", NULL, mg_fisher_simple},
+                {"slerp", NULL, mg_slerp},
+                {"multislerp", NULL, mg_multislerp},
+                {"karcher", NULL, mg_karcher}};
 
 mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula) {
   *formula = (mg_formula){.density = 1, .lambda = 1};
   for (size_t k = 0; k < sizeof REGISTRY / sizeof *REGISTRY; k++)
     if (strcmp(REGISTRY[k].name, recipe->method->name) == 0) {
-      REGISTRY[k].make(recipe, formula);
+      formula->coefficients = REGISTRY[k].coefficients;
+      if (REGISTRY[k].make != NULL) REGISTRY[k].make(recipe, formula);
       return MG_OK;
     }
   return mg_fail(MG_ERR_INTERNAL, "method %s is in the table and not in the registry", recipe->method->name);

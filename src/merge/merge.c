@@ -29,11 +29,6 @@ struct mg_merger {
   mg_source_reader reader;
 };
 
-uint64_t mg_merger_bytes(size_t sources) {
-  return (uint64_t)sources * (2 * MG_TILE * sizeof(float) + 256) + MG_TILE * (3 * sizeof(double) + 4 * sizeof(float)) +
-         2 * mg_rows_staging_bytes();
-}
-
 static mg_status make_room(mg_merger *m) {
   const size_t n = m->recipe->count;
   m->stride = MG_TILE * sizeof(float);

@@ -65,7 +65,7 @@ mg_status mg_json_write(const char *dir, const char *name, json_t *root) {
   return status;
 }
 
-static json_t *statistics(const double *matrix, size_t n) {
+json_t *mg_json_statistics(const double *matrix, size_t n) {
   const mg_matrix_statistics s = mg_matrix_off_diagonal(matrix, n);
   return json_pack("{s:o, s:o, s:o, s:o, s:I}", "mean", mg_json_number(s.mean), "std", mg_json_number(s.std), "min",
                    mg_json_number(s.min), "max", mg_json_number(s.max), "count", (json_int_t)s.count);
@@ -85,7 +85,7 @@ static char *common_dir(const mg_strings *paths) {
   return length > 0 ? strndup(paths->items[0], length) : mg_strdup(".");
 }
 
-static json_t *string_list(const mg_strings *list) {
+json_t *mg_json_strings(const mg_strings *list) {
   json_t *array = json_array();
   for (size_t k = 0; k < list->count; k++) json_array_append_new(array, json_string(list->items[k]));
   return array;
@@ -96,16 +96,16 @@ static mg_status write_log(const char *dir, const mg_matrices *m) {
   char *models = common_dir(&m->paths);
   json_t *all = json_object(), *metrics = json_pack("[s]", "task_vector_cosine"), *layer = json_null();
   if (models == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  json_object_set_new(all, "task_vector_cosine", statistics(m->cosine, n));
-  if (m->encoder != NULL) json_object_set_new(all, "task_vector_cosine_encoder", statistics(m->encoder, n));
+  json_object_set_new(all, "task_vector_cosine", mg_json_statistics(m->cosine, n));
+  if (m->encoder != NULL) json_object_set_new(all, "task_vector_cosine_encoder", mg_json_statistics(m->encoder, n));
   if (m->cka != NULL) {
     json_array_append_new(metrics, json_string("cka"));
     layer = json_integer(m->cka_layers[m->cka_layer_count - 1]);
-    json_object_set_new(all, "cka", statistics(m->cka + (m->cka_layer_count - 1) * n * n, n));
+    json_object_set_new(all, "cka", mg_json_statistics(m->cka + (m->cka_layer_count - 1) * n * n, n));
   }
   json_t *root =
       json_pack("{s:s, s:o, s:I, s:o, s:s, s:s, s:o, s:o, s:o, s:s, s:s}", "timestamp", m->finished, "metrics", metrics,
-                "num_locales", (json_int_t)n, "locales", string_list(&m->locales), "models_dir", models, "pretrained_model",
+                "num_locales", (json_int_t)n, "locales", mg_json_strings(&m->locales), "models_dir", models, "pretrained_model",
                 m->base_path, "cka_samples", m->cka != NULL ? json_integer(m->cka_samples) : json_null(), "cka_layer", layer,
                 "statistics", all, "result", m->path, "version", m->version);
   free(models);

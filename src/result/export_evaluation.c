@@ -36,26 +36,16 @@ static json_t *summarize(const mg_matrices *m, const double *matrix, which take)
   return summary;
 }
 
-static json_t *names(const mg_strings *list) {
-  json_t *array = json_array();
-  for (size_t k = 0; k < list->count; k++) json_array_append_new(array, json_string(list->items[k]));
-  return array;
-}
-
 /* A target's best source of another locale. */
-static json_t *best_others(const mg_matrices *m, const double *matrix) {
+static json_t *best_others(const mg_matrices *m) {
   json_t *all = json_object();
   for (size_t t = 0; t < m->targets.count; t++) {
-    ptrdiff_t best = -1;
-    for (size_t s = 0; s < m->ids.count; s++) {
-      const bool own = strcmp(m->locales.items[s], m->targets.items[t]) == 0;
-      const double value = matrix[s * m->targets.count + t];
-      if (!own && (best < 0 || value > matrix[(size_t)best * m->targets.count + t])) best = (ptrdiff_t)s;
-    }
+    ptrdiff_t own, best;
+    mg_matrices_best(m, t, &own, &best);
     if (best >= 0)
       json_object_set_new(all, m->targets.items[t],
                           json_pack("{s:s, s:o}", "source", m->ids.items[best], "accuracy",
-                                    mg_json_number(matrix[(size_t)best * m->targets.count + t])));
+                                    mg_json_number(m->nxn.accuracy[0][(size_t)best * m->targets.count + t])));
   }
   return all;
 }
@@ -73,11 +63,11 @@ static mg_status write_summary(const char *dir, const mg_matrices *m) {
   json_object_set_new(root, "timestamp", json_string(m->finished));
   json_object_set_new(root, "num_sources", json_integer((json_int_t)m->ids.count));
   json_object_set_new(root, "num_targets", json_integer((json_int_t)m->targets.count));
-  json_object_set_new(root, "sources", names(&m->ids));
-  json_object_set_new(root, "targets", names(&m->targets));
+  json_object_set_new(root, "sources", mg_json_strings(&m->ids));
+  json_object_set_new(root, "targets", mg_json_strings(&m->targets));
   json_object_set_new(root, "evaluation", describe(m, 0));
   json_object_set_new(root, "selection", describe(m, 1));
-  json_object_set_new(root, "best_other_source", best_others(m, m->nxn.accuracy[0]));
+  json_object_set_new(root, "best_other_source", best_others(m));
   json_object_set_new(root, "result", json_string(m->path));
   json_object_set_new(root, "version", json_string(m->version));
   return mg_json_write(dir, "evaluation_summary.json", root);

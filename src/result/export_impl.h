@@ -13,6 +13,9 @@ mg_status mg_csv_write(const char *dir, const char *name, const mg_strings *rows
 mg_status mg_json_write(const char *dir, const char *name, json_t *root);
 /* null where it is not finite */
 json_t *mg_json_number(double value);
+/* Of the entries off the diagonal of an n × n matrix. */
+json_t *mg_json_statistics(const double *matrix, size_t n);
+json_t *mg_json_strings(const mg_strings *list);
 
 /* evaluation_matrix.csv and what belongs to it. */
 mg_status mg_export_evaluation(const char *dir, const mg_matrices *matrices);

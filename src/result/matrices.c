@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hdf5_impl.h"
 #include "mergegrid/text.h"
@@ -137,6 +138,18 @@ close:
 failed:
   if (status != MG_OK) mg_matrices_free(m);
   return status;
+}
+
+void mg_matrices_best(const mg_matrices *m, size_t target, ptrdiff_t *own, ptrdiff_t *best) {
+  const size_t columns = m->targets.count;
+  const double *accuracy = m->nxn.accuracy[0];
+  *own = *best = -1;
+  for (size_t s = 0; s < m->ids.count; s++) {
+    if (strcmp(m->locales.items[s], m->targets.items[target]) == 0)
+      *own = (ptrdiff_t)s;
+    else if (*best < 0 || accuracy[s * columns + target] > accuracy[(size_t)*best * columns + target])
+      *best = (ptrdiff_t)s;
+  }
 }
 
 void mg_matrices_free(mg_matrices *m) {

@@ -25,6 +25,9 @@ typedef struct mg_matrices {
 } mg_matrices;
 
 mg_status mg_matrices_read(const char *path, mg_matrices *matrices);
+/* By accuracy on the partition: a target's own source, and the best of the others (the first of equals); −1 where there is
+ * none. */
+void mg_matrices_best(const mg_matrices *matrices, size_t target, ptrdiff_t *own, ptrdiff_t *best);
 void mg_matrices_free(mg_matrices *matrices);
 
 #endif

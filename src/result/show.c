@@ -1,13 +1,11 @@
 /* What a result holds, for people and as JSON. */
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "hdf5_impl.h"
-#include "matrices_impl.h"
+#include "export_impl.h"
 #include "mergegrid/text.h"
 
 typedef struct pair {
@@ -72,18 +70,6 @@ static void print_pairs(const mg_matrices *m, const pair *pairs, size_t count, s
   }
 }
 
-/* A target's own source (−1 where there is none) and the best of the others. */
-static void find_best(const mg_matrices *m, const double *accuracy, size_t target, ptrdiff_t *own, ptrdiff_t *best) {
-  const size_t columns = m->targets.count;
-  *own = *best = -1;
-  for (size_t s = 0; s < m->ids.count; s++) {
-    if (strcmp(m->locales.items[s], m->targets.items[target]) == 0)
-      *own = (ptrdiff_t)s;
-    else if (*best < 0 || accuracy[s * columns + target] > accuracy[(size_t)*best * columns + target])
-      *best = (ptrdiff_t)s;
-  }
-}
-
 static void print_nxn(const mg_matrices *m) {
   const size_t columns = m->targets.count;
   printf("\naccuracy by target (%s): its own source, the best other one, and its share of the own one's\n",
@@ -91,7 +77,7 @@ static void print_nxn(const mg_matrices *m) {
   if (strcmp(m->nxn.partition[0], m->nxn.partition[1]) != 0) printf("  sources can be chosen by: %s\n", m->nxn.partition[1]);
   for (size_t t = 0; t < columns; t++) {
     ptrdiff_t own, best;
-    find_best(m, m->nxn.accuracy[0], t, &own, &best);
+    mg_matrices_best(m, t, &own, &best);
     const double own_accuracy = own >= 0 ? m->nxn.accuracy[0][(size_t)own * columns + t] : NAN;
     printf("  %-12s", m->targets.items[t]);
     if (own >= 0)
@@ -123,14 +109,6 @@ static void print_text(const mg_matrices *m, const pair *pairs, size_t count, si
   if (m->targets.count > 0) print_nxn(m);
 }
 
-static json_t *real_or_null(double value) { return isfinite(value) ? json_real(value) : json_null(); }
-
-static json_t *statistics_json(const double *matrix, size_t n) {
-  const mg_matrix_statistics s = mg_matrix_off_diagonal(matrix, n);
-  return json_pack("{s:o, s:o, s:o, s:o, s:I}", "mean", real_or_null(s.mean), "std", real_or_null(s.std), "min",
-                   real_or_null(s.min), "max", real_or_null(s.max), "count", (json_int_t)s.count);
-}
-
 static json_t *pairs_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top, bool from_end) {
   json_t *list = json_array();
   for (size_t k = 0; k < top && k < count; k++) {
@@ -147,9 +125,9 @@ static json_t *nxn_json(const mg_matrices *m) {
     ptrdiff_t own, best;
     const double *accuracy = m->nxn.accuracy[0];
     json_t *target = json_object();
-    find_best(m, accuracy, t, &own, &best);
-    if (own >= 0) json_object_set_new(target, "own", real_or_null(accuracy[(size_t)own * m->targets.count + t]));
-    if (best >= 0) json_object_set_new(target, "best_other", real_or_null(accuracy[(size_t)best * m->targets.count + t]));
+    mg_matrices_best(m, t, &own, &best);
+    if (own >= 0) json_object_set_new(target, "own", mg_json_number(accuracy[(size_t)own * m->targets.count + t]));
+    if (best >= 0) json_object_set_new(target, "best_other", mg_json_number(accuracy[(size_t)best * m->targets.count + t]));
     if (best >= 0) json_object_set_new(target, "best_other_source", json_string(m->ids.items[best]));
     json_object_set_new(targets, m->targets.items[t], target);
   }
@@ -161,15 +139,15 @@ static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t coun
   json_t *ids = json_array(), *skipped = json_array(), *matrices = json_object(), *layers = json_object();
   for (size_t k = 0; k < n; k++) json_array_append_new(ids, json_string(m->ids.items[k]));
   for (size_t k = 0; k < m->skipped.count; k++) json_array_append_new(skipped, json_string(m->skipped.items[k]));
-  if (m->cosine != NULL) json_object_set_new(matrices, "task_vector_cosine", statistics_json(m->cosine, n));
-  if (m->encoder != NULL) json_object_set_new(matrices, "task_vector_cosine_encoder", statistics_json(m->encoder, n));
+  if (m->cosine != NULL) json_object_set_new(matrices, "task_vector_cosine", mg_json_statistics(m->cosine, n));
+  if (m->encoder != NULL) json_object_set_new(matrices, "task_vector_cosine_encoder", mg_json_statistics(m->encoder, n));
   for (size_t l = 0; m->by_layer != NULL && l < m->layers.count; l++)
-    json_object_set_new(layers, m->layers.items[l], statistics_json(m->by_layer + l * n * n, n));
+    json_object_set_new(layers, m->layers.items[l], mg_json_statistics(m->by_layer + l * n * n, n));
   json_t *cka = json_object();
   for (size_t l = 0; l < m->cka_layer_count; l++) {
     char name[16];
     snprintf(name, sizeof name, "%d", m->cka_layers[l]);
-    json_object_set_new(cka, name, statistics_json(m->cka + l * n * n, n));
+    json_object_set_new(cka, name, mg_json_statistics(m->cka + l * n * n, n));
   }
   json_t *root = json_pack("{s:s, s:o, s:o, s:I, s:s?, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "result", m->path,
                            "sources", ids, "skipped", skipped, "tensors", (json_int_t)m->tensors.count, "gram_level", m->level,

@@ -1,6 +1,6 @@
 /* A labelled table in CSV: fields, quotes, line ends. */
 
-#include "similarity_impl.h"
+#include "mergegrid/labelled_table.h"
 
 #include <errno.h>
 #include <math.h>

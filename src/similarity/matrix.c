@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "similarity_impl.h"
+#include "mergegrid/similarity.h"
 
 enum { NAMED = 5 }; /* of things that can be many */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "similarity_impl.h"
+#include "mergegrid/similarity.h"
 
 static int falling(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;

@@ -169,20 +169,18 @@ static mg_status tick(void *context) {
 }
 
 static mg_status list_todo(mg_cka_stage *s) {
-  mg_status status = MG_OK;
-  size_t size = 0;
-  if (s->attempt->rank == 0) {
-    s->todo = mg_alloc(s->list->count, sizeof *s->todo);
-    for (size_t k = 0; s->todo != NULL && k < s->list->count; k++)
-      if (!s->done[k]) s->todo[s->todo_count++] = (int64_t)k;
-    size = s->todo_count * sizeof *s->todo;
-  }
-  MG_TRY(mg_agree(s->attempt->comm, s->attempt->rank == 0 && s->todo == NULL ? MG_ERR_NOMEM : MG_OK), done);
+  s->todo = mg_alloc(s->list->count, sizeof *s->todo);
+  if (s->todo == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < s->list->count; k++)
+    if (!s->done[k]) s->todo[s->todo_count++] = (int64_t)k;
+  return MG_OK;
+}
+
+static mg_status share_todo(mg_cka_stage *s) {
+  const mg_status listed = s->attempt->rank == 0 ? list_todo(s) : MG_OK;
   void *data = s->todo;
-  MG_TRY(mg_broadcast_bytes(s->attempt->comm, &data, &size), done);
+  const mg_status status = mg_attempt_share(s->attempt, listed, &data, &s->todo_count, sizeof *s->todo);
   s->todo = data;
-  s->todo_count = size / sizeof *s->todo;
-done:
   return status;
 }
 
@@ -191,7 +189,7 @@ mg_status mg_cka_compute(mg_cka_stage *s) {
   const mg_tokenized *p = &s->plan.probes;
   const MPI_Comm comm = s->attempt->comm;
   const double began = mg_now();
-  MG_TRY(list_todo(s), done);
+  MG_TRY(share_todo(s), done);
   MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, &s->encoder)), done);
   mg_info("cka: %zu probe texts of %s (%zu different, %lld tokens), %d layer%s", p->count, s->config->compatibility.cka.locale,
           p->sequences.count, (long long)p->offset[p->sequences.count], s->plan.layer_count,

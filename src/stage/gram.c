@@ -118,19 +118,14 @@ static mg_status make_units(mg_gram_stage *s) {
 /* What earlier attempts have not finished: rank 0's list to all. */
 static mg_status share_nodes(mg_gram_stage *s) {
   mg_status status = MG_OK;
-  const MPI_Comm comm = s->attempt->comm;
   if (s->attempt->rank == 0) status = mg_gram_sum_missing(s->sum, s->plan.unit_leaves, &s->nodes, &s->node_count);
-  MG_TRY(mg_agree(comm, status), done);
+  void *data = s->nodes;
+  status = mg_attempt_share(s->attempt, status, &data, &s->node_count, sizeof *s->nodes);
+  s->nodes = data;
+  if (status != MG_OK) return status;
   if (s->done_bytes > 0)
     mg_info("continuing: %.0f%% of the inner products are in the journal", 100 * s->done_bytes / s->total_bytes);
-  size_t size = s->node_count * sizeof *s->nodes;
-  void *data = s->nodes;
-  MG_TRY(mg_broadcast_bytes(comm, &data, &size), done);
-  s->nodes = data;
-  s->node_count = size / sizeof *s->nodes;
-  MG_TRY(mg_agree(comm, make_units(s)), done);
-done:
-  return status;
+  return mg_agree(s->attempt->comm, make_units(s));
 }
 
 /* ---- the farm's side ---- */

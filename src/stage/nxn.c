@@ -3,7 +3,6 @@
  * journaled as they arrive and stay there until the result is written, source by source.
  */
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,11 +27,16 @@ static mg_status match_classes(const mg_attempt *a, size_t classes, int32_t *cla
       status = mg_fail(MG_ERR_INPUT, "source %s names %zu labels, the family %zu, and the head has %zu classes",
                        a->roster->list.items[k].id, own.count, family->count, classes);
     for (size_t c = 0; named && c < classes && status == MG_OK; c++) {
-      const ptrdiff_t at = mg_strings_find(family, own.items[c]);
+      const bool in_place = strcmp(family->items[c], own.items[c]) == 0; /* names need not be unique where nothing moved */
+      const ptrdiff_t at = in_place ? (ptrdiff_t)c : mg_strings_find(family, own.items[c]);
       if (at < 0)
         status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s', which the first source does not have",
                          a->roster->list.items[k].id, own.items[c]);
       to[c] = (int32_t)at;
+      for (size_t d = 0; d < c && status == MG_OK; d++)
+        if (to[d] == to[c])
+          status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s' twice, and its labels in another order than the first",
+                           a->roster->list.items[k].id, own.items[c]);
     }
     mg_strings_free(&own);
   }
@@ -288,15 +292,10 @@ static mg_status list_todo(mg_nxn_stage *s) {
 }
 
 static mg_status share_todo(mg_nxn_stage *s) {
-  mg_status status = MG_OK;
-  const MPI_Comm comm = s->attempt->comm;
-  MG_TRY(mg_agree(comm, s->attempt->rank == 0 ? list_todo(s) : MG_OK), done);
-  size_t size = s->todo_count * sizeof *s->todo;
+  const mg_status listed = s->attempt->rank == 0 ? list_todo(s) : MG_OK;
   void *data = s->todo;
-  MG_TRY(mg_broadcast_bytes(comm, &data, &size), done);
+  const mg_status status = mg_attempt_share(s->attempt, listed, &data, &s->todo_count, sizeof *s->todo);
   s->todo = data;
-  s->todo_count = size / sizeof *s->todo;
-done:
   return status;
 }
 

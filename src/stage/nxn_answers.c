@@ -1,6 +1,5 @@
 /* Answers out of the journals, a source at a time, as rows of the result. */
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

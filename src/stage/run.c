@@ -28,6 +28,15 @@ void mg_attempt_timed(mg_attempt *a, const char *part, double began) {
   a->timings[a->timing_count++] = (mg_timing){.name = part, .seconds = mg_now() - began};
 }
 
+mg_status mg_attempt_share(const mg_attempt *a, mg_status status, void **items, size_t *count, size_t item_bytes) {
+  size_t size = *count * item_bytes;
+  MG_TRY(mg_agree(a->comm, status), done);
+  MG_TRY(mg_broadcast_bytes(a->comm, items, &size), done);
+  *count = size / item_bytes;
+done:
+  return status;
+}
+
 mg_status mg_attempt_poll(void *context) { return mg_farm_poll_now(context); }
 
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash) {

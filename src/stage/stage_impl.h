@@ -131,6 +131,11 @@ typedef struct mg_attempt {
 /** Rank 0, from a farm's tick: syncs the journal, reports, and asks for a stop where max_hours are over. */
 mg_status mg_attempt_keep_going(mg_attempt *attempt, const char *stage, const char *progress);
 void mg_attempt_timed(mg_attempt *attempt, const char *part, double began);
+/**
+ * Collective. Rank 0's list (NULL where making it failed, with status) to all: *items is allocated on the others, *count
+ * everyone's.
+ */
+mg_status mg_attempt_share(const mg_attempt *attempt, mg_status status, void **items, size_t *count, size_t item_bytes);
 /** As of mg_farm_job; context is the poll. */
 mg_status mg_attempt_poll(void *context);
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
