@@ -20,24 +20,68 @@
 
 typedef enum mg_gram_level { MG_GRAM_TENSOR, MG_GRAM_LAYER, MG_GRAM_TOTAL } mg_gram_level;
 
-/** Section `recipe`: what the command merge makes. */
-typedef struct mg_recipe_spec {
+/** What a recipe or a cell is made from: the keys that `recipe:`, `grid.fixed` and `grid.sweep` may have. */
+typedef enum mg_term {
+  MG_TERM_LOCALE,
+  MG_TERM_METHOD,
+  MG_TERM_SIMILARITY_TYPE,
+  MG_TERM_NUM_LANGUAGES,
+  MG_TERM_INCLUDE_TARGET,
+  MG_TERM_SOURCES,
+  MG_TERM_PRESET,
+  MG_TERM_SEED,
+  MG_TERM_HEAD,
+  MG_TERM_AXIS,
+  MG_TERM_SELECT,
+  MG_TERM_TOP_K,
+  MG_TERM_SINKHORN_ITERS,
+  MG_TERM_INCTAR,
+  MG_TERM_DROP_STRONGEST,
+  MG_TERM_LAMBDA_RULE,
+  MG_TERM_DUPLICATES,
+  MG_TERM_COUNT
+} mg_term;
+
+typedef struct mg_terms {
+  uint32_t given;          /**< 1 << mg_term of those that were said; the others have their defaults */
   const mg_method *method; /**< NULL: none */
   double values[MG_MOST_PARAMETERS];
-  mg_strings sources; /**< ids */
-  double *weights;    /**< [sources.count], positive */
-  char *head;         /**< "linear", "method" */
-  /* or, without sources, how a target's are chosen */
-  char *locale;          /**< the target, or NULL */
-  char *similarity_type; /**< a name of grid.similarity */
+  uint32_t said_parameters; /**< 1 << index of those parameters that were said */
+  mg_strings sources;       /**< ids, or empty: chosen by a similarity */
+  double *weights;          /**< [sources.count], positive */
+  char *locale;             /**< the target, or NULL */
+  char *similarity_type;    /**< a name of grid.similarity, or NULL: the only one */
+  char *preset;             /**< "none", "merginguriel" */
+  char *head;               /**< "linear", "method", "random" */
+  char *axis, *select, *inctar, *duplicates, *lambda_rule;
   int num_languages, top_k, sinkhorn_iters;
   bool include_target, drop_strongest;
-  char *axis, *select, *inctar, *duplicates;
-} mg_recipe_spec;
+  uint64_t seed;
+} mg_terms;
+
+/** A key that is swept, and its values: each says one term, or several ("values may be structs"). */
+typedef struct mg_axis {
+  char *name;
+  bool all_targets; /**< `locale: all`: no values, every target in turn */
+  size_t count;
+  mg_terms *values; /**< [count]; `given` says which terms are meant */
+} mg_axis;
+
+/** One product of axes: what is fixed is an axis of one value, and comes first. */
+typedef struct mg_phase {
+  char *name; /**< "" for the grid's own sweep */
+  size_t axis_count;
+  mg_axis *axes;
+} mg_phase;
 
 /** Section `grid`. */
 typedef struct mg_grid_spec {
   mg_strings similarity_names, similarity_files; /**< a CSV, or "nxn": the stage's select partition */
+  char *tv, *cka;                                /**< compatibility: a CSV, or "stage" */
+  char *partition;                               /**< what cells are scored on: nxn.partition's name or nxn.select's */
+  size_t phase_count;
+  mg_phase *phases;                              /**< the grid's own sweep (where there is one), then `phases` */
+  char *preset_yaml, *fixed_yaml, *sweep_yaml, *phases_yaml; /**< as they were said, in flow style, for the resolved text */
 } mg_grid_spec;
 
 typedef struct mg_config {
@@ -48,7 +92,7 @@ typedef struct mg_config {
     mg_dtype dtype;
   } shards;
   mg_texts_spec texts;
-  mg_strings stages; /**< "compatibility", "nxn" */
+  mg_strings stages; /**< "compatibility", "nxn", "grid" */
   struct {
     mg_strings metrics; /**< "task_vector_cosine", "cka" */
     mg_strings exclude;
@@ -66,8 +110,9 @@ typedef struct mg_config {
     mg_strings targets;       /**< "all", or locales */
     bool logits;              /**< keep them in the result */
   } nxn;
-  mg_recipe_spec recipe;
+  mg_terms recipe;
   mg_grid_spec grid;
+  mg_strings reuse; /**< earlier results, newest first, from which recipes already computed are taken */
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */
     int threads;            /**< 0: auto */

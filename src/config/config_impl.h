@@ -92,12 +92,12 @@ void mg_sources_clear(mg_family_spec *spec);
 mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *id, size_t length);
 
 mg_status mg_recipe_method_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
-                               const yaml_node_t *node, mg_recipe_spec *spec);
+                               const yaml_node_t *node, mg_terms *spec);
 mg_status mg_recipe_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
-                                const yaml_node_t *node, mg_recipe_spec *spec);
+                                const yaml_node_t *node, mg_terms *spec);
 mg_status mg_matrices_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                           const yaml_node_t *node, mg_grid_spec *spec);
-void mg_recipe_spec_free(mg_recipe_spec *spec);
+void mg_terms_free(mg_terms *spec);
 
 /** A copy of text, relative to the origin's directory, takes *field's place. */
 mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field);

@@ -244,7 +244,7 @@ void mg_config_free(mg_config **config) {
   free(c->texts.files), free(c->texts.id), free(c->texts.text), free(c->texts.label), free(c->texts.partition);
   free(c->texts.labels), free(c->nxn.partition), free(c->nxn.select);
   mg_strings_free(&c->nxn.targets);
-  mg_recipe_spec_free(&c->recipe);
+  mg_terms_free(&c->recipe);
   mg_strings_free(&c->grid.similarity_names);
   mg_strings_free(&c->grid.similarity_files);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);

@@ -6,11 +6,11 @@
 
 #include "config_impl.h"
 
-void mg_recipe_spec_free(mg_recipe_spec *spec) {
+void mg_terms_free(mg_terms *spec) {
   mg_strings_free(&spec->sources);
   free(spec->weights), free(spec->head), free(spec->locale), free(spec->similarity_type);
   free(spec->axis), free(spec->select), free(spec->inctar), free(spec->duplicates);
-  *spec = (mg_recipe_spec){0};
+  *spec = (mg_terms){0};
 }
 
 /* A message of the table of methods, with the place in front. */
@@ -24,7 +24,7 @@ static mg_status placed(const mg_option *o, const mg_yaml_origin *origin, const 
 }
 
 static mg_status set_parameters(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
-                                const yaml_node_t *node, mg_recipe_spec *spec) {
+                                const yaml_node_t *node, mg_terms *spec) {
   mg_status status = MG_OK;
   if (mg_node_is_empty(node)) return MG_OK;
   if (node->type != YAML_MAPPING_NODE)
@@ -50,7 +50,7 @@ cleanup:
 }
 
 mg_status mg_recipe_method_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
-                               const yaml_node_t *node, mg_recipe_spec *spec) {
+                               const yaml_node_t *node, mg_terms *spec) {
   mg_status status = MG_OK;
   const char *name;
   const yaml_node_t *parameters = NULL, *key = node;
@@ -83,7 +83,7 @@ static mg_status set_weight(const mg_option *o, const mg_yaml_origin *origin, co
 }
 
 mg_status mg_recipe_sources_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
-                                const yaml_node_t *node, mg_recipe_spec *spec) {
+                                const yaml_node_t *node, mg_terms *spec) {
   mg_status status = MG_OK;
   mg_named_node *names = NULL;
   mg_strings_free(&spec->sources);

@@ -91,7 +91,7 @@ static void write_layers(const mg_strings *layers, mg_text *yaml) {
   if (!word) mg_text_append(yaml, "]");
 }
 
-static void write_method(const mg_recipe_spec *spec, mg_text *yaml) {
+static void write_method(const mg_terms *spec, mg_text *yaml) {
   const mg_method *m = spec->method;
   mg_text_append(yaml, "{%s: {", m->name);
   for (size_t k = 0; k < m->parameter_count; k++) {
@@ -107,7 +107,7 @@ static void write_method(const mg_recipe_spec *spec, mg_text *yaml) {
   mg_text_append(yaml, "}}");
 }
 
-static void write_weights(const mg_recipe_spec *spec, mg_text *yaml) {
+static void write_weights(const mg_terms *spec, mg_text *yaml) {
   for (size_t k = 0; k < spec->sources.count; k++) {
     mg_text_append(yaml, "%s", k ? ", " : "{");
     quote(yaml, spec->sources.items[k]);

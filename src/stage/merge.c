@@ -94,7 +94,7 @@ failed:
 
 static mg_status read_similarity(const merging *m, mg_similarity *similarity, mg_strings *notes) {
   mg_status status = MG_OK;
-  const mg_recipe_spec *spec = &m->config->recipe;
+  const mg_terms *spec = &m->config->recipe;
   const mg_grid_spec *grid = &m->config->grid;
   const mg_duplicates duplicates = strcmp(spec->duplicates, "keep") == 0 ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST;
   mg_labelled_table table = {0};
@@ -139,7 +139,7 @@ done:
 
 static mg_status choose_sources(merging *m) {
   mg_status status = MG_OK;
-  const mg_recipe_spec *spec = &m->config->recipe;
+  const mg_terms *spec = &m->config->recipe;
   mg_similarity similarity = {0};
   mg_selection selection = {0};
   mg_strings notes = {0};
@@ -164,7 +164,7 @@ cleanup:
 
 static mg_status find_sources(merging *m) {
   mg_status status = MG_OK;
-  const mg_recipe_spec *spec = &m->config->recipe;
+  const mg_terms *spec = &m->config->recipe;
   const bool given = spec->sources.count > 0;
   if (!given) MG_TRY(choose_sources(m), done);
   const mg_strings *sources = given ? &spec->sources : &m->chosen;

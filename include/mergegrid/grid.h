@@ -1,0 +1,109 @@
+#ifndef MERGEGRID_GRID_H
+#define MERGEGRID_GRID_H
+
+/**
+ * The grid: cells declared by `grid.fixed`, `sweep` and `phases`; their keys; and what each resolves to (a recipe) once
+ * similarities, accuracies and compatibilities are known. Not collective.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/config.h"
+#include "mergegrid/similarity.h"
+#include "mergegrid/status.h"
+
+/** A cell's coordinates. `terms` borrows its strings from the configuration and from the targets. */
+typedef struct mg_cell {
+  mg_terms terms;     /**< complete: defaults, the preset's bundle below what was said, fixed, swept; locale is set */
+  char key[17];       /**< 16 hexadecimal digits: hash of the coordinates, known before anything is computed */
+  const char *phase;  /**< name of its phase */
+} mg_cell;
+
+typedef struct mg_grid {
+  size_t count;
+  mg_cell *cells;         /**< [count] phases in turn, axes as written, last fastest; the first of equal keys stays */
+  size_t duplicate_count; /**< how many equal keys were left out */
+  mg_strings swept;       /**< parameters that differ between cells: "ties.density", in order of appearance */
+} mg_grid;
+
+/**
+ * Expands the configuration's grid over targets (what `locale: all` means). Complete terms are: the defaults of the table of
+ * options; a preset's bundle; the phase's fixed values; the axes' values. `seed` defaults to the configuration's.
+ * MG_ERR_CONFIG: a cell without locale or method, or without similarity_type where there are several matrices and it does not
+ * name its sources.
+ */
+mg_status mg_grid_expand(const mg_config *config, const mg_strings *targets, mg_grid *grid);
+void mg_grid_free(mg_grid *grid);
+
+/** One cell from a section `recipe` that has a locale or sources: its complete terms. Borrows from config. */
+mg_status mg_grid_recipe_cell(const mg_config *config, mg_cell *cell);
+
+/** The coordinates as one line of JSON, keys in a fixed order, numbers with the digits that read back: what `key` hashes. */
+mg_status mg_cell_json(const mg_cell *cell, mg_text *json);
+/** The method's parameters alone: {"density": 0.2, "trim": "tensor", …}. */
+mg_status mg_cell_parameters_json(const mg_cell *cell, mg_text *json);
+/** The text of one parameter ("ties.density") of a cell: "" where its method has none of that name. */
+mg_status mg_cell_parameter(const mg_cell *cell, const char *swept, mg_text *text);
+
+/** `--where method=ties|dare_ties,locale=sw-KE`: names of columns and values; every named column must have one of its values. */
+typedef struct mg_where {
+  size_t count;
+  mg_strings names;
+  mg_strings *values; /**< [count] */
+} mg_where;
+/** MG_ERR_USAGE names what is no condition, or no column that a cell has before it is computed. text NULL: no condition. */
+mg_status mg_where_parse(const char *text, mg_where *where);
+void mg_where_free(mg_where *where);
+/** Conditions may be on: locale, method, similarity_type, num_languages, include_target, preset, seed, head, phase, key. */
+bool mg_where_matches(const mg_where *where, const mg_cell *cell);
+
+/* ---- resolving ---- */
+
+/** A matrix of the configuration as it was read. */
+typedef struct mg_grid_matrix {
+  const char *name;
+  mg_similarity first, keep; /**< by `duplicates`; labels.count 0 where no cell asks for it */
+} mg_grid_matrix;
+
+/** What cells are resolved against; all borrowed. N sources, M targets. */
+typedef struct mg_grid_context {
+  const mg_source_list *sources;
+  const mg_strings *targets;
+  size_t matrix_count;
+  const mg_grid_matrix *matrices;
+  const double *tv, *cka;      /**< [N,N] compatibilities, NULL where not to be had */
+  const double *accuracy[2];   /**< [N,M] of the partition cells are scored on, and of the one sources are chosen by */
+} mg_grid_context;
+
+/** What a cell comes to. */
+typedef enum mg_cell_kind {
+  MG_CELL_MERGE, /**< a merge that has to be computed and evaluated */
+  MG_CELL_MODEL, /**< one source as it is: its answers are known */
+  MG_CELL_VOTE   /**< a vote over the sources' logits, which are known */
+} mg_cell_kind;
+
+typedef struct mg_resolved {
+  mg_cell_kind kind;
+  size_t count;
+  int *source;          /**< [count] rising */
+  double *weight;       /**< [count] as given to the method: positive, sum 1 */
+  int base;             /**< the source that stands in for the base (drop_strongest), −1: the family's base */
+  size_t best;          /**< index into source: the most accurate on the select partition, else the one of largest weight */
+  double values[MG_MOST_PARAMETERS]; /**< the method's, after lambda_rule */
+  char *note;           /**< what is unusual: "every compatibility is 0: the similarity's weights stay"; NULL */
+  mg_selection selection; /**< how the sources were chosen; candidates NULL where they were named */
+} mg_resolved;
+
+/**
+ * Sources, weights and parameters of a cell. MG_ERR_INPUT (the cell's own failure): the target has no texts, its matrix lacks
+ * it, fewer candidates than num_languages, all weights zero, no own model, a matrix or compatibility that is not there.
+ */
+mg_status mg_grid_resolve(const mg_grid_context *context, const mg_cell *cell, mg_resolved *resolved);
+void mg_resolved_free(mg_resolved *resolved);
+
+/** "fr-FR:0.500,sw-KE:0.500", by falling weight (equal ones in the order of the sources). */
+mg_status mg_resolved_sources_text(const mg_grid_context *context, const mg_resolved *resolved, mg_text *text);
+
+#endif

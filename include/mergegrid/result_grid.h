@@ -1,0 +1,48 @@
+#ifndef MERGEGRID_RESULT_GRID_H
+#define MERGEGRID_RESULT_GRID_H
+
+/** Reading a result's grid back: for show, export, explain, merge and for runs that build on an earlier result. Master only. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mergegrid/result.h"
+
+/** A grid as it was read; owns everything. The fields are those of mg_result_grid. */
+typedef struct mg_grid_table {
+  char *path;
+  size_t cell_count, source_count;
+  mg_result_cell *cells;       /**< [C]; strings belong to the table */
+  mg_strings swept;
+  char **swept_values;         /**< [swept, C] */
+  double *weights;             /**< [C,N] */
+  bool *selected;              /**< [C,N] */
+  mg_strings sources, targets; /**< ids; locales */
+  char *partition;
+  bool selected_on_partition;
+  size_t method_count;
+  mg_result_method *methods;
+  size_t best_count;
+  mg_result_best *best;
+  mg_strings strings;          /**< what the pointers above point to */
+} mg_grid_table;
+
+/** MG_ERR_INPUT where the result has no stage grid; MG_ERR_CORRUPT where a column is missing or of another length. */
+mg_status mg_grid_table_read(const char *path, mg_grid_table *table);
+void mg_grid_table_free(mg_grid_table *table);
+
+/** A target's texts: class of each, whether it is of the partition that cells are scored on; and all rows of predictions. */
+typedef struct mg_grid_answers {
+  size_t texts, rows;
+  int32_t *label;       /**< [texts] */
+  bool *scored, *selects; /**< [texts] */
+  int32_t *predictions; /**< [rows, texts] */
+} mg_grid_answers;
+mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_answers *answers);
+void mg_grid_answers_free(mg_grid_answers *answers);
+
+/** The cell whose key begins with `key`. MG_ERR_INPUT: none (names the nearest), or several (lists some). */
+mg_status mg_grid_table_find(const mg_grid_table *table, const char *key, size_t *cell);
+
+#endif
