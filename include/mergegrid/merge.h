@@ -1,7 +1,11 @@
 #ifndef MERGEGRID_MERGE_H
 #define MERGEGRID_MERGE_H
 
-/** Merging: a recipe's tensors, computed from the tiles of its sources. Not collective. */
+/**
+ * Merging: the tensors of one or many recipes, computed in one pass over the tiles of their sources. What a recipe comes to
+ * depends on nothing but itself: not on the recipes beside it, threads, tiles, or where the sources are read from. Not
+ * collective.
+ */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,11 +14,14 @@
 #include "mergegrid/method.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/status.h"
+#include "mergegrid/text.h"
 
 /** What tensors that only the sources have (heads) become: their theta_0 is 0, which few methods mean. */
 typedef enum mg_head_policy {
   MG_HEAD_LINEAR, /**< the mean of the heads, weighted where the method is */
-  MG_HEAD_METHOD  /**< as every other tensor */
+  MG_HEAD_METHOD, /**< as every other tensor */
+  MG_HEAD_RANDOM  /**< as every other tensor, against a theta_0 drawn as transformers draws a new head (normal, 0.02; biases 0)
+                   */
 } mg_head_policy;
 
 /** All pointers borrowed. */
@@ -25,32 +32,111 @@ typedef struct mg_recipe {
   const int *source;     /**< [count] rows of the tiles, rising */
   const char *const *id; /**< [count] their names: what is random hangs on name, tensor and element, not on order */
   const double *weight;  /**< [count], positive, sum 1 */
+  size_t best;           /**< index of the source that layer methods take whole layers from */
+  int base;              /**< the source that stands in for theta_0, −1: the family's base */
   mg_head_policy head;
   uint64_t seed;
 } mg_recipe;
 
-typedef struct mg_merger mg_merger;
+/** Does the method need tensors whole, so that thresholds of its own recipe are found by reading them? */
+bool mg_recipe_reads_whole(const mg_recipe *recipe);
+/** What a recipe computes, whatever its method is called: equal bytes, equal merges. Appended to text. */
+mg_status mg_recipe_canonical(const mg_recipe *recipe, mg_text *text);
+
+/** Task vectors as merges want them: heads in the family's order of classes. All borrowed; sources numbered as in rows. */
+typedef struct mg_deltas {
+  mg_rows *rows;
+  size_t classes;
+  const int32_t *class_of; /**< [sources, classes] the family's class of a source's own; NULL: all as they are */
+} mg_deltas;
+
+/** Elements first … first + count − 1 of a tensor; offset: where they belong in a block of floats. */
+typedef struct mg_range {
+  size_t tensor;
+  int64_t first, count;
+  size_t offset;
+} mg_range;
+
+/** Ranges that are in memory: task vectors of some sources, and theta_0. All borrowed. */
+typedef struct mg_store {
+  size_t range_count;
+  const mg_range *ranges;  /**< by tensor, then first; they do not overlap */
+  const float *const *tau; /**< [sources] blocks, NULL: not in memory */
+  const float *base;       /**< a block */
+} mg_store;
+
+/** Fills a store's block with a source's task vector, or with theta_0 (MG_ROW_BASE). Rank-local; any number at once. */
+mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ranges, size_t range_count, float *block);
+
+/** Inner products of all task vectors, tensor by tensor, as the stage compatibility has them; all borrowed. */
+typedef struct mg_gram_view {
+  size_t sources;
+  const double *source_dot, *base_dot, *base_norm2; /**< [T,N,N], [T,N], [T] */
+} mg_gram_view;
+
+/* ---- quantities of whole tensors and sources ---- */
+
+typedef enum mg_quantity_kind {
+  MG_QUANTITY_RANK,        /**< a: the a-th largest magnitude of a tensor */
+  MG_QUANTITY_GLOBAL_RANK, /**< of all tensors of the backbone together; with a random head of all */
+  MG_QUANTITY_DARE_L1,     /**< a: density; ratio of the L1 norms before and after dropping at random */
+  MG_QUANTITY_DELLA_L1,    /**< a: density, b: epsilon; the same of rows dropped by rank */
+  MG_QUANTITY_GLOBAL_SHARE /**< a: rank; share of the source's L1 norm below its global magnitude of that rank */
+} mg_quantity_kind;
+
+/** What is asked for; compared by bytes. */
+typedef struct mg_quantity {
+  int32_t kind, source;
+  int32_t tensor; /**< −1: of the whole source */
+  int32_t base;   /**< −1, the source that stands in for theta_0, or −2: a random head */
+  uint64_t seed;
+  double a, b;
+} mg_quantity;
+
+/** Quantities that are known. Threads may share it. */
+typedef struct mg_quantities mg_quantities;
+mg_status mg_quantities_create(mg_quantities **quantities);
+void mg_quantities_destroy(mg_quantities **quantities);
+bool mg_quantities_find(mg_quantities *quantities, const mg_quantity *quantity, double *value);
+mg_status mg_quantities_put(mg_quantities *quantities, const mg_quantity *quantity, double value);
+/**
+ * Appends what the recipe will ask for to list [*count] (realloc'ed, caller frees), without what is there already.
+ */
+mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantity **list, size_t *count);
+/** Values [count] of quantities of one source, tensor by tensor, each tile read for all of them. id: the source's name. */
+mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const mg_quantity *quantities, size_t count,
+                                mg_status (*poll)(void *context), void *context, double *values);
+
+/* ---- the pass ---- */
+
+typedef struct mg_pass mg_pass;
 
 /**
- * Memory for one merge, which borrows rows and recipe. Quantities of whole sources (a global trim's thresholds) are computed
- * here: that reads the sources twice.
+ * Memory for merging `count` recipes at once by `threads` threads. All arguments are borrowed; store and gram may be NULL;
+ * quantities that are missing are computed when they are needed, and put there.
  */
-mg_status mg_merger_create(mg_rows *rows, const mg_recipe *recipe, mg_merger **merger);
-void mg_merger_destroy(mg_merger **merger);
+typedef struct mg_pass_terms {
+  const mg_deltas *deltas;
+  const mg_store *store;
+  const mg_gram_view *gram;
+  mg_quantities *quantities;
+  const mg_recipe *recipes;
+  size_t count;
+  int threads;
+} mg_pass_terms;
+mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **pass);
+void mg_pass_destroy(mg_pass **pass);
+/** Bytes that a pass of one recipe of `sources` sources takes, over `threads` threads. */
+uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads);
 
-/** Makes tensor t of the table the current one; reads it where the method has quantities of whole tensors. */
-mg_status mg_merger_tensor(mg_merger *merger, size_t t);
 /**
- * Elements first … first + count − 1 of the current tensor's merge: theta = theta_0 + what the method makes of the task
- * vectors. Sums over sources are double, in the recipe's order; one rounding at the end. MG_ERR_INPUT where one is not finite
- * (names tensor and element).
+ * Merges ranges (whole rows of a tensor each) into out [count] blocks: theta, sums over sources in double in the recipe's
+ * order, one rounding. A recipe that fails (a merge that is not finite: names tensor and element) does not end the others: see
+ * mg_pass_failure. poll (may be NULL) is called by the calling thread; what it returns ends the pass.
  */
-mg_status mg_merger_read(mg_merger *merger, int64_t first, int64_t count, float *out);
-
-/**
- * The m-th largest magnitude of a source's elements in the tensors that `take` is true for (of all where NULL), exactly: by the
- * bits of |tau|, in two passes of 16. 0 for m = 0 elements.
- */
-mg_status mg_magnitude_rank(mg_rows *rows, int source, const bool *take, uint64_t m, float *magnitude);
+mg_status mg_pass_run(mg_pass *pass, const mg_range *ranges, size_t range_count, float *const *out,
+                      mg_status (*poll)(void *context), void *context);
+/** NULL, or why recipe k failed. */
+const char *mg_pass_failure(const mg_pass *pass, size_t k);
 
 #endif

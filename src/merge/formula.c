@@ -37,6 +37,7 @@ static void ties(const mg_recipe *r, mg_formula *f) {
 
 static void drop(const mg_recipe *r, mg_formula *f) {
   f->keep = MG_KEEP_RANDOM;
+  f->random = true;
   f->density = value_of(r, "density");
   f->rescale = (mg_rescale)value_of(r, "rescale");
 }
@@ -113,4 +114,38 @@ mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula) {
 
 mg_formula mg_formula_of_head(const mg_recipe *recipe) {
   return (mg_formula){.density = 1, .lambda = 1, .weighted = recipe->method->weighted, .mean = !recipe->method->weighted};
+}
+
+/* A sum with fixed coefficients, whatever it is called. */
+static bool is_plain_sum(const mg_formula *f) {
+  return f->coefficients == NULL && f->keep == MG_KEEP_ALL && f->combine == MG_COMBINE_SUM;
+}
+
+static void append_weights(const mg_recipe *r, const mg_formula *f, mg_text *text) {
+  for (size_t k = 0; k < r->count; k++)
+    mg_text_append(text, " %a", f->lambda * (f->mean ? 1 / (double)r->count : f->weighted ? r->weight[k] : 1));
+}
+
+mg_status mg_recipe_canonical(const mg_recipe *r, mg_text *text) {
+  mg_status status = MG_OK;
+  mg_formula body;
+  MG_TRY(mg_formula_of(r, &body), done);
+  const mg_formula head = mg_formula_of_head(r);
+  mg_text_append(text, "%s", is_plain_sum(&body) ? "sum" : r->method->name);
+  for (size_t k = 0; !is_plain_sum(&body) && k < r->method->parameter_count; k++) mg_text_append(text, " %a", r->values[k]);
+  if (is_plain_sum(&body))
+    append_weights(r, &body, text);
+  else if (body.weighted || r->method->weighted)
+    for (size_t k = 0; k < r->count; k++) mg_text_append(text, " %a", r->weight[k]);
+  mg_text_append(text, " head %d", (int)r->head);
+  if (r->head == MG_HEAD_LINEAR) append_weights(r, &head, text);
+  if (body.random || r->head == MG_HEAD_RANDOM) mg_text_append(text, " seed %llu", (unsigned long long)r->seed);
+  if (text->failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+done:
+  return status;
+}
+
+bool mg_recipe_reads_whole(const mg_recipe *recipe) {
+  (void)recipe;
+  return false;
 }

@@ -1,27 +1,40 @@
 #ifndef MERGEGRID_MERGE_IMPL_H
 #define MERGEGRID_MERGE_IMPL_H
 
+#include "kernels_impl.h"
 #include "mergegrid/dtype.h"
 #include "mergegrid/merge.h"
 #include "mergegrid/random.h"
 #include "mergegrid/tiling.h"
 
-/* Tiles of one source, one after another, as float. */
-typedef struct mg_source_reader {
-  mg_rows *rows;
-  void *tile, *staging;
-  float *base, *values;
-} mg_source_reader;
-mg_status mg_source_reader_create(mg_rows *rows, mg_source_reader *reader);
-void mg_source_reader_free(mg_source_reader *reader);
-/* Calls visit for all tiles of a tensor; values is [count], scratch of the reader. */
-typedef void (*mg_tile_visit)(void *context, const float *values, int64_t first, int64_t count);
-mg_status mg_source_reader_tensor(mg_source_reader *reader, int source, size_t t, mg_tile_visit visit, void *context);
+/* ---- reading (delta.c) ---- */
+
+enum { MG_BASE_FAMILY = -1, MG_BASE_RANDOM = -2 };
+
+/* Tiles of task vectors as floats, of up to `most` sources at once. One a thread. */
+typedef struct mg_delta_reader {
+  const mg_deltas *deltas;
+  size_t most;
+  char *raw, *staging;
+  float *base, *row, *scale;
+  int *wanted;
+} mg_delta_reader;
+mg_status mg_delta_reader_create(const mg_deltas *deltas, size_t most, mg_delta_reader *reader);
+void mg_delta_reader_free(mg_delta_reader *reader);
+/* tau of sources [n] into to[k] [count]; theta_0 into base (may be NULL). Any range of a tensor. */
+mg_status mg_delta_read(mg_delta_reader *reader, const int *sources, size_t n, size_t t, int64_t first, int64_t count,
+                        float *const *to, float *base);
+/* theta_0 of a head as MG_HEAD_RANDOM draws it. */
+void mg_random_head(const mg_tensor *tensor, uint64_t seed, int64_t first, int64_t count, float *out);
+
+/* Elements of a row: of a tensor's last axis; of what has one axis all. */
+static inline int64_t mg_row_length(const mg_tensor *tensor) { return tensor->ndim > 0 ? tensor->shape[tensor->ndim - 1] : 1; }
+
+/* ---- formulas (formula.c, geometry.c) ---- */
 
 /* How a method's formula is made of parts: which elements of each task vector count, and what becomes of them. */
 typedef enum mg_keep { MG_KEEP_ALL, MG_KEEP_LARGEST, MG_KEEP_ABOVE, MG_KEEP_RANDOM } mg_keep;
 typedef enum mg_combine { MG_COMBINE_SUM, MG_COMBINE_ELECT, MG_COMBINE_LARGEST, MG_COMBINE_ACTIVE } mg_combine;
-typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_elected;
 typedef enum mg_rescale { MG_RESCALE_INVERSE, MG_RESCALE_L1, MG_RESCALE_NONE } mg_rescale;
 
 /* Inner products over one tensor. */
@@ -56,6 +69,7 @@ typedef struct mg_formula {
   mg_elected elected;
   bool weighted; /* by the recipe's weights; else 1 each, or 1/n where they are a mean */
   bool mean;
+  bool random; /* goes by the recipe's seed */
   double lambda;
 } mg_formula;
 
@@ -63,21 +77,66 @@ typedef struct mg_formula {
 mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *formula);
 /* The formula of a head under MG_HEAD_LINEAR. */
 mg_formula mg_formula_of_head(const mg_recipe *recipe);
+/* How many of count elements a density keeps: at least one. */
+uint64_t mg_kept_of(double density, int64_t count);
 
-/* A tile under way: delta [count sources][n elements] is what is kept of the task vectors. */
-typedef struct mg_merge_tile {
-  size_t sources;
-  int64_t count;
-  const double *weight; /* [sources] as the formula wants them */
-  float *const *delta;
-  double *sum, *vote, *share; /* [count] scratch; sum is the result */
-} mg_merge_tile;
+/* ---- a recipe and a tensor (prepare.c) ---- */
 
-void mg_combine_tile(const mg_formula *formula, const mg_merge_tile *tile);
-/* Zeroes what is smaller than threshold, and what is as large as ceiling. */
-void mg_keep_between(float *delta, int64_t count, float threshold, float ceiling);
+/* What a recipe's tiles of one tensor need to know. Arrays are [sources]. */
+typedef struct mg_prepared {
+  bool ready;
+  const mg_formula *formula;
+  int base; /* what task vectors are relative to: MG_BASE_FAMILY, a source, MG_BASE_RANDOM */
+  double base_factor;
+  double *weight, *threshold, *ceiling;
+  float *rescale;
+  mg_stream *stream; /* NULL where nothing is random */
+} mg_prepared;
+
+typedef struct mg_pass_recipe {
+  const mg_recipe *recipe;
+  mg_formula body, head;
+  mg_prepared *tensors; /* [T] */
+  size_t *slot;         /* [sources] number among the pass' sources */
+  size_t base_slot;     /* of the source that stands in for theta_0 */
+  char *failure;
+} mg_pass_recipe;
+
+/* The value, known or computed now. reader: of at least two sources. */
+mg_status mg_quantity_value(const mg_pass_terms *terms, const char *id, const mg_quantity *quantity, double *value);
+/* The key under which a quantity of source k of a recipe's tensor (−1: of the whole source) is kept. */
+mg_quantity mg_quantity_of(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantity_kind kind, size_t k,
+                           ptrdiff_t tensor);
+/* Fills in `tensors[t]`; not from several threads at once. */
+mg_status mg_prepare(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
+void mg_prepared_free(mg_prepared *prepared);
+
+/* ---- a tile (tile.c) ---- */
+
+/* What a thread computes a tile in; capacity elements, and MG_MERGE_SLACK besides. */
+typedef struct mg_tile_scratch {
+  float **own; /* [sources] rows that may be written to */
+  const float **tau;
+  float *base;
+  double *sum;
+  uint32_t *words;
+} mg_tile_scratch;
+
+typedef struct mg_tile {
+  size_t t;
+  int64_t first, count;    /* whole rows of the tensor */
+  const float *const *tau; /* [the recipe's sources] */
+  const float *stand_in;   /* the source that stands in for theta_0; NULL */
+  const float *base;       /* theta_0 */
+} mg_tile;
+
+/* One recipe's elements; *finite: are all? */
+mg_status mg_merge_tile(const mg_merge_kernels *kernels, const mg_pass_recipe *recipe, const mg_tensor_table *table,
+                        const mg_tile *tile, const mg_tile_scratch *scratch, float *out, bool *finite);
 /* Zeroes what the stream drops, multiplies the rest. words: scratch [count]. */
 void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
                     uint32_t *words);
+/* The stream of what is random about a source's tensor. */
+mg_stream mg_stream_of_tensor(uint64_t seed, const char *id, const char *tensor);
 
 #endif

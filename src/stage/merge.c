@@ -24,6 +24,8 @@ static const char *const TOKENIZER_FILES[] = {"tokenizer.json",
                                               "vocab.json",
                                               "merges.txt"};
 
+enum { MERGED_AT_ONCE = 1 << 20 }; /* elements */
+
 typedef struct merging {
   const mg_config *config;
   mg_strings chosen;      /* ids */
@@ -31,6 +33,7 @@ typedef struct merging {
   const mg_roster *roster;
   mg_rows *rows;
   mg_recipe recipe;
+  int threads;
   int *source;
   const char **id;
   double *weight;
@@ -202,6 +205,7 @@ static mg_status find_sources(merging *m) {
                           .source = m->source,
                           .id = m->id,
                           .weight = m->weight,
+                          .base = -1,
                           .head = strcmp(spec->head, "method") == 0 ? MG_HEAD_METHOD : MG_HEAD_LINEAR,
                           .seed = m->config->seed};
   memcpy(m->recipe.values, spec->values, sizeof m->recipe.values);
@@ -233,40 +237,64 @@ cleanup:
 
 /* ---- files ---- */
 
-static mg_status write_weights(merging *m, const char *dir) {
+static mg_status poll_stop(void *dir) {
+  return mg_stop_requested() ? mg_fail(MG_STOPPED, "stopped; %s is not written", (const char *)dir) : MG_OK;
+}
+
+/* Tensor by tensor, a few million elements of whole rows at a time. */
+static mg_status merge_tensors(merging *m, mg_pass *pass, mg_safetensors_writer *writer, char *dir, float *values) {
+  mg_status status = MG_OK;
+  mg_progress progress;
+  const mg_tensor_table *table = mg_rows_table(m->rows);
+  mg_progress_begin(&progress, "merge", (double)table->elements, 0, 1e6, "M parameters");
+  for (size_t t = 0; t < table->count; t++) {
+    const mg_tensor *tensor = &table->tensors[t];
+    const int64_t row = tensor->ndim > 0 && tensor->numel > 0 ? tensor->shape[tensor->ndim - 1] : 1;
+    const int64_t most = row < MERGED_AT_ONCE ? MERGED_AT_ONCE / row * row : row;
+    for (int64_t first = 0; first < tensor->numel; first += most) {
+      const int64_t count = tensor->numel - first < most ? tensor->numel - first : most;
+      const mg_range range = {.tensor = t, .first = first, .count = count};
+      MG_TRY(mg_pass_run(pass, &range, 1, &values, poll_stop, dir), done);
+      if (mg_pass_failure(pass, 0) != NULL) return mg_fail(MG_ERR_INPUT, "%s", mg_pass_failure(pass, 0));
+      MG_TRY(mg_safetensors_put(writer, values, count), done);
+      mg_progress_update(&progress, (double)(tensor->offset + first + count));
+    }
+  }
+  mg_progress_end(&progress, (double)table->elements);
+done:
+  return status;
+}
+
+static size_t longest_row(const mg_tensor_table *table) {
+  size_t most = MERGED_AT_ONCE;
+  for (size_t t = 0; t < table->count; t++)
+    if (table->tensors[t].ndim > 0 && (size_t)table->tensors[t].shape[table->tensors[t].ndim - 1] > most)
+      most = (size_t)table->tensors[t].shape[table->tensors[t].ndim - 1];
+  return most;
+}
+
+static mg_status write_weights(merging *m, char *dir) {
   mg_status status = MG_OK;
   const mg_tensor_table *table = mg_rows_table(m->rows);
-  mg_merger *merger = NULL;
+  const mg_deltas deltas = {.rows = m->rows};
+  mg_pass_terms terms = {.deltas = &deltas, .recipes = &m->recipe, .count = 1, .threads = m->threads};
+  mg_pass *pass = NULL;
   mg_safetensors_writer *writer = NULL;
-  mg_progress progress;
-  float *values = mg_alloc(MG_LEAF, sizeof *values);
+  float *values = mg_alloc(longest_row(table), sizeof *values);
   char *path = mg_path_join(dir, "model.safetensors");
   if (values == NULL || path == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
   MG_TRY(mg_safetensors_create(path, table, &writer), cleanup);
-  MG_TRY(mg_merger_create(m->rows, &m->recipe, &merger), cleanup);
-  mg_progress_begin(&progress, "merge", (double)table->elements, 0, 1e6, "M parameters");
-  for (size_t t = 0; t < table->count; t++) {
-    const mg_tensor *tensor = &table->tensors[t];
-    MG_TRY(mg_merger_tensor(merger, t), cleanup);
-    for (int64_t first = 0; first < tensor->numel; first += MG_LEAF) {
-      const int64_t count = tensor->numel - first < MG_LEAF ? tensor->numel - first : MG_LEAF;
-      MG_TRY(mg_merger_read(merger, first, count, values), cleanup);
-      MG_TRY(mg_safetensors_put(writer, values, count), cleanup);
-      mg_progress_update(&progress, (double)(tensor->offset + first + count));
-      if (mg_stop_requested()) {
-        status = mg_fail(MG_STOPPED, "stopped; %s is not written", dir);
-        goto cleanup;
-      }
-    }
-  }
-  mg_progress_end(&progress, (double)table->elements);
+  MG_TRY(mg_quantities_create(&terms.quantities), cleanup);
+  MG_TRY(mg_pass_create(&terms, &pass), cleanup);
+  MG_TRY(merge_tensors(m, pass, writer, dir, values), cleanup);
   MG_TRY(mg_safetensors_finish(&writer), cleanup);
 cleanup:
   mg_safetensors_abandon(&writer);
-  mg_merger_destroy(&merger);
+  mg_pass_destroy(&pass);
+  mg_quantities_destroy(&terms.quantities);
   free(values), free(path);
   return status;
 }
@@ -428,6 +456,7 @@ mg_status mg_stage_merge(MPI_Comm comm, const mg_config *config, const char *out
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
   if (config->shards.dir != NULL) MG_TRY(mg_pack_family(comm, config, &roster, false), cleanup);
   MG_TRY(mg_agree(comm, rank == 0 ? mg_roster_rows(config, &roster, &m.rows) : MG_OK), cleanup);
+  m.threads = mg_threads_auto(comm, config->compute.threads);
   MG_TRY(mg_agree(comm, rank == 0 ? merge(&m, output) : MG_OK), cleanup);
 cleanup:
   mg_rows_close(&m.rows);

@@ -1,0 +1,347 @@
+/*
+ * Many recipes in one pass: a tile of all their sources is fetched once (or pointed to, where it is in memory), and while it is
+ * in the cache every recipe takes its part.
+ */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "merge_impl.h"
+
+/* What a thread works in. */
+typedef struct pass_worker {
+  struct mg_pass *pass;
+  mg_delta_reader reader;
+  float **rows, *base, *block; /* [sources] of the tile, and theta_0; one allocation */
+  float **fetched;             /* [sources] rows to read into */
+  const float **at;            /* [sources] where each source's tile is */
+  const float **tau;           /* [sources of a recipe] */
+  int *wanted;                 /* [sources] those to read */
+  mg_tile_scratch scratch;
+  float *own_block;
+} pass_worker;
+
+typedef struct chunk {
+  const mg_range *range;
+  int64_t first, count;
+} chunk;
+
+struct mg_pass {
+  mg_pass_terms terms;
+  const mg_tensor_table *table;
+  const mg_merge_kernels *kernels;
+  mg_pass_recipe *recipes;   /* [terms.count] */
+  int *sources;              /* [source_count] of all recipes, rising */
+  size_t source_count, most; /* most sources of one recipe */
+  int64_t capacity;          /* elements of the largest chunk */
+  pass_worker *workers;      /* [terms.threads] */
+  /* of a run */
+  chunk *chunks;
+  size_t chunk_count;
+  atomic_size_t next;
+  float *const *out;
+  mg_status (*poll)(void *context);
+  void *context;
+  pthread_mutex_t mutex;
+  mg_status status;
+  char message[1024];
+};
+
+static int64_t chunk_of(const mg_tensor *tensor) {
+  const int64_t row = mg_row_length(tensor);
+  return row >= MG_TILE || row < 1 ? (row > 0 ? row : 1) : MG_TILE / row * row;
+}
+
+static int64_t capacity_of(const mg_tensor_table *table) {
+  int64_t most = 1;
+  for (size_t t = 0; t < table->count; t++)
+    if (chunk_of(&table->tensors[t]) > most) most = chunk_of(&table->tensors[t]);
+  return most;
+}
+
+uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads) {
+  const uint64_t tile = (uint64_t)(capacity_of(table) + MG_MERGE_SLACK) * sizeof(float);
+  const uint64_t thread = (2 * sources + 8) * tile + (sources + 4) * MG_TILE * sizeof(float);
+  return (uint64_t)threads * thread + table->count * (sources * 40 + sizeof(mg_prepared));
+}
+
+/* ---- creating ---- */
+
+static bool add_source(int *sources, size_t *count, int source) {
+  for (size_t k = 0; k < *count; k++)
+    if (sources[k] == source) return false;
+  sources[(*count)++] = source;
+  return true;
+}
+
+static int rising(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+
+static size_t slot_of(const mg_pass *p, int source) {
+  size_t k = 0;
+  while (p->sources[k] != source) k++;
+  return k;
+}
+
+static mg_status list_sources(mg_pass *p) {
+  size_t all = 0;
+  for (size_t r = 0; r < p->terms.count; r++) all += p->terms.recipes[r].count + 1;
+  p->sources = mg_alloc(all, sizeof *p->sources);
+  if (p->sources == NULL) return MG_ERR_NOMEM;
+  for (size_t r = 0; r < p->terms.count; r++) {
+    const mg_recipe *recipe = &p->terms.recipes[r];
+    for (size_t k = 0; k < recipe->count; k++) add_source(p->sources, &p->source_count, recipe->source[k]);
+    if (recipe->base >= 0) add_source(p->sources, &p->source_count, recipe->base);
+    if (recipe->count > p->most) p->most = recipe->count;
+  }
+  qsort(p->sources, p->source_count, sizeof *p->sources, rising);
+  return MG_OK;
+}
+
+static mg_status take_recipe(const mg_pass *p, const mg_recipe *recipe, mg_pass_recipe *to) {
+  mg_status status = MG_OK;
+  to->recipe = recipe;
+  MG_TRY(mg_formula_of(recipe, &to->body), done);
+  to->head = recipe->head == MG_HEAD_LINEAR ? mg_formula_of_head(recipe) : to->body;
+  to->tensors = mg_alloc_zero(p->table->count, sizeof *to->tensors);
+  to->slot = mg_alloc(recipe->count, sizeof *to->slot);
+  if (to->tensors == NULL || to->slot == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < recipe->count; k++) to->slot[k] = slot_of(p, recipe->source[k]);
+  if (recipe->base >= 0) to->base_slot = slot_of(p, recipe->base);
+done:
+  return status;
+}
+
+static mg_status make_worker(mg_pass *p, pass_worker *w) {
+  const size_t n = p->source_count, tile = ((size_t)p->capacity + MG_MERGE_SLACK + 15) / 16 * 16;
+  w->pass = p;
+  w->rows = mg_alloc(n, sizeof *w->rows), w->fetched = mg_alloc(n, sizeof *w->fetched);
+  w->at = mg_alloc(n, sizeof *w->at), w->tau = mg_alloc(p->most, sizeof *w->tau);
+  w->wanted = mg_alloc(n, sizeof *w->wanted);
+  w->block = mg_alloc_aligned((n + 1) * tile * sizeof(float));
+  w->own_block = mg_alloc_aligned((p->most + 1) * tile * sizeof(float));
+  w->scratch.own = mg_alloc(p->most, sizeof *w->scratch.own), w->scratch.tau = mg_alloc(p->most, sizeof *w->scratch.tau);
+  w->scratch.sum = mg_alloc_aligned(tile * sizeof(double));
+  w->scratch.words = mg_alloc(tile, sizeof *w->scratch.words);
+  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->block || !w->own_block || !w->scratch.own ||
+      !w->scratch.tau || !w->scratch.sum || !w->scratch.words)
+    return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", n);
+  /* what lies behind a tile is read along */
+  memset(w->block, 0, (n + 1) * tile * sizeof(float));
+  memset(w->own_block, 0, (p->most + 1) * tile * sizeof(float));
+  for (size_t k = 0; k < n; k++) w->rows[k] = w->block + k * tile;
+  w->base = w->block + n * tile;
+  for (size_t k = 0; k < p->most; k++) w->scratch.own[k] = w->own_block + k * tile;
+  w->scratch.base = w->own_block + p->most * tile;
+  return mg_delta_reader_create(p->terms.deltas, n, &w->reader);
+}
+
+static void free_worker(pass_worker *w) {
+  mg_delta_reader_free(&w->reader);
+  free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->block), free(w->own_block);
+  free(w->scratch.own), free(w->scratch.tau), free(w->scratch.sum), free(w->scratch.words);
+}
+
+mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
+  mg_status status = MG_OK;
+  mg_pass *p = mg_alloc_zero(1, sizeof *p);
+  if (p == NULL) return MG_ERR_NOMEM;
+  p->terms = *terms;
+  p->table = mg_rows_table(terms->deltas->rows);
+  p->kernels = mg_merge_kernels_get();
+  p->capacity = capacity_of(p->table);
+  pthread_mutex_init(&p->mutex, NULL);
+  MG_TRY(list_sources(p), failed);
+  p->recipes = mg_alloc_zero(terms->count, sizeof *p->recipes);
+  p->workers = mg_alloc_zero((size_t)terms->threads, sizeof *p->workers);
+  if (p->recipes == NULL || p->workers == NULL) {
+    status = MG_ERR_NOMEM;
+    goto failed;
+  }
+  for (size_t r = 0; r < terms->count; r++) MG_TRY(take_recipe(p, &terms->recipes[r], &p->recipes[r]), failed);
+  for (int k = 0; k < terms->threads; k++) MG_TRY(make_worker(p, &p->workers[k]), failed);
+  *out = p;
+  return MG_OK;
+failed:
+  mg_pass_destroy(&p);
+  return status;
+}
+
+void mg_pass_destroy(mg_pass **pass) {
+  mg_pass *p = *pass;
+  if (p == NULL) return;
+  for (size_t r = 0; p->recipes != NULL && r < p->terms.count; r++) {
+    for (size_t t = 0; p->recipes[r].tensors != NULL && t < p->table->count; t++) mg_prepared_free(&p->recipes[r].tensors[t]);
+    free(p->recipes[r].tensors), free(p->recipes[r].slot), free(p->recipes[r].failure);
+  }
+  for (int k = 0; p->workers != NULL && k < p->terms.threads; k++) free_worker(&p->workers[k]);
+  pthread_mutex_destroy(&p->mutex);
+  free(p->recipes), free(p->workers), free(p->sources), free(p->chunks), free(p);
+  *pass = NULL;
+}
+
+const char *mg_pass_failure(const mg_pass *pass, size_t k) { return pass->recipes[k].failure; }
+
+/* ---- running ---- */
+
+/* The first failure of a recipe stays. */
+static void fail_recipe(mg_pass *p, mg_pass_recipe *r, const char *message) {
+  pthread_mutex_lock(&p->mutex);
+  if (r->failure == NULL) r->failure = mg_strdup(message);
+  pthread_mutex_unlock(&p->mutex);
+}
+
+static bool has_failed(mg_pass *p, const mg_pass_recipe *r) {
+  pthread_mutex_lock(&p->mutex);
+  const bool failed = r->failure != NULL;
+  pthread_mutex_unlock(&p->mutex);
+  return failed;
+}
+
+/* Where a store has a range; NULL where it has not. */
+static const mg_range *find_range(const mg_store *store, size_t t, int64_t first, int64_t count) {
+  size_t low = 0, high = store->range_count; /* the last range that does not begin behind `first` */
+  while (low < high) {
+    const size_t middle = (low + high) / 2;
+    const mg_range *r = &store->ranges[middle];
+    if (r->tensor < t || (r->tensor == t && r->first <= first))
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (low == 0) return NULL;
+  const mg_range *r = &store->ranges[low - 1];
+  return r->tensor == t && first >= r->first && first + count <= r->first + r->count ? r : NULL;
+}
+
+/* Points to the rows of a chunk, and reads what is not in memory. */
+static mg_status fetch(pass_worker *w, const chunk *c, const float **base) {
+  const mg_pass *p = w->pass;
+  const mg_store *store = p->terms.store;
+  const mg_range *kept = store != NULL ? find_range(store, c->range->tensor, c->first, c->count) : NULL;
+  const size_t offset = kept != NULL ? kept->offset + (size_t)(c->first - kept->first) : 0;
+  size_t wanted = 0;
+  for (size_t k = 0; k < p->source_count; k++) {
+    const float *tau = kept != NULL ? store->tau[p->sources[k]] : NULL;
+    w->at[k] = tau != NULL ? tau + offset : w->rows[k];
+    if (tau != NULL) continue;
+    w->fetched[wanted] = w->rows[k];
+    w->wanted[wanted++] = p->sources[k];
+  }
+  *base = kept != NULL ? store->base + offset : w->base;
+  if (wanted == 0 && kept != NULL) return MG_OK;
+  return mg_delta_read(&w->reader, w->wanted, wanted, c->range->tensor, c->first, c->count, w->fetched,
+                       kept != NULL ? NULL : w->base);
+}
+
+static void say_nonfinite(mg_pass *p, mg_pass_recipe *r, const chunk *c, const float *out) {
+  char message[512];
+  int64_t k = 0;
+  while (k < c->count - 1 && isfinite(out[k])) k++;
+  snprintf(message, sizeof message, "the merge's element %lld of tensor %s is not finite", (long long)(c->first + k),
+           p->table->tensors[c->range->tensor].name);
+  fail_recipe(p, r, message);
+}
+
+static mg_status merge_chunk(pass_worker *w, const chunk *c) {
+  mg_status status = MG_OK;
+  mg_pass *p = w->pass;
+  mg_tile tile = {.t = c->range->tensor, .first = c->first, .count = c->count, .tau = w->tau};
+  MG_TRY(fetch(w, c, &tile.base), done);
+  for (size_t k = 0; k < p->terms.count; k++) {
+    mg_pass_recipe *r = &p->recipes[k];
+    float *out = p->out[k] + c->range->offset + (c->first - c->range->first);
+    bool finite = true;
+    if (has_failed(p, r)) continue;
+    for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
+    tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
+    MG_TRY(mg_merge_tile(p->kernels, r, p->table, &tile, &w->scratch, out, &finite), done);
+    if (!finite) say_nonfinite(p, r, c, out);
+  }
+done:
+  return status;
+}
+
+static void *work(void *context) {
+  pass_worker *w = context;
+  mg_pass *p = w->pass;
+  mg_status status = MG_OK;
+  for (size_t k; status == MG_OK && (k = atomic_fetch_add(&p->next, 1)) < p->chunk_count;) {
+    if (w == p->workers && p->poll != NULL) status = p->poll(p->context);
+    if (status == MG_OK) status = merge_chunk(w, &p->chunks[k]);
+  }
+  if (status == MG_OK) return NULL;
+  atomic_store(&p->next, p->chunk_count); /* the others end too */
+  pthread_mutex_lock(&p->mutex);
+  if (p->status == MG_OK) {
+    p->status = status;
+    snprintf(p->message, sizeof p->message, "%s", mg_error_message());
+  }
+  pthread_mutex_unlock(&p->mutex);
+  return NULL;
+}
+
+static mg_status cut(mg_pass *p, const mg_range *ranges, size_t range_count) {
+  size_t count = 0;
+  for (size_t k = 0; k < range_count; k++) {
+    const int64_t size = chunk_of(&p->table->tensors[ranges[k].tensor]);
+    count += (size_t)((ranges[k].count + size - 1) / size);
+  }
+  free(p->chunks);
+  p->chunks = mg_alloc(count, sizeof *p->chunks);
+  p->chunk_count = 0;
+  if (p->chunks == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < range_count; k++) {
+    const mg_range *r = &ranges[k];
+    const int64_t size = chunk_of(&p->table->tensors[r->tensor]);
+    for (int64_t done = 0; done < r->count; done += size)
+      p->chunks[p->chunk_count++] =
+          (chunk){.range = r, .first = r->first + done, .count = r->count - done < size ? r->count - done : size};
+  }
+  return MG_OK;
+}
+
+/* What recipes have to know of the tensors; a recipe that can't be prepared has failed. */
+static mg_status prepare(mg_pass *p, const mg_range *ranges, size_t range_count) {
+  for (size_t k = 0; k < range_count; k++) {
+    if (k > 0 && ranges[k].tensor == ranges[k - 1].tensor) continue;
+    for (size_t r = 0; r < p->terms.count; r++) {
+      if (p->recipes[r].failure != NULL) continue;
+      const mg_status status = mg_prepare(&p->terms, &p->recipes[r], ranges[k].tensor);
+      if (status == MG_ERR_INPUT) fail_recipe(p, &p->recipes[r], mg_error_message());
+      if (status != MG_OK && status != MG_ERR_INPUT) return status;
+    }
+    if (p->poll != NULL) {
+      const mg_status status = p->poll(p->context);
+      if (status != MG_OK) return status;
+    }
+  }
+  return MG_OK;
+}
+
+mg_status mg_pass_run(mg_pass *p, const mg_range *ranges, size_t range_count, float *const *out,
+                      mg_status (*poll)(void *context), void *context) {
+  mg_status status = MG_OK;
+  int started = 1;
+  p->out = out;
+  p->poll = poll;
+  p->context = context;
+  p->status = MG_OK;
+  MG_TRY(prepare(p, ranges, range_count), done);
+  MG_TRY(cut(p, ranges, range_count), done);
+  atomic_store(&p->next, 0);
+  pthread_t *threads = mg_alloc((size_t)p->terms.threads, sizeof *threads);
+  if (threads == NULL) return MG_ERR_NOMEM;
+  while (started < p->terms.threads && (size_t)started < p->chunk_count &&
+         pthread_create(&threads[started], NULL, work, &p->workers[started]) == 0)
+    started++; /* fewer threads than asked for compute the same, later */
+  work(&p->workers[0]);
+  for (int k = 1; k < started; k++) pthread_join(threads[k], NULL);
+  free(threads);
+  if (p->status != MG_OK) status = mg_fail(p->status, "%s", p->message);
+done:
+  return status;
+}
