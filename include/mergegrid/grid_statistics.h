@@ -37,7 +37,8 @@ typedef struct mg_grid_tables {
  * 2000 draws and a seed of its own, so that the same cells give the same numbers; p_holm over the settings. NaN without pairs.
  *
  * Best: among a target's completed cells but the baselines that are one source as it is (own, best_source, best_zero_shot), the
- * one of highest select_accuracy, the first of equals; its difference to the answers of the best source, and McNemar's p.
+ * one of highest select_accuracy, the first of equals; its difference to the answers of the best source (best_zero_shot where
+ * it may not have the target's own, like with like), and McNemar's p.
  *
  * Memory: differences of as many settings at a time as 64 MiB hold; targets are asked for again for each such lot.
  */

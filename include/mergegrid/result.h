@@ -76,35 +76,35 @@ typedef struct mg_result_nxn {
 
 /** One cell as the result has it; strings borrowed, NULL is "". NaN where a number is not to be had. */
 typedef struct mg_result_cell {
-  const char *key, *recipe;      /**< 16 hexadecimal digits; recipe "" unless it was resolved */
+  const char *key, *recipe; /**< 16 hexadecimal digits; recipe "" unless it was resolved */
   const char *locale, *method, *parameters, *similarity_type, *preset, *head, *phase;
-  const char *status, *error;    /**< planned | completed | failed */
-  const char *sources;           /**< "fr-FR:0.500,sw-KE:0.500" */
-  const char *note, *terms;      /**< what is unusual; all coordinates as JSON */
+  const char *status, *error; /**< planned | completed | failed */
+  const char *sources;        /**< "fr-FR:0.500,sw-KE:0.500" */
+  const char *note, *terms;   /**< what is unusual; all coordinates as JSON */
   int num_languages, num_sources;
   bool include_target;
   uint64_t seed;
-  double accuracy, macro_f1;       /**< of the partition cells are scored on */
-  double select_accuracy;          /**< of the one that sources, and best recipes, are chosen by */
-  double best_source;              /**< the highest accuracy of one of its sources on the same texts */
-  double best_zero_shot;           /**< of any source but the target's own */
-  double own;                      /**< of the target's own source */
-  double merging_effect;           /**< accuracy − mean accuracy of its sources */
-  double delta_vs_similarity;      /**< accuracy − that of the cell that differs in nothing but method `similarity` */
-  int64_t prediction_row;          /**< of /grid/predictions/<target>, −1: none */
-  int64_t same_as;                 /**< the first cell of the same recipe, where that is another; −1 */
-  int64_t matched;                 /**< the cell that delta_vs_similarity is against; −1 */
+  double accuracy, macro_f1;  /**< of the partition cells are scored on */
+  double select_accuracy;     /**< of the one that sources, and best recipes, are chosen by */
+  double best_source;         /**< the highest accuracy of one of its sources on the same texts */
+  double best_zero_shot;      /**< of any source but the target's own */
+  double own;                 /**< of the target's own source */
+  double merging_effect;      /**< accuracy − mean accuracy of its sources */
+  double delta_vs_similarity; /**< accuracy − that of the cell that differs in nothing but method `similarity` */
+  int64_t prediction_row;     /**< of /grid/predictions/<target>, −1: none */
+  int64_t same_as;            /**< the first cell of the same recipe, where that is another; −1 */
+  int64_t matched;            /**< the cell that delta_vs_similarity is against; −1 */
 } mg_result_cell;
 
 /** A method setting (name and parameters) over all its completed cells. */
 typedef struct mg_result_method {
   const char *method, *parameters;
   int64_t cells, failed;
-  double accuracy;                 /**< mean over cells */
-  int64_t pairs;                   /**< cells that have a matched plain-similarity cell */
+  double accuracy;                     /**< mean over cells */
+  int64_t pairs;                       /**< cells that have a matched plain-similarity cell */
   double delta, delta_low, delta_high; /**< pooled difference to them and its 95% interval (statistics.h) */
   double p, p_holm;
-  int64_t wins, losses, draws;     /**< pairs with a higher, lower, equal accuracy */
+  int64_t wins, losses, draws; /**< pairs with a higher, lower, equal accuracy */
 } mg_result_method;
 
 /** The best recipe of a target, chosen by select_accuracy (of equals the first cell). */
@@ -112,8 +112,9 @@ typedef struct mg_result_best {
   const char *locale;
   int64_t cell;
   double select_accuracy, accuracy;
-  double delta_vs_best_source, low, high; /**< against the source that is best on the select partition, on the same texts */
-  double p;                        /**< McNemar, exact */
+  /** Against the source that is best on the select partition, on the same texts; not the target's own, unless it may be one. */
+  double delta_vs_best_source, low, high;
+  double p; /**< McNemar, exact */
 } mg_result_best;
 
 /** The stage grid; all pointers borrowed. C cells, N sources, M targets. */
@@ -130,18 +131,18 @@ typedef struct mg_result_grid {
   void *context;
   /** One row of a target's predictions [U], −1: none. Called target by target, rows rising. */
   mg_status (*predictions)(void *context, size_t target, size_t row, int32_t *predictions);
-  const char *partition;           /**< what cells are scored on */
-  bool selected_on_partition;      /**< sources were chosen on the texts that cells are scored on */
+  const char *partition;      /**< what cells are scored on */
+  bool selected_on_partition; /**< sources were chosen on the texts that cells are scored on */
   size_t method_count;
   const mg_result_method *methods; /**< in order of first appearance */
   size_t best_count;
-  const mg_result_best *best;      /**< targets that have a completed cell, in order */
+  const mg_result_best *best; /**< targets that have a completed cell, in order */
   size_t matrix_count;
   const char *const *matrix_names; /**< [matrix_count] similarity matrices that cells went by … */
   const mg_strings *const *matrix_labels;
-  const double *const *matrices;   /**< … [n, n] each, in the order of the labels, all repeated ones kept */
-  size_t reused_count;             /**< recipes taken from earlier results (goes to /provenance) */
-  const char *const *reused;       /**< their hashes */
+  const double *const *matrices; /**< … [n, n] each, in the order of the labels, all repeated ones kept */
+  size_t reused_count;           /**< recipes taken from earlier results (goes to /provenance) */
+  const char *const *reused;     /**< their hashes */
 } mg_result_grid;
 
 /** Everything a result holds; all pointers borrowed. A stage that did not run is NULL. */
@@ -196,7 +197,18 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
  */
 mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout);
 
-/** Prints what a result holds: sources, statistics, the `top` closest and farthest pairs; as JSON if json. */
-mg_status mg_result_show(const char *path, int top, bool json);
+typedef struct mg_show_options {
+  int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
+  bool json;
+  const char *where; /**< conditions on the cells' columns: "method=ties|average,locale=sw-KE"; NULL: none */
+  const char *sort;  /**< a column of the cells, '-' in front for falling; NULL: none */
+} mg_show_options;
+
+/**
+ * Prints what a result holds: sources, statistics, the closest and farthest pairs, accuracies, and of a grid the methods
+ * against plain similarity and each target's best recipe. With where or sort, or top where there is a grid: the matching cells
+ * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
+ */
+mg_status mg_result_show(const char *path, const mg_show_options *options);
 
 #endif

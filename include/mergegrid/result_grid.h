@@ -31,10 +31,11 @@ typedef struct mg_grid_table {
 /** A target's texts: class of each, whether it is of the partition that cells are scored on; and all rows of predictions. */
 typedef struct mg_grid_answers {
   size_t texts, rows;
-  int32_t *label;         /**< [texts] */
-  bool *scored, *selects; /**< [texts] of the partition cells are scored on; of the one that is chosen by */
-  int32_t *predictions;   /**< [rows, texts] */
-  int32_t *best_source;   /**< [texts] what the source says that is best on the latter, −1 none; NULL where there is none */
+  int32_t *label;          /**< [texts] */
+  bool *scored, *selects;  /**< [texts] of the partition cells are scored on; of the one that is chosen by */
+  int32_t *predictions;    /**< [rows, texts] */
+  int32_t *best_source;    /**< [texts] what the source says that is best on the latter, −1 none; NULL where there is none */
+  int32_t *best_zero_shot; /**< the same of the sources but the target's own */
 } mg_grid_answers;
 void mg_grid_answers_free(mg_grid_answers *answers);
 

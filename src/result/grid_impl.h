@@ -41,6 +41,9 @@ struct mg_grid_reader {
   mg_h5_reader h5;
 };
 
+/* Texts of a target, of all partitions. */
+mg_status mg_grid_count_texts(const mg_h5_reader *reader, const char *target, size_t *texts);
+
 /* A matrix that cells went by, as it was read, all repeated labels kept. MG_ERR_INPUT where the result has none of that name.
  */
 mg_status mg_grid_read_matrix(const mg_h5_reader *reader, const char *name, mg_labelled_table *table);

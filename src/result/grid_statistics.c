@@ -156,8 +156,9 @@ static mg_status add_best(work *w, size_t target, const mg_grid_answers *a) {
                            .low = NAN,
                            .high = NAN,
                            .p = NAN};
-  if (a->best_source == NULL || row_of(a, cell) == NULL) return MG_OK;
-  const mg_status status = mg_compare_predictions(a, row_of(a, cell), a->best_source, &c);
+  const int32_t *source = cell->include_target || a->best_zero_shot == NULL ? a->best_source : a->best_zero_shot;
+  if (source == NULL || row_of(a, cell) == NULL) return MG_OK;
+  const mg_status status = mg_compare_predictions(a, row_of(a, cell), source, &c);
   if (status == MG_OK) {
     best->delta_vs_best_source = c.delta, best->low = c.low, best->high = c.high;
     best->p = c.p;

@@ -67,41 +67,64 @@ static mg_status read_predictions(const mg_h5_reader *r, const char *target, mg_
   return dims[1] == a->texts ? MG_OK : bad(r, path, "rows × the target's texts");
 }
 
-/* ---- the best source's answers ---- */
-
-/* The source of highest accuracy in the target's column, the first of equals; −1 where the result has none. */
-static mg_status find_best(const mg_h5_reader *r, const char *target, ptrdiff_t *best) {
-  mg_status status = MG_OK;
-  hsize_t dims[2];
-  void *data = NULL;
-  mg_strings targets = {0};
-  *best = -1;
-  MG_TRY(mg_h5_read_strings(r, "/targets", &targets), cleanup);
-  MG_TRY(mg_h5_read_numbers(r, "/nxn_select/accuracy", H5T_NATIVE_DOUBLE, 2, dims, &data), cleanup);
-  const double *accuracy = data;
-  const ptrdiff_t column = mg_strings_find(&targets, target);
-  if (column < 0 || dims[1] != targets.count) {
-    status = bad(r, "/nxn_select/accuracy", "a column for each target");
-    goto cleanup;
-  }
-  for (size_t s = 0; s < dims[0]; s++)
-    if (*best < 0 || accuracy[s * dims[1] + (size_t)column] > accuracy[(size_t)*best * dims[1] + (size_t)column])
-      *best = (ptrdiff_t)s;
-cleanup:
-  free(data);
-  mg_strings_free(&targets);
+mg_status mg_grid_count_texts(const mg_h5_reader *r, const char *target, size_t *texts) {
+  char path[192];
+  hsize_t dim = 0;
+  void *labels = NULL;
+  snprintf(path, sizeof path, "/texts/%.128s/label", target);
+  const mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_INT32, 1, &dim, &labels);
+  free(labels);
+  *texts = (size_t)dim;
   return status;
 }
 
+/* ---- the best sources' answers ---- */
+
+/* How sources do on a target's texts that are chosen by, and whose own they are. */
+typedef struct ranking {
+  mg_strings targets, locales;
+  double *accuracy; /* [N,M] */
+  size_t column;
+} ranking;
+
+static mg_status read_ranking(const mg_h5_reader *r, const char *target, ranking *k) {
+  mg_status status = MG_OK;
+  hsize_t dims[2];
+  void *data = NULL;
+  MG_TRY(mg_h5_read_strings(r, "/targets", &k->targets), done);
+  MG_TRY(mg_h5_read_strings(r, "/sources/locale", &k->locales), done);
+  MG_TRY(mg_h5_read_numbers(r, "/nxn_select/accuracy", H5T_NATIVE_DOUBLE, 2, dims, &data), done);
+  k->accuracy = data;
+  const ptrdiff_t column = mg_strings_find(&k->targets, target);
+  if (column < 0 || dims[0] != k->locales.count || dims[1] != k->targets.count)
+    return bad(r, "/nxn_select/accuracy", "a row for each source, a column for each target");
+  k->column = (size_t)column;
+done:
+  return status;
+}
+
+/* The source of highest accuracy, the first of equals; −1 where there is none. */
+static ptrdiff_t find_best(const ranking *k, bool own_too) {
+  ptrdiff_t best = -1;
+  for (size_t s = 0; s < k->locales.count; s++) {
+    const double *accuracy = k->accuracy + k->column;
+    if (!own_too && strcmp(k->locales.items[s], k->targets.items[k->column]) == 0) continue;
+    if (best < 0 || accuracy[s * k->targets.count] > accuracy[(size_t)best * k->targets.count]) best = (ptrdiff_t)s;
+  }
+  return best;
+}
+
 /* A source's row of a part's predictions goes to where those texts stand among all. */
-static mg_status spread(const mg_h5_reader *r, const char *group, const char *target, size_t source, const char *partition,
+static mg_status spread(const mg_h5_reader *r, const char *group, const char *target, size_t source,
                         const mg_strings *partitions, int32_t *all) {
-  char path[192];
+  mg_status status = MG_OK;
+  char path[192], *partition = NULL;
   hsize_t dims[2];
   void *data = NULL;
   size_t next = 0;
+  MG_TRY(mg_h5_read_text(r, group, "partition", &partition), cleanup);
   snprintf(path, sizeof path, "%s/predictions/%.128s", group, target);
-  mg_status status = mg_h5_read_numbers(r, path, H5T_NATIVE_INT32, 2, dims, &data);
+  MG_TRY(mg_h5_read_numbers(r, path, H5T_NATIVE_INT32, 2, dims, &data), cleanup);
   for (size_t k = 0; status == MG_OK && k < partitions->count; k++) {
     if (strcmp(partitions->items[k], partition) != 0) continue;
     if (source >= dims[0] || next >= dims[1])
@@ -109,34 +132,38 @@ static mg_status spread(const mg_h5_reader *r, const char *group, const char *ta
     else
       all[k] = ((const int32_t *)data)[source * dims[1] + next++];
   }
+cleanup:
+  free(partition);
   free(data);
   return status;
 }
 
-static mg_status read_best_source(const mg_h5_reader *r, const char *target, mg_grid_answers *a) {
-  static const char *const groups[] = {"/nxn_select", "/nxn"};
+static mg_status read_source(const mg_h5_reader *r, const char *target, ptrdiff_t source, const mg_strings *partitions,
+                             int32_t **all) {
+  mg_status status = MG_OK;
+  if (source < 0) return MG_OK;
+  *all = mg_alloc(partitions->count, sizeof **all);
+  if (*all == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < partitions->count; k++) (*all)[k] = -1;
+  MG_TRY(spread(r, "/nxn_select", target, (size_t)source, partitions, *all), done);
+  MG_TRY(spread(r, "/nxn", target, (size_t)source, partitions, *all), done);
+done:
+  return status;
+}
+
+static mg_status read_best_sources(const mg_h5_reader *r, const char *target, mg_grid_answers *a) {
   mg_status status = MG_OK;
   char path[192];
-  ptrdiff_t best;
+  ranking rank = {0};
   mg_strings partitions = {0};
-  MG_TRY(find_best(r, target, &best), cleanup);
-  if (best < 0) goto cleanup;
-  a->best_source = mg_alloc(a->texts, sizeof *a->best_source);
-  if (a->best_source == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
-  for (size_t k = 0; k < a->texts; k++) a->best_source[k] = -1;
+  MG_TRY(read_ranking(r, target, &rank), cleanup);
   snprintf(path, sizeof path, "/texts/%.128s/partition", target);
   MG_TRY(mg_h5_read_strings(r, path, &partitions), cleanup);
-  for (size_t g = 0; g < 2; g++) {
-    char *partition = NULL;
-    status = mg_h5_read_text(r, groups[g], "partition", &partition);
-    if (status == MG_OK) status = spread(r, groups[g], target, (size_t)best, partition, &partitions, a->best_source);
-    free(partition);
-    if (status != MG_OK) goto cleanup;
-  }
+  MG_TRY(read_source(r, target, find_best(&rank, true), &partitions, &a->best_source), cleanup);
+  MG_TRY(read_source(r, target, find_best(&rank, false), &partitions, &a->best_zero_shot), cleanup);
 cleanup:
+  mg_strings_free(&rank.targets), mg_strings_free(&rank.locales);
+  free(rank.accuracy);
   mg_strings_free(&partitions);
   return status;
 }
@@ -147,7 +174,7 @@ mg_status mg_grid_read_answers(const mg_grid_reader *reader, const char *target,
   *a = (mg_grid_answers){0};
   MG_TRY(read_labels(r, target, a), done);
   MG_TRY(read_predictions(r, target, a), done);
-  MG_TRY(read_best_source(r, target, a), done);
+  MG_TRY(read_best_sources(r, target, a), done);
 done:
   if (status != MG_OK) mg_grid_answers_free(a);
   return status;
@@ -163,7 +190,8 @@ mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_ans
 }
 
 void mg_grid_answers_free(mg_grid_answers *a) {
-  free(a->label), free(a->scored), free(a->selects), free(a->predictions), free(a->best_source);
+  free(a->label), free(a->scored), free(a->selects), free(a->predictions);
+  free(a->best_source), free(a->best_zero_shot);
   *a = (mg_grid_answers){0};
 }
 
