@@ -349,7 +349,8 @@ static mg_status list_items(mg_grid_stage *s) {
 /* As many merges in one pass as there is memory for, and yet some groups for every rank. */
 static mg_status list_groups(mg_grid_stage *s) {
   mg_grid_work *w = &s->work;
-  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1, most = share < s->models ? share : s->models;
+  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1,
+               most = share < s->plan.models ? share : s->plan.models;
   w->groups = mg_alloc(w->item_count, sizeof *w->groups);
   if (w->groups == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < w->item_count; k++) {
