@@ -112,8 +112,9 @@ typedef struct mg_result_best {
   const char *locale;
   int64_t cell;
   double select_accuracy, accuracy;
-  double delta_vs_best_source, low, high; /**< against the source that is best on the select partition, on the same texts */
-  double p;                               /**< McNemar, exact */
+  /** Against the source that is best on the select partition, on the same texts; not the target's own, unless it may be one. */
+  double delta_vs_best_source, low, high;
+  double p; /**< McNemar, exact */
 } mg_result_best;
 
 /** The stage grid; all pointers borrowed. C cells, N sources, M targets. */
@@ -179,12 +180,6 @@ mg_status mg_result_read_identity(const char *path, mg_identity *identity);
  */
 mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
 
-/**
- * Task-vector cosines of a finished result, or (cka) CKA of the last layer that it has; rows and columns are the sources' ids.
- * MG_ERR_INPUT where it has none.
- */
-mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table);
-
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);
 
@@ -202,7 +197,18 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
  */
 mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout);
 
-/** Prints what a result holds: sources, statistics, the `top` closest and farthest pairs; as JSON if json. */
-mg_status mg_result_show(const char *path, int top, bool json);
+typedef struct mg_show_options {
+  int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
+  bool json;
+  const char *where; /**< conditions on the cells' columns: "method=ties|average,locale=sw-KE"; NULL: none */
+  const char *sort;  /**< a column of the cells, '-' in front for falling; NULL: none */
+} mg_show_options;
+
+/**
+ * Prints what a result holds: sources, statistics, the closest and farthest pairs, accuracies, and of a grid the methods
+ * against plain similarity and each target's best recipe. With where or sort, or top where there is a grid: the matching cells
+ * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
+ */
+mg_status mg_result_show(const char *path, const mg_show_options *options);
 
 #endif

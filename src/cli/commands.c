@@ -125,7 +125,9 @@ static mg_status run_show(const mg_command *command) {
   char size[32];
   MG_TRY(mg_run_read_state(path, &state, &all), cleanup);
   if (mg_path_exists(path)) {
-    MG_TRY(mg_result_show(path, (int)command->top, command->json), cleanup);
+    const mg_show_options options = {
+        .top = (int)command->top, .json = command->json, .where = command->where, .sort = command->sort};
+    MG_TRY(mg_result_show(path, &options), cleanup);
     goto cleanup;
   }
   if (state.size == 0) {

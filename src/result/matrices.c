@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hdf5_impl.h"
 #include "mergegrid/text.h"
 
 static mg_status read_matrix(const mg_h5_reader *r, const char *path, size_t rows, size_t columns, double **matrix) {
@@ -125,18 +124,24 @@ done:
   return status;
 }
 
-mg_status mg_matrices_read(const char *path, mg_matrices *m) {
+mg_status mg_matrices_read_from(const mg_h5_reader *r, mg_matrices *m) {
   mg_status status = MG_OK;
-  mg_h5_reader r;
-  *m = (mg_matrices){.path = path};
-  MG_TRY(mg_h5_open(path, &r), failed);
-  MG_TRY(read_texts(&r, m), close);
-  MG_TRY(read_compatibility(&r, m), close);
-  MG_TRY(read_nxn(&r, m), close);
-close:
-  mg_h5_close(&r);
-failed:
+  *m = (mg_matrices){.path = r->path};
+  MG_TRY(read_texts(r, m), done);
+  MG_TRY(read_compatibility(r, m), done);
+  MG_TRY(read_nxn(r, m), done);
+done:
   if (status != MG_OK) mg_matrices_free(m);
+  return status;
+}
+
+mg_status mg_matrices_read(const char *path, mg_matrices *m) {
+  mg_h5_reader r;
+  *m = (mg_matrices){0};
+  mg_status status = mg_h5_open(path, &r);
+  if (status != MG_OK) return status;
+  status = mg_matrices_read_from(&r, m);
+  mg_h5_close(&r);
   return status;
 }
 

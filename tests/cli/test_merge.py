@@ -195,6 +195,22 @@ class Merge(unittest.TestCase):
         alone = self.merged("model_stock", ["bb"])  # one source, and identical ones: t = 1
         np.testing.assert_allclose(alone["embed"], self.sources["bb"]["embed"], rtol=0, atol=3e-7)
 
+    def test_opposite_changes(self):
+        """Of one element, say: model stock has its pole there and stays with the base, as does a straight line between the two."""
+        self.base["one"][:] = 0.5
+        for id, value in (("aa", 0.75), ("bb", 0.25)):
+            self.sources[id]["one"][:] = value
+            write_checkpoint(self.path(id), self.sources[id], labels=list("vwxyz"))
+        write_checkpoint(self.path("base"), self.base)
+        for method in ("model_stock", "multislerp"):
+            self.assertEqual(self.merged(method, {"aa": 1, "bb": 1})["one"], 0.5)
+        self.refused("tensor one: multislerp: the sources' directions cancel", "multislerp", {"aa": 2, "bb": 1, "cc": 1}, **self.like_bb())
+
+    def like_bb(self):
+        self.sources["cc"]["one"] = self.sources["bb"]["one"]
+        write_checkpoint(self.path("cc"), self.sources["cc"], labels=list("vwxyz"))
+        return {}
+
     def test_directional_consensus(self):
         weights = (0.5, 0.25, 0.25)
         for alpha in (0, 0.5, 1):
@@ -226,11 +242,12 @@ class Merge(unittest.TestCase):
                              weights=(1 / 6, 3 / 6, 2 / 6))
 
     def test_multislerp(self):
+        weights = (4 / 7, 2 / 7, 1 / 7)  # no two of them make up for the third, as signs of one element could have it
         def change(_, d):
             norms = [np.linalg.norm(x) for x in d]
-            mean = sum(w * x / n for w, x, n in zip((0.5, 0.25, 0.25), d, norms))
-            return mean / np.linalg.norm(mean) * sum(w * n for w, n in zip((0.5, 0.25, 0.25), norms))
-        self.check(self.merged("multislerp"), change)
+            mean = sum(w * x / n for w, x, n in zip(weights, d, norms))
+            return mean / np.linalg.norm(mean) * sum(w * n for w, n in zip(weights, norms))
+        self.check(self.merged("multislerp", {"aa": 4, "bb": 2, "cc": 1}), change, weights)
 
     def test_karcher(self):
         def change(_, thetas):
