@@ -180,6 +180,12 @@ mg_status mg_result_read_identity(const char *path, mg_identity *identity);
  */
 mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
 
+/**
+ * Task-vector cosines of a finished result, or (cka) CKA of the last layer that it has; rows and columns are the sources' ids.
+ * MG_ERR_INPUT where it has none.
+ */
+mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table);
+
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);
 
