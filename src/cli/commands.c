@@ -204,8 +204,11 @@ static mg_status run_verify(const mg_command *command) {
 }
 
 static mg_status run_init(const mg_command *command) {
-  const mg_init_options options = {
-      .base = command->base, .sources = command->sources, .similarity = command->similarity, .texts = command->texts};
+  const mg_init_options options = {.base = command->base,
+                                   .sources = command->sources,
+                                   .similarity = command->similarity,
+                                   .texts = command->texts,
+                                   .from = command->from};
   return mg_init_print(&options, stdout);
 }
 
