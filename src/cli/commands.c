@@ -240,8 +240,7 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
   case MG_VERB_SHOW:
     return run_show(command);
   case MG_VERB_EXPORT:
-    return mg_result_export(command->files.items[0], command->output,
-                            command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
+    return mg_result_export(&command->files, command->output, command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
   case MG_VERB_VERIFY:
     return run_verify(command);
   case MG_VERB_PACK:

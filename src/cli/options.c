@@ -70,7 +70,8 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
     [MG_VERB_MERGE] = {"merge", "-c run.yaml -o DIR", "write the configuration's recipe as a checkpoint", 0, 0},
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
-    [MG_VERB_EXPORT] = {"export", "RESULT -o DIR", "write the CSV and JSON files of the Python tools", 1, 1},
+    [MG_VERB_EXPORT] = {"export", "RESULT... -o DIR", "write CSV, JSON and SQLite files of the Python tools, and tables", 1,
+                        1 << 30},
     [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
 };
 

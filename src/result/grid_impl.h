@@ -41,8 +41,9 @@ struct mg_grid_reader {
   mg_h5_reader h5;
 };
 
-/* Texts of a target, of all partitions. */
+/* Texts of a target, of all partitions; of the one that cells are scored on. */
 mg_status mg_grid_count_texts(const mg_h5_reader *reader, const char *target, size_t *texts);
+mg_status mg_grid_count_scored(const mg_h5_reader *reader, const char *target, size_t *texts);
 
 /* A matrix that cells went by, as it was read, all repeated labels kept. MG_ERR_INPUT where the result has none of that name.
  */
