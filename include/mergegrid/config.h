@@ -42,8 +42,10 @@ typedef enum mg_term {
   MG_TERM_COUNT
 } mg_term;
 
+#define MG_GIVEN(term) (UINT32_C(1) << (term))
+
 typedef struct mg_terms {
-  uint32_t given;          /**< 1 << mg_term of those that were said; the others have their defaults */
+  uint32_t given;          /**< MG_GIVEN(mg_term) of those that were said; the others have their defaults */
   const mg_method *method; /**< NULL: none */
   double values[MG_MOST_PARAMETERS];
   uint32_t said_parameters; /**< 1 << index of those parameters that were said */
@@ -59,29 +61,47 @@ typedef struct mg_terms {
   uint64_t seed;
 } mg_terms;
 
-/** A key that is swept, and its values: each says one term, or several ("values may be structs"). */
+/** A key that is fixed or swept, and its values: each says one term, or several ("values may be structs"). */
 typedef struct mg_axis {
-  char *name;
+  char *name;       /**< the term's ("locale", also where it was said as `locales`), or any that an axis of maps was given */
+  char *place;      /**< where it stands, for messages: "run.yaml:12:5", "--set grid.sweep.method=[ties]" */
+  char *yaml;       /**< its values as they were said, in flow style */
   bool all_targets; /**< `locale: all`: no values, every target in turn */
   size_t count;
   mg_terms *values; /**< [count]; `given` says which terms are meant */
 } mg_axis;
 
-/** One product of axes: what is fixed is an axis of one value, and comes first. */
+typedef struct mg_axes {
+  size_t count;
+  mg_axis *items;
+} mg_axes;
+
+/** An item of grid.phases as it was said. */
+typedef struct mg_phase_spec {
+  char *name; /**< its number, from 1, where it was given none */
+  mg_axes fixed, sweep;
+} mg_phase_spec;
+
+/** One product of axes: the preset, what is fixed (an axis of one value, mostly), what is swept; a later one wins. */
 typedef struct mg_phase {
-  char *name; /**< "" for the grid's own sweep */
+  const char *name; /**< "" for the grid's own sweep */
   size_t axis_count;
-  mg_axis *axes;
+  mg_axis *axes; /**< what they point to is borrowed from the specification */
 } mg_phase;
 
 /** Section `grid`. */
 typedef struct mg_grid_spec {
   mg_strings similarity_names, similarity_files; /**< a CSV, or "nxn": the stage's select partition */
-  char *tv, *cka;                                /**< compatibility: a CSV, or "stage" */
-  char *partition;                               /**< what cells are scored on: nxn.partition's name or nxn.select's */
+  struct {
+    char *tv, *cka; /**< a CSV, or "stage": this result's */
+  } compatibility;
+  char *partition;              /**< what cells are scored on: nxn.partition's name or nxn.select's */
+  mg_axes preset, fixed, sweep; /**< as they were said; preset: one axis, or none */
+  size_t declared_count;
+  mg_phase_spec *declared; /**< phases, as they were said */
+  mg_terms defaults;       /**< of all terms, as the table of options has them */
   size_t phase_count;
-  mg_phase *phases;                              /**< the grid's own sweep (where there is one), then `phases` */
-  char *preset_yaml, *fixed_yaml, *sweep_yaml, *phases_yaml; /**< as they were said, in flow style, for the resolved text */
+  mg_phase *phases; /**< what all of these come to: the grid's own sweep (where there is one), then `phases` */
 } mg_grid_spec;
 
 typedef struct mg_config {
@@ -92,7 +112,7 @@ typedef struct mg_config {
     mg_dtype dtype;
   } shards;
   mg_texts_spec texts;
-  mg_strings stages; /**< "compatibility", "nxn", "grid" */
+  mg_strings stages; /**< "compatibility", "nxn", "grid"; the latter brings the others with it */
   struct {
     mg_strings metrics; /**< "task_vector_cosine", "cka" */
     mg_strings exclude;
@@ -131,6 +151,9 @@ typedef struct mg_config {
  */
 mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **config);
 void mg_config_free(mg_config **config);
+
+/** The terms' names as keys have them: "locale", "method", … */
+const char *mg_term_name(mg_term term);
 
 /** The configuration with every default filled in, as YAML that mg_config_parse reads back to the same values. */
 mg_status mg_config_resolved(const mg_config *config, mg_text *yaml);

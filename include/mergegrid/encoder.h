@@ -70,7 +70,25 @@ mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens
 void mg_encoder_destroy(mg_encoder **encoder);
 /** Bytes that mg_encoder_create takes. */
 uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int threads);
-/** Loads a model's weights over those of the one before. */
+/**
+ * Calls visit for every piece of a tensor that an encoder for these tokens holds, in the order of its block of weights: elements
+ * first … first + count − 1 of tensor `name` (valid during the call) are at offset. What visit returns ends it.
+ */
+typedef mg_status (*mg_encoder_visit)(void *context, const char *name, int64_t first, int64_t count, size_t offset);
+mg_status mg_encoder_places(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, mg_encoder_visit visit,
+                            void *context);
+/** Floats of a block of weights. */
+size_t mg_encoder_block_floats(const mg_encoder_shape *shape, size_t token_count);
+/** Holds `models` blocks of weights instead of one; the first is in use. What they held is lost. */
+mg_status mg_encoder_hold(mg_encoder *encoder, size_t models);
+/** A block to write weights to, where mg_encoder_places says; owned by the encoder. */
+float *mg_encoder_block(mg_encoder *encoder, size_t model);
+/** Computes with the weights of this block from now on. */
+void mg_encoder_use(mg_encoder *encoder, size_t model);
+/** Other tokens, at most as many as it was created for; all weights have to be written again. */
+mg_status mg_encoder_set_tokens(mg_encoder *encoder, const int32_t *tokens, size_t token_count);
+
+/** Loads a model's weights into the block in use. */
 mg_status mg_encoder_load(mg_encoder *encoder, const mg_weights *weights);
 
 /** Texts as ids: text k is ids[offset[k]] … ids[offset[k + 1] − 1]. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "mergegrid/status.h"
+#include "mergegrid/text.h"
 
 typedef enum mg_parameter_type { MG_PARAMETER_NUMBER, MG_PARAMETER_CHOICE, MG_PARAMETER_BOOL } mg_parameter_type;
 
@@ -26,8 +27,16 @@ typedef struct mg_parameter {
 
 enum { MG_MOST_PARAMETERS = 8 };
 
+/** What a method makes of its sources. */
+typedef enum mg_method_kind {
+  MG_METHOD_MERGE, /**< one model's weights */
+  MG_METHOD_MODEL, /**< none: one of the sources, as it is */
+  MG_METHOD_VOTE   /**< answers: the sources' own, put together text by text */
+} mg_method_kind;
+
 typedef struct mg_method {
   const char *name, *help;
+  mg_method_kind kind;
   const char *reference; /**< paper or system that the formula is from */
   bool weighted;         /**< goes by the sources' weights, else every source counts alike */
   size_t parameter_count;
@@ -46,6 +55,12 @@ void mg_method_defaults(const mg_method *method, double *values);
 mg_status mg_method_set(const mg_method *method, const char *parameter, const char *text, double *values);
 /** Value of a parameter that the method has. */
 double mg_method_value(const mg_method *method, const double *values, const char *parameter);
+/** Index of a parameter, −1 where the method has none of that name. */
+int mg_method_parameter(const mg_method *method, const char *parameter);
+/** Appends a value as mg_method_set reads it: "0.2", "tensor", "true". */
+void mg_parameter_text(const mg_parameter *parameter, double value, mg_text *text);
+/** Do the recipe's weights matter to the method with these values? (Its parameter `weighted` decides, where it has that.) */
+bool mg_method_is_weighted(const mg_method *method, const double *values);
 
 void mg_method_help(FILE *out);
 

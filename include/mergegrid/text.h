@@ -18,6 +18,8 @@ typedef struct mg_text {
 
 void mg_text_append(mg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void mg_text_append_bytes(mg_text *text, const void *bytes, size_t size);
+/** A number with as many digits (15 to 17, no trailing zeros) as it takes to read back the same. */
+void mg_text_append_number(mg_text *text, double number);
 void mg_text_free(mg_text *text);
 
 /** A list of owned strings. Zero-initialise. */

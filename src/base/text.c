@@ -49,6 +49,15 @@ void mg_text_append_bytes(mg_text *text, const void *bytes, size_t size) {
   text->data[text->size] = '\0';
 }
 
+void mg_text_append_number(mg_text *text, double number) {
+  char digits[40];
+  for (int precision = 15; precision <= 17; precision++) {
+    snprintf(digits, sizeof digits, "%.*g", precision, number);
+    if (strtod(digits, NULL) == number) break;
+  }
+  mg_text_append_bytes(text, digits, strlen(digits));
+}
+
 void mg_text_free(mg_text *text) {
   free(text->data);
   *text = (mg_text){0};

@@ -23,10 +23,15 @@ typedef enum mg_option_type {
   MG_OPTION_COUNT,  /**< a whole number from 1 to 1000000 */
   MG_OPTION_LAYERS, /**< last, all, or a list of numbers */
   MG_OPTION_FILE_OR_NULL,
-  MG_OPTION_TARGETS, /**< all, or a list of locales */
-  MG_OPTION_METHOD,  /**< recipe.method */
-  MG_OPTION_WEIGHTS, /**< recipe.sources */
-  MG_OPTION_MATRICES /**< names and CSV files */
+  MG_OPTION_TARGETS,  /**< all, or a list of locales */
+  MG_OPTION_METHOD,   /**< recipe.method */
+  MG_OPTION_WEIGHTS,  /**< recipe.sources */
+  MG_OPTION_MATRICES, /**< names and CSV files */
+  MG_OPTION_STAGE_OR_FILE,
+  MG_OPTION_FILES,
+  MG_OPTION_PRESETS, /**< grid.preset: an axis */
+  MG_OPTION_AXES,    /**< grid.fixed, grid.sweep */
+  MG_OPTION_PHASES
 } mg_option_type;
 
 typedef struct mg_option {
@@ -36,6 +41,7 @@ typedef struct mg_option {
   const char *initial;        /**< default in YAML; NULL: required or empty */
   const char *const *choices; /**< NULL-terminated */
   const char *expected, *help;
+  uint32_t term; /**< of a recipe's key: MG_GIVEN of the term */
 } mg_option;
 
 extern const mg_option mg_options[];
@@ -75,14 +81,29 @@ mg_status mg_check_unique(const mg_yaml_origin *origin, const char *key, mg_name
 
 /** "a list", "a map" or "a value". */
 const char *mg_node_kind(const yaml_node_t *node);
+/** "run.yaml:12:5", or the setting; NULL: out of memory. */
+char *mg_config_place(const mg_yaml_origin *origin, const yaml_node_t *node);
 /** A scalar without text, or null. */
 bool mg_node_is_empty(const yaml_node_t *node);
 
-/** Sets one option from a node; what was there before is freed. */
+/** Sets the field that an option has in base (a configuration; of a term terms) from a node; what was there before is freed. */
+mg_status mg_value_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                       const yaml_node_t *node, void *base);
+/** Sets one option of a configuration. */
 mg_status mg_option_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                         const yaml_node_t *node, mg_config *config);
 /** Takes a value without a default away. */
 void mg_option_clear(const mg_option *option, mg_config *config);
+
+/** Index of a word among the option's choices. */
+mg_status mg_choice_set(const mg_option *option, const mg_yaml_origin *origin, const yaml_node_t *node, int *choice);
+/** A list; a word or a list; a list of paths. */
+mg_status mg_list_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                      mg_strings *field);
+mg_status mg_layers_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                        const yaml_node_t *node, mg_strings *field);
+mg_status mg_files_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                       const yaml_node_t *node, mg_strings *field);
 
 /** family.sources, in any of its three forms. */
 mg_status mg_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
@@ -91,13 +112,54 @@ void mg_sources_clear(mg_family_spec *spec);
 /** MG_ERR_CONFIG unless the text can name a source: not empty, at most 255 bytes, no '/', no control character. */
 mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *id, size_t length);
 
+/* ---- terms ---- */
+
+enum { MG_LONGEST_NAME = 64, MG_MOST_VALUES = 10000 };
+#define MG_NO_VARIANT SIZE_MAX
+
+/**
+ * recipe.method. Where parameters have lists of values, they make as many variants of the method (the last list fastest), of
+ * which this is one; with MG_NO_VARIANT lists are refused.
+ */
 mg_status mg_recipe_method_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
-                               const yaml_node_t *node, mg_terms *spec);
+                               const yaml_node_t *node, size_t variant, mg_terms *terms);
+mg_status mg_method_variants(const mg_yaml_origin *origin, const char *key, yaml_document_t *document, const yaml_node_t *node,
+                             size_t *count);
 mg_status mg_recipe_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
-                                const yaml_node_t *node, mg_terms *spec);
+                                const yaml_node_t *node, mg_terms *terms);
 mg_status mg_matrices_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                           const yaml_node_t *node, mg_grid_spec *spec);
-void mg_terms_free(mg_terms *spec);
+
+/** The option of a term by its name, or its alias; NULL where there is none. */
+const mg_option *mg_term_option(const char *name);
+/** MG_ERR_CONFIG: name is no term of `key`; names the nearest, or lists all. more: what else it may be. */
+mg_status mg_term_unknown(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *name,
+                          const char *more);
+/** Sets what an option stands for in terms, and that it was said. key: for messages. */
+mg_status mg_term_set(const mg_option *option, const char *key, const mg_yaml_origin *origin, yaml_document_t *document,
+                      const yaml_node_t *node, size_t variant, mg_terms *terms);
+mg_status mg_terms_copy(const mg_terms *from, mg_terms *to);
+void mg_terms_free(mg_terms *terms);
+
+/** All axes of a map, or one of them (a setting); what was there is replaced. option->key is "grid.fixed" or "grid.sweep". */
+mg_status mg_axes_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                      mg_axes *axes);
+mg_status mg_axes_set_one(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                          const yaml_node_t *key_node, const char *name, const yaml_node_t *node, mg_axes *axes);
+/** grid.preset as the one axis it is. */
+mg_status mg_presets_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                         const yaml_node_t *node, mg_axes *axes);
+mg_status mg_phases_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                        const yaml_node_t *node, mg_grid_spec *spec);
+void mg_axes_free(mg_axes *axes);
+void mg_grid_spec_free(mg_grid_spec *spec);
+/** The phases that preset, fixed, sweep and phases come to, and whether they hold together with the rest. */
+mg_status mg_grid_assemble(mg_config *config);
+/** What is missing, and what does not hold together. Adds the stages that a grid needs. */
+mg_status mg_config_check(mg_config *config);
+
+/** Appends a node in flow style, in one line, so that it reads back to the same. */
+mg_status mg_flow_yaml(yaml_document_t *document, const yaml_node_t *node, mg_text *text);
 
 /** A copy of text, relative to the origin's directory, takes *field's place. */
 mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **field);

@@ -7,12 +7,23 @@
 
 enum { LONGEST_KEY = 128 };
 
-/* Top-level keys and keys of sections that belong to later stages. */
-static const char *const LATER[] = {"grid", "reuse", "microscope"};
+/* Top-level keys of later stages. */
+static const char *const LATER[] = {"microscope"};
 
 static const mg_option *find_option(const char *key) {
   for (size_t k = 0; k < mg_option_count; k++)
     if (strcmp(mg_options[k].key, key) == 0) return &mg_options[k];
+  return NULL;
+}
+
+/* Is the prefix that of axes ("grid.sweep.")? Then any term may stand behind it. */
+static const mg_option *find_axes(const char *prefix) {
+  const size_t length = strlen(prefix);
+  for (size_t k = 0; k < mg_option_count && length > 0; k++) {
+    const char *key = mg_options[k].key;
+    if (mg_options[k].type == MG_OPTION_AXES && strlen(key) == length - 1 && strncmp(key, prefix, length - 1) == 0)
+      return &mg_options[k];
+  }
   return NULL;
 }
 
@@ -118,6 +129,9 @@ static mg_status apply(const mg_yaml_origin *origin, yaml_document_t *document, 
   /* `shards: DIR` is short for the map with dir */
   if (strcmp(full, "shards") == 0 && value->type == YAML_SCALAR_NODE) option = find_option("shards.dir");
   if (option != NULL) return mg_option_set(option, origin, document, value, config);
+  const mg_option *axes = find_axes(prefix);
+  if (axes != NULL)
+    return mg_axes_set_one(axes, origin, document, key_node, name, value, (mg_axes *)((char *)config + axes->field));
   return is_section(full) ? apply_map(origin, document, value, full, config)
                           : unknown_key(origin, key_node, prefix, name, full);
 }
@@ -162,10 +176,11 @@ static mg_status apply_defaults(const char *section, const char *dir, mg_config 
     const mg_yaml_origin origin = {.label = o->key, .dir = dir};
     target to = {.config = config, .key = o->key};
     if (length > 0 && (strncmp(o->key, section, length) != 0 || o->key[length] != '.')) continue;
-    if (o->initial != NULL)
-      status = mg_yaml_read(&origin, o->initial, strlen(o->initial), use_setting, &to);
-    else
+    if (o->initial == NULL)
       mg_option_clear(o, config);
+    else
+      status = mg_yaml_read(&origin, o->initial, strlen(o->initial), use_setting, &to);
+    config->recipe.given &= ~o->term;
   }
   return status;
 }
@@ -188,22 +203,6 @@ static mg_status apply_setting(const char *setting, const char *dir, mg_config *
   return status;
 }
 
-static mg_status check_required(const mg_config *config) {
-  if (config->family.base == NULL)
-    return mg_fail(MG_ERR_CONFIG, "%s: family.base is missing: the base checkpoint's directory was expected", config->file);
-  if (config->family.pattern == NULL && config->family.entry_count == 0)
-    return mg_fail(MG_ERR_CONFIG, "%s: family.sources is missing: a pattern with {locale}, a list or a map was expected",
-                   config->file);
-  if (mg_strings_find(&config->compatibility.metrics, "task_vector_cosine") < 0)
-    return mg_fail(MG_ERR_CONFIG, "%s: compatibility.metrics: task_vector_cosine must be among them", config->file);
-  if (mg_strings_find(&config->compatibility.metrics, "cka") >= 0 && config->texts.files == NULL)
-    return mg_fail(MG_ERR_CONFIG, "%s: compatibility.metrics has cka, which needs texts.files: a path with {locale}",
-                   config->file);
-  if (mg_strings_find(&config->stages, "nxn") >= 0 && config->texts.files == NULL)
-    return mg_fail(MG_ERR_CONFIG, "%s: stages has nxn, which needs texts.files: a path with {locale}", config->file);
-  return MG_OK;
-}
-
 mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **out) {
   mg_status status = MG_OK;
   char *dir = mg_path_dirname(file);
@@ -218,12 +217,14 @@ mg_status mg_config_parse(const char *file, const char *text, size_t size, const
     goto cleanup;
   }
   MG_TRY(apply_defaults("", dir, config), cleanup);
+  MG_TRY(mg_terms_copy(&config->recipe, &config->grid.defaults), cleanup);
   const mg_yaml_origin origin = {.label = file, .positions = true, .dir = dir};
   target to = {.config = config};
   MG_TRY(mg_yaml_read(&origin, text, size, use_file, &to), cleanup);
   for (size_t k = 0; settings != NULL && k < settings->count; k++)
     MG_TRY(apply_setting(settings->items[k], dir, config), cleanup);
-  MG_TRY(check_required(config), cleanup);
+  MG_TRY(mg_grid_assemble(config), cleanup);
+  MG_TRY(mg_config_check(config), cleanup);
   *out = config;
   config = NULL;
 cleanup:
@@ -245,8 +246,8 @@ void mg_config_free(mg_config **config) {
   free(c->texts.labels), free(c->nxn.partition), free(c->nxn.select);
   mg_strings_free(&c->nxn.targets);
   mg_terms_free(&c->recipe);
-  mg_strings_free(&c->grid.similarity_names);
-  mg_strings_free(&c->grid.similarity_files);
+  mg_grid_spec_free(&c->grid);
+  mg_strings_free(&c->reuse);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
   free(c);
   *config = NULL;

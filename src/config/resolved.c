@@ -91,18 +91,16 @@ static void write_layers(const mg_strings *layers, mg_text *yaml) {
   if (!word) mg_text_append(yaml, "]");
 }
 
-static void write_method(const mg_terms *spec, mg_text *yaml) {
-  const mg_method *m = spec->method;
+/* A preset or rule decides over parameters that were not said: only those that were are written then. */
+static void write_method(const mg_terms *terms, bool whole, mg_text *yaml) {
+  const mg_method *m = terms->method;
+  bool any = false;
   mg_text_append(yaml, "{%s: {", m->name);
   for (size_t k = 0; k < m->parameter_count; k++) {
-    const mg_parameter *p = &m->parameters[k];
-    mg_text_append(yaml, "%s%s: ", k ? ", " : "", p->name);
-    if (p->type == MG_PARAMETER_CHOICE)
-      mg_text_append(yaml, "%s", p->choices[(size_t)spec->values[k]]);
-    else if (p->type == MG_PARAMETER_BOOL)
-      mg_text_append(yaml, "%s", spec->values[k] != 0 ? "true" : "false");
-    else
-      mg_text_append(yaml, "%.17g", spec->values[k]);
+    if (!whole && (terms->said_parameters & UINT32_C(1) << k) == 0) continue;
+    mg_text_append(yaml, "%s%s: ", any ? ", " : "", m->parameters[k].name);
+    mg_parameter_text(&m->parameters[k], terms->values[k], yaml);
+    any = true;
   }
   mg_text_append(yaml, "}}");
 }
@@ -111,9 +109,17 @@ static void write_weights(const mg_terms *spec, mg_text *yaml) {
   for (size_t k = 0; k < spec->sources.count; k++) {
     mg_text_append(yaml, "%s", k ? ", " : "{");
     quote(yaml, spec->sources.items[k]);
-    mg_text_append(yaml, ": %.17g", spec->weights[k]);
+    mg_text_append(yaml, ": ");
+    mg_text_append_number(yaml, spec->weights[k]);
   }
   mg_text_append(yaml, "}");
+}
+
+/* A word that means something to us stays one; a file becomes absolute. */
+static mg_status word_or_path(mg_text *yaml, const char *text, const char *word) {
+  if (strcmp(text, word) != 0) return quote_path(yaml, text);
+  mg_text_append(yaml, "%s", word);
+  return MG_OK;
 }
 
 static mg_status write_matrices(const mg_grid_spec *spec, mg_text *yaml) {
@@ -122,18 +128,58 @@ static mg_status write_matrices(const mg_grid_spec *spec, mg_text *yaml) {
     mg_text_append(yaml, "%s", k ? ", " : "{");
     quote(yaml, spec->similarity_names.items[k]);
     mg_text_append(yaml, ": ");
-    if (strcmp(spec->similarity_files.items[k], "nxn") == 0)
-      mg_text_append(yaml, "nxn");
-    else
-      MG_TRY(quote_path(yaml, spec->similarity_files.items[k]), done);
+    MG_TRY(word_or_path(yaml, spec->similarity_files.items[k], "nxn"), done);
   }
   mg_text_append(yaml, "}");
 done:
   return status;
 }
 
+static mg_status write_files(const mg_strings *files, mg_text *yaml) {
+  mg_status status = MG_OK;
+  mg_text_append(yaml, "[");
+  for (size_t k = 0; k < files->count; k++) {
+    if (k > 0) mg_text_append(yaml, ", ");
+    MG_TRY(quote_path(yaml, files->items[k]), done);
+  }
+  mg_text_append(yaml, "]");
+done:
+  return status;
+}
+
+static void write_axes(const mg_axes *axes, mg_text *yaml) {
+  mg_text_append(yaml, "{");
+  for (size_t k = 0; k < axes->count; k++) {
+    if (k > 0) mg_text_append(yaml, ", ");
+    quote(yaml, axes->items[k].name);
+    mg_text_append(yaml, ": %s", axes->items[k].yaml);
+  }
+  mg_text_append(yaml, "}");
+}
+
+static void write_phases(const mg_grid_spec *spec, mg_text *yaml) {
+  mg_text_append(yaml, "[");
+  for (size_t k = 0; k < spec->declared_count; k++) {
+    mg_text_append(yaml, "%s{name: ", k ? ", " : "");
+    quote(yaml, spec->declared[k].name);
+    mg_text_append(yaml, ", fixed: ");
+    write_axes(&spec->declared[k].fixed, yaml);
+    mg_text_append(yaml, ", sweep: ");
+    write_axes(&spec->declared[k].sweep, yaml);
+    mg_text_append(yaml, "}");
+  }
+  mg_text_append(yaml, "]");
+}
+
+/* Does nothing stand beneath the recipe's keys, so that a default may be written as if it had been said? */
+static bool is_plain(const mg_terms *terms) {
+  return strcmp(terms->preset, "none") == 0 && strcmp(terms->lambda_rule, "none") == 0;
+}
+
 /* Is there nothing to write? */
 static bool is_absent(const mg_config *config, const mg_option *o) {
+  const bool said = o->term == 0 || (config->recipe.given & o->term) != 0;
+  if (!said && (!is_plain(&config->recipe) || o->term == MG_GIVEN(MG_TERM_SEED))) return true;
   if (o->type == MG_OPTION_MATRICES) return config->grid.similarity_names.count == 0;
   if (o->type == MG_OPTION_PATH || o->type == MG_OPTION_TEXT) return *(char *const *)((const char *)config + o->field) == NULL;
   if (o->type == MG_OPTION_METHOD) return config->recipe.method == NULL;
@@ -208,13 +254,26 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
       quote_list(yaml, field);
     return MG_OK;
   case MG_OPTION_METHOD:
-    write_method(&config->recipe, yaml);
+    write_method(&config->recipe, is_plain(&config->recipe), yaml);
     return MG_OK;
   case MG_OPTION_WEIGHTS:
     write_weights(&config->recipe, yaml);
     return MG_OK;
   case MG_OPTION_MATRICES:
     return write_matrices(&config->grid, yaml);
+  case MG_OPTION_STAGE_OR_FILE:
+    return word_or_path(yaml, *(char *const *)field, "stage");
+  case MG_OPTION_FILES:
+    return write_files(field, yaml);
+  case MG_OPTION_PRESETS:
+    mg_text_append(yaml, "%s", config->grid.preset.items[0].yaml);
+    return MG_OK;
+  case MG_OPTION_AXES:
+    write_axes(field, yaml);
+    return MG_OK;
+  case MG_OPTION_PHASES:
+    write_phases(&config->grid, yaml);
+    return MG_OK;
   case MG_OPTION_FILE_OR_NULL:
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
     mg_text_append(yaml, "null");

@@ -22,6 +22,16 @@ mg_status(mg_config_error)(const mg_yaml_origin *origin, const yaml_node_t *node
   return MG_ERR_CONFIG;
 }
 
+char *mg_config_place(const mg_yaml_origin *origin, const yaml_node_t *node) {
+  char *text = NULL;
+  if (!origin->positions || node == NULL) return mg_strdup(origin->label);
+  if (asprintf(&text, "%s:%zu:%zu", origin->label, node->start_mark.line + 1, node->start_mark.column + 1) < 0) {
+    mg_fail(MG_ERR_NOMEM, "out of memory");
+    return NULL;
+  }
+  return text;
+}
+
 const char *mg_node_kind(const yaml_node_t *node) {
   if (node->type == YAML_SEQUENCE_NODE) return "a list";
   return node->type == YAML_MAPPING_NODE ? "a map" : "a value";
@@ -62,7 +72,7 @@ mg_status mg_set_path(const mg_yaml_origin *origin, const char *text, char **fie
   return MG_OK;
 }
 
-static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, int *choice) {
+mg_status mg_choice_set(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, int *choice) {
   const char *text;
   size_t count = 0;
   const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
@@ -72,50 +82,11 @@ static mg_status set_choice(const mg_option *o, const mg_yaml_origin *origin, co
       *choice = (int)count;
       return MG_OK;
     }
-  static const char *const later[] = {"grid", "microscope"};
-  for (size_t k = 0; o->type == MG_OPTION_CHOICES && k < sizeof later / sizeof *later; k++)
-    if (strcmp(text, later[k]) == 0) return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
+  if (o->type == MG_OPTION_CHOICES && strcmp(text, "microscope") == 0)
+    return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
   const char *nearest = mg_nearest(text, o->choices, count);
   return mg_config_error(origin, node, "%s: '%s' is unknown; %s was expected%s%s%s", o->key, text, o->expected,
                          nearest ? " (" : "", nearest ? nearest : "", nearest ? "?)" : "");
-}
-
-static mg_status set_item(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *item, const char **text) {
-  int choice;
-  const mg_status status = mg_scalar(origin, item, o->key, "a string", text);
-  if (status != MG_OK) return status;
-  if (o->type == MG_OPTION_CHOICES) return set_choice(o, origin, item, &choice);
-  return o->type == MG_OPTION_LOCALES || o->type == MG_OPTION_TARGETS ? mg_check_id(origin, item, o->key, *text, strlen(*text))
-                                                                      : MG_OK;
-}
-
-static mg_status set_strings(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
-                             const yaml_node_t *node, mg_strings *field) {
-  mg_status status = MG_OK;
-  mg_strings list = {0};
-  if (node->type != YAML_SEQUENCE_NODE)
-    return mg_config_error(origin, node, "%s: %s was expected, not %s", o->key, o->expected, mg_node_kind(node));
-  const yaml_node_item_t *items = node->data.sequence.items.start;
-  const size_t count = (size_t)(node->data.sequence.items.top - items);
-  if (o->type == MG_OPTION_CHOICES && count == 0)
-    return mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
-  mg_named_node *names = mg_alloc(count, sizeof *names);
-  if (names == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < count; k++) {
-    const yaml_node_t *item = yaml_document_get_node(document, items[k]);
-    const char *text;
-    MG_TRY(set_item(o, origin, item, &text), cleanup);
-    names[k] = (mg_named_node){.name = text, .length = strlen(text), .order = k, .node = item};
-    MG_TRY(mg_strings_add(&list, text), cleanup);
-  }
-  MG_TRY(mg_check_unique(origin, o->key, names, count), cleanup);
-  mg_strings_free(field);
-  *field = list;
-  list = (mg_strings){0};
-cleanup:
-  mg_strings_free(&list);
-  free(names);
-  return status;
 }
 
 /* ---- numbers ---- */
@@ -199,32 +170,6 @@ static mg_status set_string(const char *text, char **field) {
   return MG_OK;
 }
 
-/* A word, or a list. */
-static mg_status set_layers(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
-                            const yaml_node_t *node, mg_strings *field) {
-  mg_status status = MG_OK;
-  mg_strings one = {0};
-  const char *text;
-  if (node->type == YAML_SEQUENCE_NODE) {
-    if (node->data.sequence.items.start == node->data.sequence.items.top)
-      return mg_config_error(origin, node, "%s: is empty; %s was expected", o->key, o->expected);
-    MG_TRY(set_strings(o, origin, document, node, field), done);
-    if (o->type == MG_OPTION_TARGETS) return MG_OK;
-    for (size_t k = 0; k < field->count; k++)
-      if (strspn(field->items[k], "0123456789") != strlen(field->items[k]) || strlen(field->items[k]) > 4)
-        return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, field->items[k], o->expected);
-    return MG_OK;
-  }
-  MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
-  if ((strcmp(text, "last") != 0 || o->type == MG_OPTION_TARGETS) && strcmp(text, "all") != 0)
-    return mg_config_error(origin, node, "%s: '%s'; %s was expected", o->key, text, o->expected);
-  MG_TRY(mg_strings_add(&one, text), done);
-  mg_strings_free(field);
-  *field = one;
-done:
-  return status;
-}
-
 static mg_status set_file_or_null(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, char **field) {
   const char *text;
   if (mg_node_is_empty(node)) {
@@ -236,6 +181,14 @@ static mg_status set_file_or_null(const mg_option *o, const mg_yaml_origin *orig
   return status == MG_OK ? mg_set_path(origin, text, field) : status;
 }
 
+/* A word that means something here, or a file. */
+static mg_status set_stage_or_file(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, char **field) {
+  const char *text;
+  const mg_status status = mg_scalar(origin, node, o->key, o->expected, &text);
+  if (status != MG_OK) return status;
+  return strcmp(text, "stage") == 0 ? set_string(text, field) : mg_set_path(origin, text, field);
+}
+
 static mg_status set_text(const mg_option *o, int choice, char **field) {
   char *copy = mg_strdup(o->choices[choice]);
   if (copy == NULL) return MG_ERR_NOMEM;
@@ -244,11 +197,12 @@ static mg_status set_text(const mg_option *o, int choice, char **field) {
   return MG_OK;
 }
 
-mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
-                        mg_config *config) {
+mg_status mg_value_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                       void *base) {
   static const mg_dtype dtypes[] = {MG_F32, MG_BF16, MG_F16};
   mg_status status = MG_OK;
-  void *field = (char *)config + o->field;
+  mg_config *config = base; /* of those types that only a configuration has */
+  void *field = (char *)base + o->field;
   const char *text;
   int choice = 0;
   switch (o->type) {
@@ -262,19 +216,19 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
   case MG_OPTION_STRINGS:
   case MG_OPTION_LOCALES:
   case MG_OPTION_CHOICES:
-    return set_strings(o, origin, document, node, field);
+    return mg_list_set(o, origin, document, node, field);
   case MG_OPTION_CHOICE:
-    MG_TRY(set_choice(o, origin, node, &choice), done);
+    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
     if (o->field == offsetof(mg_config, family.skip_missing))
       config->family.skip_missing = choice == 1;
     else
       config->compatibility.gram = (mg_gram_level)choice;
     return MG_OK;
   case MG_OPTION_CHOICE_TEXT:
-    MG_TRY(set_choice(o, origin, node, &choice), done);
+    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
     return set_text(o, choice, field);
   case MG_OPTION_DTYPE:
-    MG_TRY(set_choice(o, origin, node, &choice), done);
+    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
     config->shards.dtype = dtypes[choice]; // NOLINT(clang-analyzer-core.uninitialized.Assign): as many as choices
     return MG_OK;
   case MG_OPTION_BOOL:
@@ -292,22 +246,39 @@ mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_d
     return set_count(o, origin, node, field);
   case MG_OPTION_LAYERS:
   case MG_OPTION_TARGETS:
-    return set_layers(o, origin, document, node, field);
+    return mg_layers_set(o, origin, document, node, field);
   case MG_OPTION_METHOD:
-    return mg_recipe_method_set(o, origin, document, node, &config->recipe);
+    return mg_recipe_method_set(o, origin, document, node, MG_NO_VARIANT, field);
   case MG_OPTION_WEIGHTS:
-    return mg_recipe_sources_set(o, origin, document, node, &config->recipe);
+    return mg_recipe_sources_set(o, origin, document, node, field);
   case MG_OPTION_MATRICES:
-    return mg_matrices_set(o, origin, document, node, &config->grid);
+    return mg_matrices_set(o, origin, document, node, field);
   case MG_OPTION_FILE_OR_NULL:
     return set_file_or_null(o, origin, node, field);
+  case MG_OPTION_STAGE_OR_FILE:
+    return set_stage_or_file(o, origin, node, field);
+  case MG_OPTION_FILES:
+    return mg_files_set(o, origin, document, node, field);
+  case MG_OPTION_PRESETS:
+    return mg_presets_set(o, origin, document, node, field);
+  case MG_OPTION_AXES:
+    return mg_axes_set(o, origin, document, node, field);
+  case MG_OPTION_PHASES:
+    return mg_phases_set(o, origin, document, node, field);
   }
 done:
   return status;
 }
 
+mg_status mg_option_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
+                        mg_config *config) {
+  if (o->term != 0) return mg_term_set(o, o->key, origin, document, node, MG_NO_VARIANT, &config->recipe);
+  return mg_value_set(o, origin, document, node, config);
+}
+
 void mg_option_clear(const mg_option *o, mg_config *config) {
   char **text = (char **)((char *)config + o->field);
+  config->recipe.given &= ~o->term;
   if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
   if (o->type == MG_OPTION_METHOD) config->recipe.method = NULL;
   if (o->type == MG_OPTION_WEIGHTS) mg_strings_free(&config->recipe.sources);

@@ -64,18 +64,11 @@ static void place_weights(const mg_encoder_shape *s, size_t tokens, arena *a, mg
   to->words = take(a, tokens * h), to->positions = take(a, (size_t)s->positions * h), to->types = take(a, h);
   to->norm = take(a, h), to->norm_bias = take(a, h);
   for (int l = 0; l < s->layers; l++) {
-    const mg_layer layer = {.qkv = take(a, 3 * h * h),
-                            .qkv_bias = take(a, 3 * h),
-                            .out = take(a, h * h),
-                            .out_bias = take(a, h),
-                            .norm1 = take(a, h),
-                            .norm1_bias = take(a, h),
-                            .up = take(a, i * h),
-                            .up_bias = take(a, i),
-                            .down = take(a, h * i),
-                            .down_bias = take(a, h),
-                            .norm2 = take(a, h),
-                            .norm2_bias = take(a, h)};
+    mg_layer layer;
+    layer.qkv = take(a, 3 * h * h), layer.qkv_bias = take(a, 3 * h);
+    layer.out = take(a, h * h), layer.out_bias = take(a, h), layer.norm1 = take(a, h), layer.norm1_bias = take(a, h);
+    layer.up = take(a, i * h), layer.up_bias = take(a, i);
+    layer.down = take(a, h * i), layer.down_bias = take(a, h), layer.norm2 = take(a, h), layer.norm2_bias = take(a, h);
     if (e != NULL) e->layers[l] = layer;
   }
   to->dense = take(a, c > 0 ? h * h : 0), to->dense_bias = take(a, c > 0 ? h : 0);
@@ -104,9 +97,6 @@ uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int
 
 static mg_status map_tokens(mg_encoder *e, const int32_t *tokens, size_t count) {
   const size_t vocabulary = (size_t)e->shape.vocabulary;
-  e->row_of = mg_alloc(vocabulary, sizeof *e->row_of);
-  e->tokens = mg_alloc(count + 1, sizeof *e->tokens);
-  if (e->row_of == NULL || e->tokens == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < vocabulary; k++) e->row_of[k] = -1;
   for (size_t k = 0; k < count; k++) {
     if (tokens[k] < 0 || tokens[k] >= e->shape.vocabulary)
@@ -121,31 +111,45 @@ static mg_status map_tokens(mg_encoder *e, const int32_t *tokens, size_t count) 
   return MG_OK;
 }
 
+mg_status mg_encoder_set_tokens(mg_encoder *e, const int32_t *tokens, size_t count) {
+  if (count > e->token_room) return mg_fail(MG_ERR_INTERNAL, "%zu tokens, room for %zu", count, e->token_room);
+  const mg_status status = map_tokens(e, tokens, count);
+  mg_encoder_use(e, 0);
+  return status;
+}
+
+static mg_status make_scratch(mg_encoder *e) {
+  arena activations = {0};
+  place_scratch(&e->shape, &activations, NULL);
+  const size_t floats = activations.used * (size_t)e->threads;
+  e->scratch = mg_alloc_zero((size_t)e->threads, sizeof *e->scratch);
+  e->activations = mg_alloc_aligned(floats * sizeof(float));
+  if (e->scratch == NULL || e->activations == NULL) return MG_ERR_NOMEM;
+  memset(e->activations, 0, floats * sizeof(float));
+  activations = (arena){.block = e->activations};
+  for (int k = 0; k < e->threads; k++) place_scratch(&e->shape, &activations, &e->scratch[k]);
+  return MG_OK;
+}
+
 mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, int threads,
                             mg_encoder **out) {
   mg_status status = MG_OK;
-  arena weights = {0}, activations = {0};
   mg_encoder *e = mg_alloc_zero(1, sizeof *e);
   if (e == NULL) return MG_ERR_NOMEM;
   e->shape = *shape;
   e->threads = threads;
+  e->token_room = token_count;
   e->rows = mg_row_kernels_get();
   openblas_set_num_threads(1); /* threads take whole batches, so that bits do not depend on their number */
-  MG_TRY(map_tokens(e, tokens, token_count), failed);
-  place_weights(shape, token_count, &weights, NULL);
-  place_scratch(shape, &activations, NULL);
+  e->row_of = mg_alloc((size_t)shape->vocabulary, sizeof *e->row_of);
+  e->tokens = mg_alloc(token_count + 1, sizeof *e->tokens);
   e->layers = mg_alloc_zero((size_t)shape->layers, sizeof *e->layers);
-  e->scratch = mg_alloc_zero((size_t)threads, sizeof *e->scratch);
-  e->weights = mg_alloc_aligned(weights.used * sizeof(float));
-  e->activations = mg_alloc_aligned(activations.used * (size_t)threads * sizeof(float));
-  if (e->layers == NULL || e->scratch == NULL || e->weights == NULL || e->activations == NULL) {
+  if (e->row_of == NULL || e->tokens == NULL || e->layers == NULL || make_scratch(e) != MG_OK) {
     status = mg_fail(MG_ERR_NOMEM, "out of memory for an encoder of %d layers", shape->layers);
     goto failed;
   }
-  memset(e->activations, 0, activations.used * (size_t)threads * sizeof(float));
-  weights = (arena){.block = e->weights}, activations = (arena){.block = e->activations};
-  place_weights(shape, token_count, &weights, e);
-  for (int k = 0; k < threads; k++) place_scratch(shape, &activations, &e->scratch[k]);
+  MG_TRY(map_tokens(e, tokens, token_count), failed);
+  MG_TRY(mg_encoder_hold(e, 1), failed);
   *out = e;
   return MG_OK;
 failed:
@@ -153,68 +157,132 @@ failed:
   return status;
 }
 
+static void free_models(mg_encoder *e) {
+  for (size_t k = 0; k < e->model_count; k++) free(e->models[k]);
+  free(e->models);
+  e->models = NULL;
+  e->model_count = 0;
+}
+
 void mg_encoder_destroy(mg_encoder **encoder) {
   mg_encoder *e = *encoder;
   if (e == NULL) return;
-  free(e->row_of), free(e->tokens), free(e->layers), free(e->scratch), free(e->weights), free(e->activations);
+  free_models(e);
+  free(e->row_of), free(e->tokens), free(e->layers), free(e->scratch), free(e->activations);
   free(e);
   *encoder = NULL;
 }
 
-static mg_status load_words(mg_encoder *e, const mg_weights *w) {
+/* ---- blocks of weights ---- */
+
+size_t mg_encoder_block_floats(const mg_encoder_shape *shape, size_t token_count) {
+  arena weights = {0};
+  place_weights(shape, token_count, &weights, NULL);
+  return weights.used;
+}
+
+mg_status mg_encoder_hold(mg_encoder *e, size_t models) {
+  const size_t floats = mg_encoder_block_floats(&e->shape, e->token_room);
+  free_models(e);
+  e->models = mg_alloc_zero(models, sizeof *e->models);
+  for (; e->models != NULL && e->model_count < models; e->model_count++)
+    if ((e->models[e->model_count] = mg_alloc_aligned(floats * sizeof(float))) == NULL) break;
+  if (e->model_count < models) return mg_fail(MG_ERR_NOMEM, "out of memory for %zu models of %zu parameters", models, floats);
+  mg_encoder_use(e, 0);
+  return MG_OK;
+}
+
+float *mg_encoder_block(mg_encoder *e, size_t model) { return e->models[model]; }
+
+void mg_encoder_use(mg_encoder *e, size_t model) {
+  arena weights = {.block = e->models[model]};
+  e->weights = e->models[model];
+  place_weights(&e->shape, e->token_count, &weights, e);
+}
+
+/* Goes through a block in the order of place_weights. */
+typedef struct tour {
+  mg_encoder_visit visit;
+  void *context;
+  size_t offset;
+} tour;
+
+static mg_status stop_at(tour *t, const char *name, int64_t count) {
+  const mg_status status = t->visit(t->context, name, 0, count, t->offset);
+  t->offset += ((size_t)count + 15) / 16 * 16;
+  return status;
+}
+
+static mg_status visit_words(tour *t, int64_t h, const int32_t *tokens, size_t count) {
   mg_status status = MG_OK;
-  const int64_t h = e->shape.hidden;
-  for (size_t k = 0; k < e->token_count;) { /* runs of neighbours in one read */
+  for (size_t k = 0; k < count;) { /* runs of neighbours in one piece */
     size_t end = k + 1;
-    while (end < e->token_count && e->tokens[end] == e->tokens[end - 1] + 1) end++;
-    MG_TRY(w->read(w->context, mg_embedding_weights[0], e->tokens[k] * h, (int64_t)(end - k) * h, e->words + k * (size_t)h),
+    while (end < count && tokens[end] == tokens[end - 1] + 1) end++;
+    MG_TRY(t->visit(t->context, mg_embedding_weights[0], tokens[k] * h, (int64_t)(end - k) * h, t->offset + k * (size_t)h),
            done);
     k = end;
+  }
+  t->offset += (count * (size_t)h + 15) / 16 * 16;
+done:
+  return status;
+}
+
+/* Queries, keys and values are one matrix, and their biases one vector. */
+static mg_status visit_attention(tour *t, const mg_encoder_shape *shape, int layer) {
+  mg_status status = MG_OK;
+  char name[MG_WEIGHT_NAME];
+  const int64_t h = shape->hidden;
+  for (size_t bias = 0; bias < 2; bias++) {
+    const int64_t count = bias ? h : h * h;
+    for (size_t k = 0; k < 3; k++) {
+      snprintf(name, sizeof name, "encoder.layer.%d.%s", layer, mg_layer_weights[2 * k + bias]);
+      MG_TRY(t->visit(t->context, name, 0, count, t->offset + k * (size_t)count), done);
+    }
+    t->offset += (3 * (size_t)count + 15) / 16 * 16;
   }
 done:
   return status;
 }
 
-mg_status mg_encoder_load(mg_encoder *e, const mg_weights *w) {
+mg_status mg_encoder_places(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, mg_encoder_visit visit,
+                            void *context) {
   mg_status status = MG_OK;
+  tour t = {.visit = visit, .context = context};
   char name[MG_WEIGHT_NAME];
-  const int64_t h = e->shape.hidden;
-  MG_TRY(load_words(e, w), done);
-  MG_TRY(w->read(w->context, mg_embedding_weights[1], 0, e->shape.positions * h, e->positions), done);
-  MG_TRY(w->read(w->context, mg_embedding_weights[2], 0, h, e->types), done);
-  MG_TRY(w->read(w->context, mg_embedding_weights[3], 0, h, e->norm), done);
-  MG_TRY(w->read(w->context, mg_embedding_weights[4], 0, h, e->norm_bias), done);
-  for (int l = 0; l < e->shape.layers; l++) {
-    const mg_layer *y = &e->layers[l];
-    float *const to[MG_LAYER_WEIGHTS] = {y->qkv,
-                                         y->qkv_bias,
-                                         y->qkv + h * h,
-                                         y->qkv_bias + h,
-                                         y->qkv + 2 * h * h,
-                                         y->qkv_bias + 2 * h,
-                                         y->out,
-                                         y->out_bias,
-                                         y->norm1,
-                                         y->norm1_bias,
-                                         y->up,
-                                         y->up_bias,
-                                         y->down,
-                                         y->down_bias,
-                                         y->norm2,
-                                         y->norm2_bias};
-    for (size_t k = 0; k < MG_LAYER_WEIGHTS; k++) {
-      const mg_weight_size size = mg_layer_weight_size(&e->shape, k);
+  const int64_t h = shape->hidden, classes = shape->classes;
+  const int64_t sizes[MG_EMBEDDING_WEIGHTS] = {0, shape->positions * h, h, h, h};
+  MG_TRY(visit_words(&t, h, tokens, token_count), done);
+  for (size_t k = 1; k < MG_EMBEDDING_WEIGHTS; k++) MG_TRY(stop_at(&t, mg_embedding_weights[k], sizes[k]), done);
+  for (int l = 0; l < shape->layers; l++) {
+    MG_TRY(visit_attention(&t, shape, l), done);
+    for (size_t k = 6; k < MG_LAYER_WEIGHTS; k++) {
+      const mg_weight_size size = mg_layer_weight_size(shape, k);
       snprintf(name, sizeof name, "encoder.layer.%d.%s", l, mg_layer_weights[k]);
-      MG_TRY(w->read(w->context, name, 0, size.rows * (size.columns > 0 ? size.columns : 1), to[k]), done);
+      MG_TRY(stop_at(&t, name, size.rows * (size.columns > 0 ? size.columns : 1)), done);
     }
   }
-  if (e->shape.classes == 0) goto done;
-  MG_TRY(w->read(w->context, "classifier.dense.weight", 0, h * h, e->dense), done);
-  MG_TRY(w->read(w->context, "classifier.dense.bias", 0, h, e->dense_bias), done);
-  MG_TRY(w->read(w->context, "classifier.out_proj.weight", 0, e->shape.classes * h, e->classes), done);
-  MG_TRY(w->read(w->context, "classifier.out_proj.bias", 0, e->shape.classes, e->classes_bias), done);
+  if (classes == 0) goto done;
+  MG_TRY(stop_at(&t, "classifier.dense.weight", h * h), done);
+  MG_TRY(stop_at(&t, "classifier.dense.bias", h), done);
+  MG_TRY(stop_at(&t, "classifier.out_proj.weight", classes * h), done);
+  MG_TRY(stop_at(&t, "classifier.out_proj.bias", classes), done);
 done:
   return status;
+}
+
+typedef struct loading {
+  const mg_weights *weights;
+  float *block;
+} loading;
+
+static mg_status load_place(void *context, const char *name, int64_t first, int64_t count, size_t offset) {
+  const loading *l = context;
+  return l->weights->read(l->weights->context, name, first, count, l->block + offset);
+}
+
+mg_status mg_encoder_load(mg_encoder *e, const mg_weights *w) {
+  loading l = {.weights = w, .block = e->weights};
+  return mg_encoder_places(&e->shape, e->tokens, e->token_count, load_place, &l);
 }
 
 size_t mg_batch_end(const mg_sequences *texts, size_t first) {

@@ -40,12 +40,14 @@ struct mg_encoder {
   const mg_row_kernels *rows;
   int threads;
   int32_t *row_of; /**< [vocabulary]: row of words, −1 where no text uses the token */
-  size_t token_count;
+  size_t token_count, token_room;
   int32_t *tokens;
   float *words, *positions, *types, *norm, *norm_bias;
   mg_layer *layers;
   float *dense, *dense_bias, *classes, *classes_bias;
-  float *weights; /**< all of the above, one block */
+  float *weights; /**< all of the above: the block in use */
+  size_t model_count;
+  float **models; /**< blocks */
   mg_scratch *scratch;
   float *activations; /**< of all threads */
 };

@@ -84,6 +84,8 @@ static const struct {
                 {"similarity", linear, NULL},
                 {"manual", linear, NULL},
                 {"average", average, NULL},
+                {"similarity_x_tv_compatibility", linear, NULL},
+                {"similarity_x_cka_compatibility", linear, NULL},
                 {"task_arithmetic", task_arithmetic, NULL},
                 {"ties", ties, NULL},
                 {"dare_linear", dare_linear, NULL},

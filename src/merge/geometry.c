@@ -26,7 +26,8 @@ mg_status mg_model_stock(const mg_geometry *g, const mg_recipe *recipe, mg_coeff
       const double norms = tau_norm(g, i) * tau_norm(g, j), cosine = g->gram[i * g->n + j] / (norms > floor ? norms : floor);
       total += cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
     }
-  const double c = pairs > 0 ? total / pairs : 1, t = n * c / (1 + (n - 1) * c);
+  const double c = pairs > 0 ? total / pairs : 1, below = 1 + (n - 1) * c;
+  const double t = fabs(below) < 1e-6 ? 0 : n * c / below; /* they cancel: t has a pole, and only rounding decides its sign */
   for (size_t i = 0; i < g->n; i++) out->tau[i] = t / n;
   return MG_OK;
 }
@@ -62,8 +63,13 @@ mg_status mg_multislerp(const mg_geometry *g, const mg_recipe *recipe, mg_coeffi
   }
   for (size_t i = 0; i < g->n; i++)
     for (size_t j = 0; j < g->n; j++) norm2 += out->tau[i] * out->tau[j] * g->gram[i * g->n + j];
-  if (length > 0 && !(norm2 > 1e-16))
+  if (length > 0 && !(norm2 > 1e-16)) {
+    if (g->n == 2) { /* opposite ones: a straight line */
+      memcpy(out->tau, recipe->weight, 2 * sizeof *out->tau);
+      return MG_OK;
+    }
     return mg_fail(MG_ERR_INPUT, "multislerp: the sources' directions cancel each other: there is no mean direction");
+  }
   for (size_t i = 0; i < g->n; i++) out->tau[i] *= length > 0 ? length / sqrt(norm2) : 0;
   return MG_OK;
 }

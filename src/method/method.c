@@ -9,27 +9,9 @@
 
 #include "mergegrid/text.h"
 
-static const char *const LATER[] = {"own",
-                                    "best_source",
-                                    "best_zero_shot",
-                                    "majority",
-                                    "weighted_majority",
-                                    "soft",
-                                    "uriel_logits",
-                                    "similarity_x_tv_compatibility",
-                                    "similarity_x_cka_compatibility",
-                                    "layer_swap",
-                                    "neuromerging",
-                                    "fisher",
-                                    "fisher_dataset",
-                                    "regmean",
-                                    "adamerging",
-                                    "statsmerging",
-                                    "della",
-                                    "nuslerp",
-                                    "sce",
-                                    "nearswap",
-                                    "arcee_fusion"};
+static const char *const LATER[] = {"layer_swap", "neuromerging", "fisher",       "fisher_dataset",
+                                    "regmean",    "adamerging",   "statsmerging", "della",
+                                    "nuslerp",    "sce",          "nearswap",     "arcee_fusion"};
 
 mg_status mg_method_find(const char *name, const mg_method **method) {
   mg_text known = {0};
@@ -108,10 +90,27 @@ mg_status mg_method_set(const mg_method *method, const char *parameter, const ch
   return unknown_parameter(method, parameter);
 }
 
-double mg_method_value(const mg_method *method, const double *values, const char *parameter) {
+int mg_method_parameter(const mg_method *method, const char *parameter) {
   for (size_t k = 0; k < method->parameter_count; k++)
-    if (strcmp(method->parameters[k].name, parameter) == 0) return values[k];
-  return NAN;
+    if (strcmp(method->parameters[k].name, parameter) == 0) return (int)k;
+  return -1;
+}
+
+double mg_method_value(const mg_method *method, const double *values, const char *parameter) {
+  const int k = mg_method_parameter(method, parameter);
+  return k >= 0 ? values[k] : NAN;
+}
+
+bool mg_method_is_weighted(const mg_method *method, const double *values) {
+  const int k = mg_method_parameter(method, "weighted");
+  return k >= 0 ? values[k] != 0 : method->weighted;
+}
+
+void mg_parameter_text(const mg_parameter *p, double value, mg_text *text) {
+  if (p->type == MG_PARAMETER_NUMBER)
+    mg_text_append_number(text, value);
+  else
+    mg_text_append(text, "%s", p->type == MG_PARAMETER_CHOICE ? p->choices[(size_t)value] : value != 0 ? "true" : "false");
 }
 
 static void print_parameter(const mg_parameter *p, FILE *out) {
@@ -129,11 +128,18 @@ static void print_parameter(const mg_parameter *p, FILE *out) {
   fprintf(out, "; default: %s\n", p->choices[(size_t)p->initial]);
 }
 
+/* What stands behind the reference. */
+static const char *manner(const mg_method *m) {
+  if (m->kind == MG_METHOD_MODEL) return "no merge: one source as it is";
+  if (m->kind == MG_METHOD_VOTE) return m->weighted ? "a vote, by the sources' weights" : "a vote; every source counts alike";
+  return m->weighted ? "goes by the sources' weights" : "every source counts alike";
+}
+
 void mg_method_help(FILE *out) {
   for (size_t k = 0; k < mg_method_count; k++) {
     const mg_method *m = &mg_methods[k];
-    fprintf(out, "  %s\n    %s\n    (%s%s)\n", m->name, m->help, m->reference,
-            m->weighted ? "; goes by the sources' weights" : "; every source counts alike");
+    fprintf(out, "  %s\n    %s\n    (%s%s%s)\n", m->name, m->help, m->reference ? m->reference : "", m->reference ? "; " : "",
+            manner(m));
     for (size_t p = 0; p < m->parameter_count; p++) print_parameter(&m->parameters[p], out);
   }
 }

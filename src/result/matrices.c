@@ -185,3 +185,31 @@ cleanup:
   mg_matrices_free(&m);
   return status;
 }
+
+mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table) {
+  mg_status status = MG_OK;
+  mg_matrices m = {0};
+  *table = (mg_labelled_table){0};
+  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  const size_t n = m.ids.count;
+  const double *from = cka && m.cka != NULL ? m.cka + (m.cka_layer_count - 1) * n * n : cka ? NULL : m.cosine;
+  if (from == NULL) {
+    status = mg_fail(MG_ERR_INPUT, "%s: has no %s, which is asked for", path, cka ? "CKA" : "task-vector cosines");
+    goto cleanup;
+  }
+  table->values = mg_alloc(n, n * sizeof *table->values);
+  if (table->values == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  memcpy(table->values, from, n * n * sizeof *from);
+  table->count = table->room = n * n;
+  for (size_t k = 0; k < n; k++) {
+    MG_TRY(mg_strings_add(&table->rows, m.ids.items[k]), cleanup);
+    MG_TRY(mg_strings_add(&table->columns, m.ids.items[k]), cleanup);
+  }
+cleanup:
+  mg_matrices_free(&m);
+  if (status != MG_OK) mg_labelled_table_free(table);
+  return status;
+}

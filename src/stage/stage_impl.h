@@ -6,6 +6,8 @@
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
+#include "mergegrid/grid.h"
+#include "mergegrid/merge.h"
 #include "mergegrid/ops.h"
 #include "mergegrid/result.h"
 #include "mergegrid/schedule.h"
@@ -37,6 +39,18 @@ mg_status mg_pack_family(MPI_Comm comm, const mg_config *config, const mg_roster
 
 /** Not collective. Tile rows of the roster: from shards, or from the checkpoints. */
 mg_status mg_roster_rows(const mg_config *config, const mg_roster *roster, mg_rows **rows);
+
+/**
+ * Not collective. Resolves a recipe of the command merge against the configuration's matrices, and against the result's
+ * evaluation and compatibilities where it goes by them; says what came out. MG_ERR_INPUT as of mg_grid_resolve.
+ */
+mg_status mg_recipe_resolve(const mg_config *config, const mg_source_list *sources, const mg_cell *cell, mg_resolved *resolved);
+/**
+ * A resolved cell as a merge wants it: of one model a merge of one. ids [resolved->count] is filled in; all else is borrowed.
+ * MG_ERR_CONFIG: a vote.
+ */
+mg_status mg_recipe_of_cell(const mg_cell *cell, const mg_resolved *resolved, const mg_source_list *sources, const char **ids,
+                            mg_recipe *recipe);
 
 /** The shape of a run: layout, lease size, what it holds. The same for plan and run. */
 typedef struct mg_gram_plan {

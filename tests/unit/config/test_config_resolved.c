@@ -12,7 +12,49 @@ static void assert_same_text(const char *a, const char *b) {
   if (a != NULL) assert_string_equal(a, b);
 }
 
+static void assert_same_terms(const mg_terms *a, const mg_terms *b) {
+  assert_ptr_equal(a->method, b->method);
+  for (size_t k = 0; a->method != NULL && k < a->method->parameter_count; k++) assert_true(a->values[k] == b->values[k]);
+  assert_same_strings(&a->sources, &b->sources);
+  for (size_t k = 0; k < a->sources.count; k++) assert_true(a->weights[k] == b->weights[k]);
+  assert_same_text(a->locale, b->locale);
+  assert_same_text(a->similarity_type, b->similarity_type);
+  assert_same_text(a->preset, b->preset);
+  assert_same_text(a->head, b->head);
+  assert_same_text(a->axis, b->axis);
+  assert_same_text(a->select, b->select);
+  assert_same_text(a->inctar, b->inctar);
+  assert_same_text(a->duplicates, b->duplicates);
+  assert_same_text(a->lambda_rule, b->lambda_rule);
+  assert_int_equal(a->num_languages, b->num_languages);
+  assert_int_equal(a->top_k, b->top_k);
+  assert_int_equal(a->sinkhorn_iters, b->sinkhorn_iters);
+  assert_int_equal(a->include_target, b->include_target);
+  assert_int_equal(a->drop_strongest, b->drop_strongest);
+  assert_true(a->seed == b->seed);
+}
+
+static void assert_same_phase(const mg_phase *a, const mg_phase *b) {
+  assert_string_equal(a->name, b->name);
+  assert_int_equal(a->axis_count, b->axis_count);
+  for (size_t k = 0; k < a->axis_count; k++) {
+    assert_string_equal(a->axes[k].name, b->axes[k].name);
+    assert_int_equal(a->axes[k].all_targets, b->axes[k].all_targets);
+    assert_int_equal(a->axes[k].count, b->axes[k].count);
+    for (size_t v = 0; v < a->axes[k].count; v++) {
+      assert_int_equal(a->axes[k].values[v].given, b->axes[k].values[v].given);
+      assert_int_equal(a->axes[k].values[v].said_parameters, b->axes[k].values[v].said_parameters);
+      assert_same_terms(&a->axes[k].values[v], &b->axes[k].values[v]);
+    }
+  }
+}
+
 static void assert_same(const mg_config *a, const mg_config *b) {
+  assert_same_terms(&a->recipe, &b->recipe);
+  assert_same_strings(&a->grid.similarity_names, &b->grid.similarity_names);
+  assert_same_text(a->grid.partition, b->grid.partition);
+  assert_int_equal(a->grid.phase_count, b->grid.phase_count);
+  for (size_t k = 0; k < a->grid.phase_count; k++) assert_same_phase(&a->grid.phases[k], &b->grid.phases[k]);
   assert_same_text(a->family.base, b->family.base);
   assert_int_equal(a->family.kind, b->family.kind);
   assert_same_text(a->family.pattern, b->family.pattern);
@@ -68,6 +110,51 @@ static void reads_back(void **state) {
   round_trip(MINIMAL "shards: {dtype: f16}\n", "family.sources={no: x, '1': {path: y, locale: null_x}, 'a: b': 'z #c'}");
 }
 
+static void grids_read_back(void **state) {
+  (void)state;
+  round_trip(MINIMAL
+             "grid: {preset: [none, merginguriel], similarity: {URIEL: u.csv, REAL: nxn}, compatibility: {tv: c.csv}}\n",
+             "reuse=[a.h5, /b.h5]");
+  round_trip(MINIMAL "grid:\n"
+                     "  fixed:\n"
+                     "    locales: [sw-KE, 'no', \"a, b\", \"x\\u2028y\"]\n"
+                     "    num_languages: 5\n"
+                     "    seed: 18446744073709551615\n"
+                     "    sources: {a: 0.1, 'b: c': 0.30000000000000004}\n"
+                     "  sweep:\n"
+                     "    \"odd: name\":\n"
+                     "    - type: ensemble\n"
+                     "      method: majority\n"
+                     "    - {method: {ties: {density: [0.1, 1e-3], trim: global}}, include_target: true}\n"
+                     "    top_k: [3, 4]\n"
+                     "  phases:\n"
+                     "    - name: \"a\\nb\"\n"
+                     "      sweep: {locale: all, method: [ties: , average: null, linear: ~, soft]}\n"
+                     "    - fixed: {method: own}\n",
+             "grid.fixed.head=random");
+  round_trip(MINIMAL "recipe: {preset: merginguriel, method: {ties: {density: 0.1}}, locale: a, axis: column}\n", NULL);
+  round_trip(MINIMAL "recipe: {method: task_arithmetic, lambda_rule: merginguriel, sources: [a, b], seed: 3}\n", NULL);
+  round_trip(MINIMAL "recipe: {method: {directional_consensus: {alpha: 0.3}}, sources: {a: 3, b: 0.7}}\n", NULL);
+}
+
+/* What a preset decides is not written out as if it had been said; neither are a method's parameters under a rule. */
+static void presets_stay_beneath(void **state) {
+  (void)state;
+  mg_config *c =
+      good(MINIMAL "recipe: {preset: merginguriel, method: {ties: {density: 0.1}}, locale: a, axis: column}\n", NULL, NULL);
+  mg_config *again = NULL;
+  mg_text yaml = {0};
+  const uint32_t said = MG_GIVEN(MG_TERM_PRESET) | MG_GIVEN(MG_TERM_METHOD) | MG_GIVEN(MG_TERM_LOCALE) | MG_GIVEN(MG_TERM_AXIS);
+  assert_int_equal(c->recipe.given, said);
+  assert_int_equal(mg_config_resolved(c, &yaml), MG_OK);
+  assert_int_equal(mg_config_parse("r.yaml", yaml.data, yaml.size, NULL, &again), MG_OK);
+  assert_int_equal(again->recipe.given, said);
+  assert_int_equal(again->recipe.said_parameters, 1);
+  mg_config_free(&again);
+  mg_config_free(&c);
+  mg_text_free(&yaml);
+}
+
 /* Names may hold what YAML takes for a line break, or does not allow unescaped. */
 static void odd_characters(void **state) {
   (void)state;
@@ -93,6 +180,7 @@ static void relative_paths_become_absolute(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(reads_back), cmocka_unit_test(odd_characters),
+                                     cmocka_unit_test(grids_read_back), cmocka_unit_test(presets_stay_beneath),
                                      cmocka_unit_test(relative_paths_become_absolute)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
