@@ -213,4 +213,11 @@ typedef struct mg_show_options {
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
 
+/**
+ * Prints how the cell with a key came about (sources taken and not taken, with numbers; the method; what it is worth against
+ * its sources and plain similarity), or, of two keys, why those cells differ. Keys may be cut to a unique prefix. MG_ERR_USAGE
+ * for another number of keys; MG_ERR_INPUT: no stage grid, no such cell.
+ */
+mg_status mg_result_explain(const char *path, const mg_strings *keys);
+
 #endif

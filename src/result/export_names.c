@@ -11,11 +11,9 @@
 #include "export_grid_impl.h"
 
 static const char *type_of(const char *method) {
-  char *baselines[] = {"own", "best_source", "best_zero_shot"},
-       *votes[] = {"majority", "weighted_majority", "soft", "uriel_logits"};
-  const mg_strings models = {3, baselines}, ensembles = {4, votes};
-  if (mg_strings_find(&models, method) >= 0) return "baseline";
-  return mg_strings_find(&ensembles, method) >= 0 ? "ensemble" : "merging";
+  static const char *const types[] = {
+      [MG_METHOD_MERGE] = "merging", [MG_METHOD_MODEL] = "baseline", [MG_METHOD_VOTE] = "ensemble"};
+  return types[mg_kind_of(method)];
 }
 
 /* ---- what differs ---- */

@@ -1,5 +1,6 @@
 """What users see of a result's grid: show, export, explain, and the file itself. The result is one that test_grid makes up."""
 import json
+import math
 import os
 import shutil
 import sqlite3
@@ -247,6 +248,79 @@ class GridResult(Case):
                 wanted = "neutral" if abs(row["delta"]) <= 0.005 else "positive_transfer" if row["delta"] < 0 else "interference"
                 self.assertEqual(row["transfer_interpretation"], wanted)
         self.assertEqual([name for name in os.listdir(self.path("out")) if ".tmp" in name], [])
+
+    # ---- explain ----
+
+    def explained(self, *keys):
+        return self.good("explain", self.result, *keys).stdout
+
+    def mcnemar(self, a, b):
+        """Two-sided, exact: twice the smaller tail of a fair coin, at most 1."""
+        n, least = a + b, min(a, b)
+        return min(1, 2 * sum(math.comb(n, k) for k in range(least + 1)) / 2 ** n)
+
+    def test_how_a_cell_came_about(self):
+        cell = self.cells.index[(self.cells.method == "ties") & (self.cells.locale == "xx-XX") & (self.cells.similarity_type == "URIEL")][0]
+        row = self.cells.loc[cell]
+        text = self.explained("--cell", row.key[:8])
+        self.assertIn(f"cell {row.key}: ties density=0.1 for xx-XX, completed", text)
+        self.assertIn("keeps each source's largest changes", text)
+        self.assertIn("with density 0.1, trim tensor", text)
+        with h5py.File(self.result) as file:
+            ids, weights = list(file["sources/id"].asstr()), file["grid/weights"][cell]
+            labels, matrix = list(file["grid/similarity/URIEL/label"].asstr()), file["grid/similarity/URIEL/value"][:]
+            target = list(file["targets"].asstr()).index("xx-XX")
+            accuracy = file["nxn/accuracy"][:, target]
+        taken = text[text.index("sources: 2 asked for"):text.index("not taken")].splitlines()[2:]
+        self.assertEqual(len(taken), 2)
+        for line in taken:
+            label, similarity, _, weight, test, _ = line.split()
+            self.assertEqual(float(similarity), matrix[labels.index(label), labels.index("xx-XX")])
+            self.assertAlmostEqual(float(weight), weights[ids.index(label)], places=4)
+            self.assertAlmostEqual(float(test), accuracy[ids.index(label)], places=4)
+        left = text[text.index("not taken"):text.index("result (test)")]
+        self.assertRegex(left, r"hu-HU +0[.0-9]+ +no checkpoint")
+        self.assertRegex(left, r"xx-XX +1 +is the target")
+        self.assertIn("enough others", left)
+        self.assertIn(f"{row.merging_effect:+.4f}", text)
+        mine, other = self.right(cell), self.right(row.matched)
+        only = (mine & ~other).sum(), (~mine & other).sum()
+        self.assertIn(f"only the first {only[0]}, only the second {only[1]}", text)
+        self.assertIn(f"difference {mine.mean() - other.mean():+.4f}, 95% interval [", text)
+        self.assertIn(f"p {self.mcnemar(*map(int, only)):.4g} (McNemar", text)
+
+    def test_cells_that_did_not_come_about(self):
+        failed, planned = (self.cells[self.cells.status == status].iloc[0] for status in ("failed", "planned"))
+        text = self.explained("--cell", failed.key)
+        self.assertIn('error: tensor "x": the merge is not finite', text)
+        self.assertIn("sources: 2 asked for", text)
+        self.assertNotIn("result (test)", text)
+        self.assertIn("planned", self.explained(planned.key))
+
+    def test_why_two_cells_differ(self):
+        a, b = self.cells.index[(self.cells.method == "ties") & (self.cells.locale == "sw-KE")][[0, 3]]
+        text = self.explained("--cell", self.cells.key[a], self.cells.key[b])
+        self.assertEqual(text, self.explained("--cell", self.cells.key[a], "--cell", self.cells.key[b]))
+        differ = text[text.index("coordinates that differ"):text.index("sources and weights")]
+        self.assertRegex(differ, r"density +0[.]1 +0[.]2\n")
+        self.assertRegex(differ, r"similarity_type +URIEL +REAL\n")
+        self.assertNotIn("locale", differ)
+        mine, other = self.right(a), self.right(b)
+        self.assertIn(f"both right {(mine & other).sum()}, only the first {(mine & ~other).sum()}, only the second {(~mine & other).sum()}", text)
+        named = text[text.index("texts that only one"):].splitlines()[1:]
+        self.assertEqual(len(named), 11)
+        id_, label, first, second = named[0].split()
+        self.assertNotEqual(first == label, second == label)
+        self.assertIn("the same cell", self.explained(self.cells.key[a], self.cells.key[a]))
+        elsewhere = self.cells.key[self.cells.locale == "fr-FR"].iloc[0]
+        self.assertIn("the targets differ", self.explained(self.cells.key[a], elsewhere))
+
+    def test_cells_that_are_none(self):
+        self.refused("explain", self.result, "--cell", "nothing", says="begins with 'nothing'")
+        keys = sorted(self.cells.key)
+        shared = next(key[0] for key, following in zip(keys, keys[1:]) if key[0] == following[0])
+        self.refused("explain", self.result, shared, says=f"begins with '{shared}'")
+        self.refused("explain", f"{SOURCE}/tests/data/small-result.h5", "--cell", "0", says="no stage grid")
 
 
 if __name__ == "__main__":
