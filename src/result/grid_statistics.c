@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "grid_impl.h"
 #include "mergegrid/statistics.h"
 #include "mergegrid/text.h"
 
@@ -60,9 +61,6 @@ static void count_pair(mg_result_method *m, double mine, double other) {
 
 /* Settings, their counts and mean accuracies; the best recipe of each target. */
 static void count_cells(const work *w) {
-  /* baselines that are a source as it is are no recipes */
-  char *sources_alone[] = {"own", "best_source", "best_zero_shot"};
-  const mg_strings alone = {3, sources_alone};
   const mg_grid_statistics_input *in = w->in;
   for (size_t c = 0; c < in->cell_count; c++) {
     const mg_result_cell *cell = &in->cells[c];
@@ -75,7 +73,7 @@ static void count_cells(const work *w) {
     m->accuracy = m->cells == 0 ? cell->accuracy : m->accuracy + cell->accuracy;
     m->cells++;
     if (partner(w, c) != NULL) count_pair(m, cell->accuracy, partner(w, c)->accuracy);
-    if (w->target[c] < 0 || mg_strings_find(&alone, cell->method) >= 0) continue;
+    if (w->target[c] < 0 || mg_kind_of(cell->method) == MG_METHOD_MODEL) continue; /* a source as it is is no recipe */
     int64_t *best = &w->chosen[w->target[c]];
     if (*best < 0 || cell->select_accuracy > in->cells[*best].select_accuracy ||
         (isnan(in->cells[*best].select_accuracy) && !isnan(cell->select_accuracy)))
