@@ -209,6 +209,8 @@ static mg_status find_sources(merging *m) {
                           .head = strcmp(spec->head, "method") == 0 ? MG_HEAD_METHOD : MG_HEAD_LINEAR,
                           .seed = m->config->seed};
   memcpy(m->recipe.values, spec->values, sizeof m->recipe.values);
+  for (size_t k = 1; k < n; k++) /* accuracies are not known here */
+    if (m->weight[k] > m->weight[m->recipe.best]) m->recipe.best = k;
 cleanup:
   free(known);
 done:
@@ -360,14 +362,21 @@ done:
   return status;
 }
 
+static json_t *parameter_json(const mg_parameter *p, double value) {
+  mg_text text = {0};
+  if (p->type == MG_PARAMETER_NUMBER) return json_real(value);
+  if (p->type == MG_PARAMETER_BOOL) return json_boolean(value != 0);
+  mg_parameter_text(p, value, &text);
+  json_t *json = text.failed ? NULL : json_string(text.data);
+  mg_text_free(&text);
+  return json;
+}
+
 static json_t *parameters_json(const mg_recipe *r) {
   json_t *all = json_object();
   for (size_t k = 0; k < r->method->parameter_count; k++) {
     const mg_parameter *p = &r->method->parameters[k];
-    json_t *value = p->type == MG_PARAMETER_CHOICE ? json_string(p->choices[(size_t)r->values[k]])
-                    : p->type == MG_PARAMETER_BOOL ? json_boolean(r->values[k] != 0)
-                                                   : json_real(r->values[k]);
-    json_object_set_new(all, p->name, value);
+    json_object_set_new(all, p->name, parameter_json(p, r->values[k]));
   }
   return all;
 }
