@@ -76,35 +76,35 @@ typedef struct mg_result_nxn {
 
 /** One cell as the result has it; strings borrowed, NULL is "". NaN where a number is not to be had. */
 typedef struct mg_result_cell {
-  const char *key, *recipe;      /**< 16 hexadecimal digits; recipe "" unless it was resolved */
+  const char *key, *recipe; /**< 16 hexadecimal digits; recipe "" unless it was resolved */
   const char *locale, *method, *parameters, *similarity_type, *preset, *head, *phase;
-  const char *status, *error;    /**< planned | completed | failed */
-  const char *sources;           /**< "fr-FR:0.500,sw-KE:0.500" */
-  const char *note, *terms;      /**< what is unusual; all coordinates as JSON */
+  const char *status, *error; /**< planned | completed | failed */
+  const char *sources;        /**< "fr-FR:0.500,sw-KE:0.500" */
+  const char *note, *terms;   /**< what is unusual; all coordinates as JSON */
   int num_languages, num_sources;
   bool include_target;
   uint64_t seed;
-  double accuracy, macro_f1;       /**< of the partition cells are scored on */
-  double select_accuracy;          /**< of the one that sources, and best recipes, are chosen by */
-  double best_source;              /**< the highest accuracy of one of its sources on the same texts */
-  double best_zero_shot;           /**< of any source but the target's own */
-  double own;                      /**< of the target's own source */
-  double merging_effect;           /**< accuracy − mean accuracy of its sources */
-  double delta_vs_similarity;      /**< accuracy − that of the cell that differs in nothing but method `similarity` */
-  int64_t prediction_row;          /**< of /grid/predictions/<target>, −1: none */
-  int64_t same_as;                 /**< the first cell of the same recipe, where that is another; −1 */
-  int64_t matched;                 /**< the cell that delta_vs_similarity is against; −1 */
+  double accuracy, macro_f1;  /**< of the partition cells are scored on */
+  double select_accuracy;     /**< of the one that sources, and best recipes, are chosen by */
+  double best_source;         /**< the highest accuracy of one of its sources on the same texts */
+  double best_zero_shot;      /**< of any source but the target's own */
+  double own;                 /**< of the target's own source */
+  double merging_effect;      /**< accuracy − mean accuracy of its sources */
+  double delta_vs_similarity; /**< accuracy − that of the cell that differs in nothing but method `similarity` */
+  int64_t prediction_row;     /**< of /grid/predictions/<target>, −1: none */
+  int64_t same_as;            /**< the first cell of the same recipe, where that is another; −1 */
+  int64_t matched;            /**< the cell that delta_vs_similarity is against; −1 */
 } mg_result_cell;
 
 /** A method setting (name and parameters) over all its completed cells. */
 typedef struct mg_result_method {
   const char *method, *parameters;
   int64_t cells, failed;
-  double accuracy;                 /**< mean over cells */
-  int64_t pairs;                   /**< cells that have a matched plain-similarity cell */
+  double accuracy;                     /**< mean over cells */
+  int64_t pairs;                       /**< cells that have a matched plain-similarity cell */
   double delta, delta_low, delta_high; /**< pooled difference to them and its 95% interval (statistics.h) */
   double p, p_holm;
-  int64_t wins, losses, draws;     /**< pairs with a higher, lower, equal accuracy */
+  int64_t wins, losses, draws; /**< pairs with a higher, lower, equal accuracy */
 } mg_result_method;
 
 /** The best recipe of a target, chosen by select_accuracy (of equals the first cell). */
@@ -112,8 +112,9 @@ typedef struct mg_result_best {
   const char *locale;
   int64_t cell;
   double select_accuracy, accuracy;
-  double delta_vs_best_source, low, high; /**< against the source that is best on the select partition, on the same texts */
-  double p;                        /**< McNemar, exact */
+  /** Against the source that is best on the select partition, on the same texts; not the target's own, unless it may be one. */
+  double delta_vs_best_source, low, high;
+  double p; /**< McNemar, exact */
 } mg_result_best;
 
 /** The stage grid; all pointers borrowed. C cells, N sources, M targets. */
@@ -130,18 +131,18 @@ typedef struct mg_result_grid {
   void *context;
   /** One row of a target's predictions [U], −1: none. Called target by target, rows rising. */
   mg_status (*predictions)(void *context, size_t target, size_t row, int32_t *predictions);
-  const char *partition;           /**< what cells are scored on */
-  bool selected_on_partition;      /**< sources were chosen on the texts that cells are scored on */
+  const char *partition;      /**< what cells are scored on */
+  bool selected_on_partition; /**< sources were chosen on the texts that cells are scored on */
   size_t method_count;
   const mg_result_method *methods; /**< in order of first appearance */
   size_t best_count;
-  const mg_result_best *best;      /**< targets that have a completed cell, in order */
+  const mg_result_best *best; /**< targets that have a completed cell, in order */
   size_t matrix_count;
   const char *const *matrix_names; /**< [matrix_count] similarity matrices that cells went by … */
   const mg_strings *const *matrix_labels;
-  const double *const *matrices;   /**< … [n, n] each, in the order of the labels, all repeated ones kept */
-  size_t reused_count;             /**< recipes taken from earlier results (goes to /provenance) */
-  const char *const *reused;       /**< their hashes */
+  const double *const *matrices; /**< … [n, n] each, in the order of the labels, all repeated ones kept */
+  size_t reused_count;           /**< recipes taken from earlier results (goes to /provenance) */
+  const char *const *reused;     /**< their hashes */
 } mg_result_grid;
 
 /** Everything a result holds; all pointers borrowed. A stage that did not run is NULL. */
@@ -179,6 +180,33 @@ mg_status mg_result_read_identity(const char *path, mg_identity *identity);
  */
 mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
 
+/** What a finished result has, for runs that build on it. Opened once, its seal checked. */
+typedef struct mg_result_reader mg_result_reader;
+mg_status mg_result_open(const char *path, mg_result_reader **reader);
+void mg_result_close(mg_result_reader **reader);
+bool mg_result_has(const mg_result_reader *reader, const char *object); /**< "/nxn", "/grid" */
+/** Row of the source `id` in the order of the result; −1 where it has none. */
+mg_status mg_result_source(const mg_result_reader *reader, const char *id, ptrdiff_t *source);
+/**
+ * A source's answers to a target's texts of part 0 (/nxn) or 1 (/nxn_select): predictions [texts], logits [texts, classes] (may
+ * be NULL). MG_ERR_INPUT where there are none of that size.
+ */
+mg_status mg_result_read_source(const mg_result_reader *reader, int part, const char *target, size_t source, size_t texts,
+                                size_t classes, int32_t *predictions, float *logits);
+/** Grams [groups,N,N], [groups,N], [groups], of sources [N] and their groups as the result has them; the caller frees. */
+mg_status mg_result_read_gram(const mg_result_reader *reader, mg_gram *gram);
+/** CKA matrices [layers,N,N], biased and unbiased; the caller frees them. MG_ERR_INPUT where there are none of that size. */
+mg_status mg_result_read_cka(const mg_result_reader *reader, size_t layers, size_t sources, double **biased, double **unbiased);
+/** Cells of the grid that failed; 0 without a grid. */
+mg_status mg_result_failed_cells(const char *path, size_t *failed);
+bool mg_result_has_grid(const char *path);
+
+/**
+ * A matrix of compatibilities [N,N] by ids of a finished result: CKA of the last layer compared, or task-vector cosines.
+ * MG_ERR_INPUT where it has none.
+ */
+mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table);
+
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);
 
@@ -196,7 +224,18 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
  */
 mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout);
 
-/** Prints what a result holds: sources, statistics, the `top` closest and farthest pairs; as JSON if json. */
-mg_status mg_result_show(const char *path, int top, bool json);
+typedef struct mg_show_options {
+  int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
+  bool json;
+  const char *where; /**< conditions on the cells' columns: "method=ties|average,locale=sw-KE"; NULL: none */
+  const char *sort;  /**< a column of the cells, '-' in front for falling; NULL: none */
+} mg_show_options;
+
+/**
+ * Prints what a result holds: sources, statistics, the closest and farthest pairs, accuracies, and of a grid the methods
+ * against plain similarity and each target's best recipe. With where or sort, or top where there is a grid: the matching cells
+ * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
+ */
+mg_status mg_result_show(const char *path, const mg_show_options *options);
 
 #endif

@@ -13,9 +13,9 @@
 typedef struct mg_grid_table {
   char *path;
   size_t cell_count, source_count;
-  mg_result_cell *cells;       /**< [C]; strings belong to the table */
+  mg_result_cell *cells; /**< [C]; strings belong to the table */
   mg_strings swept;
-  char **swept_values;         /**< [swept, C] */
+  const char **swept_values;   /**< [swept, C] */
   double *weights;             /**< [C,N] */
   bool *selected;              /**< [C,N] */
   mg_strings sources, targets; /**< ids; locales */
@@ -25,22 +25,34 @@ typedef struct mg_grid_table {
   mg_result_method *methods;
   size_t best_count;
   mg_result_best *best;
-  mg_strings strings;          /**< what the pointers above point to */
+  mg_strings strings; /**< what the pointers above point to */
 } mg_grid_table;
-
-/** MG_ERR_INPUT where the result has no stage grid; MG_ERR_CORRUPT where a column is missing or of another length. */
-mg_status mg_grid_table_read(const char *path, mg_grid_table *table);
-void mg_grid_table_free(mg_grid_table *table);
 
 /** A target's texts: class of each, whether it is of the partition that cells are scored on; and all rows of predictions. */
 typedef struct mg_grid_answers {
   size_t texts, rows;
-  int32_t *label;       /**< [texts] */
-  bool *scored, *selects; /**< [texts] */
-  int32_t *predictions; /**< [rows, texts] */
+  int32_t *label;          /**< [texts] */
+  bool *scored, *selects;  /**< [texts] of the partition cells are scored on; of the one that is chosen by */
+  int32_t *predictions;    /**< [rows, texts] */
+  int32_t *best_source;    /**< [texts] what the source says that is best on the latter, −1 none; NULL where there is none */
+  int32_t *best_zero_shot; /**< the same of the sources but the target's own */
 } mg_grid_answers;
-mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_answers *answers);
 void mg_grid_answers_free(mg_grid_answers *answers);
+
+/** A result with a grid, opened once: a file is read through from end to end to be held to its checksums. */
+typedef struct mg_grid_reader mg_grid_reader;
+mg_status mg_grid_open(const char *path, mg_grid_reader **reader);
+void mg_grid_close(mg_grid_reader **reader);
+
+/** MG_ERR_INPUT where the result has no stage grid; MG_ERR_CORRUPT where a column is missing or of another length. */
+mg_status mg_grid_read_table(const mg_grid_reader *reader, mg_grid_table *table);
+/** Of a target that the table has. */
+mg_status mg_grid_read_answers(const mg_grid_reader *reader, const char *target, mg_grid_answers *answers);
+
+/** The same of a file that is opened and closed again. */
+mg_status mg_grid_table_read(const char *path, mg_grid_table *table);
+void mg_grid_table_free(mg_grid_table *table);
+mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_answers *answers);
 
 /** The cell whose key begins with `key`. MG_ERR_INPUT: none (names the nearest), or several (lists some). */
 mg_status mg_grid_table_find(const mg_grid_table *table, const char *key, size_t *cell);

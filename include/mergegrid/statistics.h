@@ -26,15 +26,17 @@ typedef struct mg_paired_target {
 } mg_paired_target;
 
 /**
- * Mean difference over all texts and pairs of all targets, with the percentile bootstrap's interval (Efron and Tibshirani 1993):
- * `draws` samples that draw each target's texts with replacement from its own (what pairs share a text stays together). Random
- * by counter: the same seed, the same interval. p: two-sided, of the sign-flip test by text (normal approximation with
- * continuity correction); 1 where nothing differs. NaN for no texts.
+ * Mean difference over all texts and pairs of all targets, with the percentile bootstrap's interval (Efron and Tibshirani
+ * 1993): `draws` samples that draw each target's texts with replacement from its own (what pairs share a text stays together);
+ * its ends are the k-th sample from either end, k = floor((draws + 1) / 40). Random by counter: the same seed, the same
+ * interval. p: two-sided, of the sign-flip test by text (normal approximation with continuity correction: half of what the
+ * smallest flip moves, the differences' greatest common divisor); 1 where nothing differs. All NaN for no texts.
+ * MG_ERR_INTERNAL for no draws, or a difference larger than its target's pairs.
  */
 mg_status mg_paired_bootstrap(const mg_paired_target *targets, size_t count, size_t draws, uint64_t seed, mg_interval *interval,
                               double *p);
 
-/** Holm's step-down correction (Holm 1979) in place; NaN entries take no part. */
+/** Holm's step-down correction (Holm 1979) in place: p [count]; NaN entries stay and take no part. */
 mg_status mg_holm(double *p, size_t count);
 
 /** Votes of several models, as merginguriel names them. */
@@ -47,7 +49,10 @@ typedef enum mg_vote_kind {
 
 /**
  * Predictions [texts] of a vote of `voters` models in the order given. predictions_of [voters] → [texts], for the first two
- * kinds; logits_of [voters] → [texts, classes], for the others. Sums in double, voter by voter.
+ * kinds, the other may be NULL: a prediction of −1 is no vote, and what nobody voted on is −1; logits_of [voters] → [texts,
+ * classes], for the others. weights [voters], NULL: 1 each; MG_VOTE_MAJORITY does not look at them. Sums in double, voter by
+ * voter. MG_ERR_INPUT for a logit that is not finite (names class, text and voter); MG_ERR_INTERNAL for a prediction out of
+ * range, no voters, no classes.
  */
 mg_status mg_vote(mg_vote_kind kind, size_t voters, const double *weights, const int32_t *const *predictions_of,
                   const float *const *logits_of, size_t texts, size_t classes, int32_t *predictions);

@@ -32,6 +32,7 @@ struct mg_command {
   mg_strings stages;
   char *base, *sources, *similarity, *texts; /* init */
   char *output;                              /* -o */
+  char *where, *sort;                        /* show, run */
   int64_t ranks, top;
   double max_hours;
   bool json, quiet, verbose, rehash, fresh, resume, merginguriel;

@@ -35,7 +35,11 @@ static const option OPTIONS[] = {
     {"fresh", 0, FLAG, offsetof(mg_command, fresh), OF(RUN), NULL, "start over: removes the result and its journal"},
     {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(RUN), "H",
      "stop cleanly after H hours (exit code 75; run again to continue)"},
-    {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N", "closest and farthest pairs to print (default 5)"},
+    {"where", 0, TEXT, offsetof(mg_command, where), OF(RUN) | OF(SHOW), "COLUMN=VALUE,...",
+     "only cells of the grid that match: method=ties|average,locale=sw-KE"},
+    {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
+    {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
+     "cells to list (default 20), the most accurate first; without a grid: closest and farthest pairs (default 5)"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
@@ -285,7 +289,6 @@ mg_status mg_command_parse(int argc, char **argv, mg_command **out) {
   mg_command *command = mg_alloc_zero(1, sizeof *command);
   if (command == NULL) return MG_ERR_NOMEM;
   command->ranks = 1;
-  command->top = 5;
   const mg_status status = parse_arguments(argc, argv, command);
   if (status != MG_OK) {
     mg_command_free(&command);
@@ -302,6 +305,7 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->files);
   mg_strings_free(&c->stages);
   free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->output);
+  free(c->where), free(c->sort);
   free(c);
   *command = NULL;
 }

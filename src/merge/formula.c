@@ -299,6 +299,11 @@ mg_formula mg_formula_of_head(const mg_recipe *recipe) {
   return (mg_formula){.density = 1, .lambda = 1, .weighted = weighted, .mean = !weighted, .combine = mg_combine_sum};
 }
 
+mg_head_policy mg_head_policy_of(const char *text) {
+  if (strcmp(text, "method") == 0) return MG_HEAD_METHOD;
+  return strcmp(text, "random") == 0 ? MG_HEAD_RANDOM : MG_HEAD_LINEAR;
+}
+
 bool mg_is_plain_sum(const mg_formula *f) {
   return f->combine == mg_combine_sum && f->coefficients == NULL && f->prepare == NULL && !f->random;
 }

@@ -23,7 +23,8 @@ mg_status mg_model_stock(const mg_geometry *g, const mg_recipe *recipe, mg_coeff
       total += angles ? acos(cosine) : cosine;
     }
   const double mean = pairs > 0 ? total / pairs : 0, c = pairs > 0 ? (angles ? cos(mean) : mean) : 1;
-  const double t = n * c / (1 + (n - 1) * c);
+  const double below = 1 + (n - 1) * c;
+  const double t = fabs(below) < 1e-6 ? 0 : n * c / below; /* they cancel: t has a pole, and only rounding decides its sign */
   for (size_t i = 0; i < g->n; i++) out->tau[i] = t / n;
   return MG_OK;
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "merge_impl.h"
-#include "mergegrid/hash.h"
 
 uint64_t mg_kept_of(double density, int64_t count) {
   const uint64_t kept = (uint64_t)(density * (double)count);
@@ -109,38 +108,17 @@ done:
 
 /* ---- in advance ---- */
 
-typedef struct quantity_list {
-  mg_quantity *items;
-  size_t count, room;
-  size_t *places, place_count; /* 1 + index of what is there, by hash; a power of two, at least half of it 0 */
-} quantity_list;
-
-static size_t *place_of(const quantity_list *list, const mg_quantity *q) {
-  size_t at = (size_t)mg_hash(q, sizeof *q) & (list->place_count - 1);
-  while (list->places[at] != 0 && memcmp(&list->items[list->places[at] - 1], q, sizeof *q) != 0)
-    at = (at + 1) & (list->place_count - 1);
-  return &list->places[at];
-}
-
-static mg_status make_places(quantity_list *list) {
-  free(list->places);
-  if (list->place_count == 0) list->place_count = 1024;
-  while (list->place_count < 4 * list->count) list->place_count *= 2;
-  list->places = mg_alloc_zero(list->place_count, sizeof *list->places);
-  if (list->places == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < list->count; k++) *place_of(list, &list->items[k]) = k + 1;
-  return MG_OK;
-}
+typedef struct collecting {
+  mg_quantities *seen;
+  mg_quantity_list *list;
+} collecting;
 
 static mg_status collect(void *context, const mg_quantity *q, size_t k, mg_purpose purpose) {
-  quantity_list *list = context;
+  const collecting *c = context;
+  mg_quantity_list *list = c->list;
+  double value;
   (void)k, (void)purpose;
-  if (2 * (list->count + 1) > list->place_count) {
-    const mg_status status = make_places(list);
-    if (status != MG_OK) return status;
-  }
-  size_t *place = place_of(list, q);
-  if (*place != 0) return MG_OK;
+  if (mg_quantities_find(c->seen, q, &value)) return MG_OK;
   if (list->count == list->room) {
     const size_t room = list->room > 0 ? 2 * list->room : 256;
     mg_quantity *grown = reallocarray(list->items, room, sizeof *grown);
@@ -149,21 +127,18 @@ static mg_status collect(void *context, const mg_quantity *q, size_t k, mg_purpo
     list->room = room;
   }
   list->items[list->count++] = *q;
-  *place = list->count;
-  return MG_OK;
+  return mg_quantities_put(c->seen, q, 0);
 }
 
-mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantity **items, size_t *count) {
+mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantities *seen,
+                               mg_quantity_list *list) {
   mg_status status = MG_OK;
   mg_formula body;
-  quantity_list list = {.items = *items, .count = *count, .room = *count};
+  collecting c = {.seen = seen, .list = list};
   MG_TRY(mg_formula_of(recipe, &body), done);
   const mg_formula head = recipe->head == MG_HEAD_LINEAR ? mg_formula_of_head(recipe) : body;
   for (size_t t = 0; t < table->count && status == MG_OK; t++)
-    status = mg_each_quantity(recipe, table->tensors[t].source_only ? &head : &body, table, t, collect, &list);
+    status = mg_each_quantity(recipe, table->tensors[t].source_only ? &head : &body, table, t, collect, &c);
 done:
-  free(list.places);
-  *items = list.items;
-  *count = list.count;
   return status;
 }

@@ -56,8 +56,10 @@ void mg_h5_group(mg_h5_writer *w, const char *path);
 /* rank 0 … 3; type is the native type of data. The attributes checksum, long_name and units are added. */
 void mg_h5_numbers(mg_h5_writer *w, const char *path, hid_t type, int rank, const hsize_t *dims, const void *data,
                    const char *long_name, const char *units);
+/* As h5py has them: an enumeration over one byte, which is what a bool is in memory. The caller closes the type. */
+hid_t mg_h5_bool_type(void);
 void mg_h5_bools(mg_h5_writer *w, const char *path, size_t count, const bool *data, const char *long_name);
-/* count strings, `step` bytes from one pointer to the next; SIZE_MAX: one scalar string. */
+/* count strings, `step` bytes from one pointer to the next, NULL is ""; SIZE_MAX: one scalar string. */
 void mg_h5_strings(mg_h5_writer *w, const char *path, const void *first, size_t step, size_t count, const char *long_name);
 void mg_h5_scale(mg_h5_writer *w, const char *path, const char *scale, unsigned axis);
 void mg_h5_make_scale(mg_h5_writer *w, const char *path, const char *name);
@@ -67,6 +69,10 @@ void mg_h5_attribute(mg_h5_writer *w, const char *path, const char *name, hid_t 
 void mg_h5_compatibility(mg_h5_writer *w, const mg_source_list *sources, const mg_result_compatibility *compatibility);
 
 void mg_h5_nxn(mg_h5_writer *w, const mg_source_list *sources, const mg_result_nxn *nxn);
+
+void mg_h5_grid(mg_h5_writer *w, const mg_source_list *sources, const mg_result_grid *grid);
+/* How many extents it takes. */
+size_t mg_h5_grid_extents(const mg_result_grid *grid);
 
 /* A dataset of two or three dimensions, written a row at a time, the first to the last. */
 typedef struct mg_h5_rows {
@@ -96,6 +102,8 @@ void mg_h5_close(mg_h5_reader *reader);
 bool mg_h5_has(const mg_h5_reader *reader, const char *path);
 /* A dataset of exactly `rank` dimensions as type; *data is allocated, dims filled in. */
 mg_status mg_h5_read_numbers(const mg_h5_reader *reader, const char *path, hid_t type, int rank, hsize_t *dims, void **data);
+/* The same of bools; each is false or true. */
+mg_status mg_h5_read_bools(const mg_h5_reader *reader, const char *path, int rank, hsize_t *dims, bool **data);
 mg_status mg_h5_read_strings(const mg_h5_reader *reader, const char *path, mg_strings *list);
 mg_status mg_h5_read_integer(const mg_h5_reader *reader, const char *object, const char *name, int64_t *value);
 mg_status mg_h5_read_text(const mg_h5_reader *reader, const char *object, const char *name, char **text);

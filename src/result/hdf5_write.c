@@ -136,17 +136,17 @@ void mg_h5_rows_end(mg_h5_writer *w, mg_h5_rows *rows, const char *long_name, co
   rows->set = H5I_INVALID_HID;
 }
 
+hid_t mg_h5_bool_type(void) {
+  const hid_t type = H5Tenum_create(H5T_NATIVE_INT8);
+  H5Tenum_insert(type, "FALSE", &(int8_t){0});
+  H5Tenum_insert(type, "TRUE", &(int8_t){1});
+  return type;
+}
+
 void mg_h5_bools(mg_h5_writer *w, const char *path, size_t count, const bool *data, const char *long_name) {
   const hsize_t dim = count;
-  if (w->failed) return;
-  /* as h5py has it: an enumeration over one byte */
-  const hid_t type = H5Tenum_create(H5T_NATIVE_INT8);
-  int8_t *bytes = mg_alloc(count, 1);
-  w->failed = bytes == NULL || type < 0 || H5Tenum_insert(type, "FALSE", &(int8_t){0}) < 0 ||
-              H5Tenum_insert(type, "TRUE", &(int8_t){1}) < 0;
-  for (size_t k = 0; !w->failed && k < count; k++) bytes[k] = data[k];
-  if (!w->failed) mg_h5_numbers(w, path, type, 1, &dim, bytes, long_name, NULL);
-  free(bytes);
+  const hid_t type = mg_h5_bool_type();
+  mg_h5_numbers(w, path, type, 1, &dim, data, long_name, NULL);
   H5Tclose(type);
 }
 
@@ -157,7 +157,10 @@ void mg_h5_strings(mg_h5_writer *w, const char *path, const void *first, size_t 
   const char **strings = mg_alloc((size_t)dim, sizeof *strings);
   const hid_t type = text_type();
   w->failed = strings == NULL || type < 0;
-  for (size_t k = 0; !w->failed && k < dim; k++) strings[k] = *(char *const *)(const void *)((const char *)first + k * step);
+  for (size_t k = 0; !w->failed && k < dim; k++) {
+    strings[k] = *(char *const *)(const void *)((const char *)first + k * step);
+    if (strings[k] == NULL) strings[k] = "";
+  }
   if (!w->failed) write_dataset(w, path, type, scalar ? 0 : 1, &dim, strings);
   if (!w->failed) describe(w, path, mg_hash_strings(strings, (size_t)dim), long_name, NULL);
   H5Tclose(type);

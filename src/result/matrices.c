@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hdf5_impl.h"
 #include "mergegrid/text.h"
 
 static mg_status read_matrix(const mg_h5_reader *r, const char *path, size_t rows, size_t columns, double **matrix) {
@@ -125,18 +124,24 @@ done:
   return status;
 }
 
-mg_status mg_matrices_read(const char *path, mg_matrices *m) {
+mg_status mg_matrices_read_from(const mg_h5_reader *r, mg_matrices *m) {
   mg_status status = MG_OK;
-  mg_h5_reader r;
-  *m = (mg_matrices){.path = path};
-  MG_TRY(mg_h5_open(path, &r), failed);
-  MG_TRY(read_texts(&r, m), close);
-  MG_TRY(read_compatibility(&r, m), close);
-  MG_TRY(read_nxn(&r, m), close);
-close:
-  mg_h5_close(&r);
-failed:
+  *m = (mg_matrices){.path = r->path};
+  MG_TRY(read_texts(r, m), done);
+  MG_TRY(read_compatibility(r, m), done);
+  MG_TRY(read_nxn(r, m), done);
+done:
   if (status != MG_OK) mg_matrices_free(m);
+  return status;
+}
+
+mg_status mg_matrices_read(const char *path, mg_matrices *m) {
+  mg_h5_reader r;
+  *m = (mg_matrices){0};
+  mg_status status = mg_h5_open(path, &r);
+  if (status != MG_OK) return status;
+  status = mg_matrices_read_from(&r, m);
+  mg_h5_close(&r);
   return status;
 }
 
@@ -178,5 +183,33 @@ mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_t
   m.nxn.accuracy[select] = NULL;
 cleanup:
   mg_matrices_free(&m);
+  return status;
+}
+
+mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table) {
+  mg_status status = MG_OK;
+  mg_matrices m = {0};
+  *table = (mg_labelled_table){0};
+  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  const size_t n = m.ids.count;
+  const double *from = cka && m.cka != NULL ? m.cka + (m.cka_layer_count - 1) * n * n : cka ? NULL : m.cosine;
+  if (from == NULL) {
+    status = mg_fail(MG_ERR_INPUT, "%s: has no %s, which is asked for", path, cka ? "CKA" : "task-vector cosines");
+    goto cleanup;
+  }
+  table->values = mg_alloc(n, n * sizeof *table->values);
+  if (table->values == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  memcpy(table->values, from, n * n * sizeof *from);
+  table->count = table->room = n * n;
+  for (size_t k = 0; k < n; k++) {
+    MG_TRY(mg_strings_add(&table->rows, m.ids.items[k]), cleanup);
+    MG_TRY(mg_strings_add(&table->columns, m.ids.items[k]), cleanup);
+  }
+cleanup:
+  mg_matrices_free(&m);
+  if (status != MG_OK) mg_labelled_table_free(table);
   return status;
 }

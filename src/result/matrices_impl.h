@@ -1,6 +1,7 @@
 #ifndef MG_MATRICES_IMPL_H
 #define MG_MATRICES_IMPL_H
 
+#include "hdf5_impl.h"
 #include "mergegrid/result.h"
 
 /* Each source on each target, part 0 the partition, part 1 `select`. */
@@ -25,6 +26,8 @@ typedef struct mg_matrices {
 } mg_matrices;
 
 mg_status mg_matrices_read(const char *path, mg_matrices *matrices);
+/* The same of an open file, whose path is borrowed. */
+mg_status mg_matrices_read_from(const mg_h5_reader *reader, mg_matrices *matrices);
 /* By accuracy on the partition: a target's own source, and the best of the others (the first of equals); −1 where there is
  * none. */
 void mg_matrices_best(const mg_matrices *matrices, size_t target, ptrdiff_t *own, ptrdiff_t *best);

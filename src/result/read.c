@@ -127,6 +127,19 @@ mg_status mg_h5_read_numbers(const mg_h5_reader *r, const char *path, hid_t type
   return status;
 }
 
+mg_status mg_h5_read_bools(const mg_h5_reader *r, const char *path, int rank, hsize_t *dims, bool **data) {
+  size_t count = 1;
+  void *bytes = NULL;
+  const hid_t type = mg_h5_bool_type();
+  const mg_status status = mg_h5_read_numbers(r, path, type, rank, dims, &bytes);
+  H5Tclose(type);
+  *data = bytes;
+  if (status != MG_OK) return status;
+  for (int d = 0; d < rank; d++) count *= (size_t)dims[d];
+  for (size_t k = 0; k < count; k++) ((uint8_t *)bytes)[k] = ((const uint8_t *)bytes)[k] != 0;
+  return MG_OK;
+}
+
 static mg_status read_strings(const mg_h5_reader *r, const char *path, mg_strings *list) {
   mg_status status = MG_OK;
   hsize_t dim = 1;

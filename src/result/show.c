@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "export_impl.h"
+#include "grid_view_impl.h"
 #include "mergegrid/text.h"
 
 typedef struct pair {
@@ -134,7 +135,7 @@ static json_t *nxn_json(const mg_matrices *m) {
   return json_pack("{s:s, s:s, s:o}", "partition", m->nxn.partition[0], "select", m->nxn.partition[1], "targets", targets);
 }
 
-static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
+static json_t *all_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
   const size_t n = m->ids.count;
   json_t *ids = json_array(), *skipped = json_array(), *matrices = json_object(), *layers = json_object();
   for (size_t k = 0; k < n; k++) json_array_append_new(ids, json_string(m->ids.items[k]));
@@ -155,6 +156,10 @@ static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t coun
                            "finished_utc", m->finished, "statistics", matrices, "layers", layers, "cka", cka, "closest",
                            pairs_json(m, pairs, count, top, false), "farthest", pairs_json(m, pairs, count, top, true));
   if (root != NULL && m->targets.count > 0) json_object_set_new(root, "nxn", nxn_json(m));
+  return root;
+}
+
+static mg_status print_json(json_t *root) {
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
@@ -163,19 +168,58 @@ static mg_status print_json(const mg_matrices *m, const pair *pairs, size_t coun
   return MG_OK;
 }
 
-mg_status mg_result_show(const char *path, int top, bool json) {
+/* Cells that were asked for, and the tables over them, alone. */
+static mg_status show_cells(const mg_grid_view *view, const mg_show_options *options) {
+  enum { USUAL = 20 };
+  const size_t top = (size_t)options->top;
+  if (options->json)
+    return print_json(
+        json_pack("{s:s, s:o}", "result", view->table.path, "grid", mg_grid_json(view, top > 0 ? top : SIZE_MAX)));
+  mg_grid_print(view);
+  mg_grid_print_cells(view, top > 0 ? top : USUAL);
+  return MG_OK;
+}
+
+/* All that the result holds; the grid last, where it is seen. */
+static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const mg_show_options *options) {
   mg_status status = MG_OK;
   mg_matrices m = {0};
   pair *pairs = NULL;
   size_t count = 0;
-  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  const size_t top = options->top > 0 ? (size_t)options->top : 5;
+  MG_TRY(mg_matrices_read_from(r, &m), cleanup);
   MG_TRY(list_pairs(&m, &pairs, &count), cleanup);
-  if (json)
-    status = print_json(&m, pairs, count, (size_t)top);
-  else
-    print_text(&m, pairs, count, (size_t)top);
+  if (options->json) {
+    json_t *root = all_json(&m, pairs, count, top);
+    if (root != NULL && view != NULL) json_object_set_new(root, "grid", mg_grid_json(view, 0));
+    MG_TRY(print_json(root), cleanup);
+  } else {
+    print_text(&m, pairs, count, top);
+    if (view != NULL) mg_grid_print(view);
+  }
 cleanup:
   free(pairs);
   mg_matrices_free(&m);
+  return status;
+}
+
+mg_status mg_result_show(const char *path, const mg_show_options *options) {
+  mg_grid_reader reader;
+  mg_grid_view view = {0};
+  mg_status status = mg_h5_open(path, &reader.h5);
+  if (status != MG_OK) return status;
+  const bool asks = options->where != NULL || options->sort != NULL, grid = mg_h5_has(&reader.h5, "/grid");
+  const bool cells = grid && (asks || options->top > 0);
+  /* the most accurate, where a number of cells and no order is asked for */
+  const char *sort = options->sort == NULL && options->top > 0 ? "-accuracy" : options->sort;
+  if (asks && !grid) {
+    status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid, whose cells --where and --sort are about", path);
+    goto cleanup;
+  }
+  if (grid) MG_TRY(mg_grid_view_read(&reader, options->where, sort, &view), cleanup);
+  status = cells ? show_cells(&view, options) : show_all(&reader.h5, grid ? &view : NULL, options);
+cleanup:
+  mg_grid_view_free(&view);
+  mg_h5_close(&reader.h5);
   return status;
 }

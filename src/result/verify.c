@@ -1,10 +1,11 @@
 /* A result against its seal, and every dataset against its own checksum and the schema. */
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "hdf5_impl.h"
+#include "grid_impl.h"
 #include "mergegrid/hash.h"
 #include "mergegrid/text.h"
 
@@ -87,6 +88,18 @@ static void need(verification *v, const char *const *paths) {
     }
 }
 
+static void check_grid(verification *v) {
+  const mg_columns *const tables[] = {&mg_cell_columns, &mg_method_columns, &mg_best_columns};
+  char path[160];
+  for (size_t t = 0; t < 3; t++)
+    for (size_t k = 0; k < tables[t]->count; k++) {
+      snprintf(path, sizeof path, "%s/%s", tables[t]->group, tables[t]->items[k].name);
+      need(v, (const char *const[]){path, NULL});
+    }
+  need(v, (const char *const[]){"/nxn", "/grid/swept", "/grid/cell", "/grid/source", "/grid/weights", "/grid/selected",
+                                "/grid/predictions", "/grid/similarity", "/provenance/reused", NULL});
+}
+
 /* The datasets that every result has, and those of each stage that is in it. */
 static void check_presence(verification *v) {
   need(v, (const char *const[]){"/sources/id", "/sources/locale", "/sources/path", "/labels", "/tensors/name", "/tensors/shape",
@@ -99,6 +112,7 @@ static void check_presence(verification *v) {
   if (mg_h5_has(v->reader, "/nxn"))
     need(v, (const char *const[]){"/targets", "/texts", "/nxn/accuracy", "/nxn/macro_f1", "/nxn/predictions",
                                   "/nxn_select/accuracy", "/nxn_select/macro_f1", "/nxn_select/predictions", NULL});
+  if (mg_h5_has(v->reader, "/grid")) check_grid(v);
 }
 
 mg_status mg_result_verify(const char *path) {

@@ -11,7 +11,6 @@
 #include "mergegrid/checkpoint_write.h"
 #include "mergegrid/log.h"
 #include "mergegrid/merge.h"
-#include "mergegrid/similarity.h"
 #include "mergegrid/stop.h"
 #include "mergegrid/version.h"
 #include "stage_impl.h"
@@ -28,203 +27,25 @@ enum { MERGED_AT_ONCE = 1 << 20 }; /* elements */
 
 typedef struct merging {
   const mg_config *config;
-  mg_strings chosen;      /* ids */
-  double *chosen_weights; /* [chosen.count] */
   const mg_roster *roster;
   mg_rows *rows;
+  mg_cell cell;
+  mg_resolved resolved;
+  const char **id;
   mg_recipe recipe;
   int threads;
-  int *source;
-  const char **id;
-  double *weight;
 } merging;
 
 /* ---- the recipe ---- */
-
-/* The first source of a locale; −1 where there is none. */
-static ptrdiff_t source_of(const mg_roster *roster, const char *locale) {
-  for (size_t s = 0; s < roster->list.count; s++)
-    if (strcmp(roster->list.items[s].locale, locale) == 0) return (ptrdiff_t)s;
-  return -1;
-}
-
-static bool has_source(void *roster, const char *label) { return source_of(roster, label) >= 0; }
-
-/* A table whose rows are named by sources gets their locales, as a matrix' labels are. */
-static mg_status name_by_locale(const mg_roster *roster, mg_labelled_table *table) {
-  for (size_t r = 0; r < table->rows.count; r++)
-    for (size_t s = 0; s < roster->list.count; s++) {
-      if (strcmp(roster->list.items[s].id, table->rows.items[r]) != 0) continue;
-      char *locale = mg_strdup(roster->list.items[s].locale);
-      if (locale == NULL) return MG_ERR_NOMEM;
-      free(table->rows.items[r]);
-      table->rows.items[r] = locale;
-      break;
-    }
-  return MG_OK;
-}
-
-/* What only is a source or only a target gets a row and a column too: without similarity to anything there. */
-static mg_status square_up(mg_labelled_table *table) {
-  mg_status status = MG_OK;
-  mg_labelled_table square = {0};
-  for (size_t r = 0; r < table->rows.count; r++)
-    if (mg_strings_find(&square.rows, table->rows.items[r]) < 0)
-      MG_TRY(mg_strings_add(&square.rows, table->rows.items[r]), failed);
-  for (size_t c = 0; c < table->columns.count; c++)
-    if (mg_strings_find(&square.rows, table->columns.items[c]) < 0)
-      MG_TRY(mg_strings_add(&square.rows, table->columns.items[c]), failed);
-  const size_t n = square.rows.count;
-  for (size_t k = 0; k < n; k++) MG_TRY(mg_strings_add(&square.columns, square.rows.items[k]), failed);
-  square.count = n * n;
-  square.values = mg_alloc_zero(n, n * sizeof *square.values);
-  if (square.values == NULL) {
-    status = MG_ERR_NOMEM;
-    goto failed;
-  }
-  for (size_t r = table->rows.count; r-- > 0;) /* of several sources of a locale the first one's stays */
-    for (size_t c = 0; c < table->columns.count; c++)
-      square.values[(size_t)mg_strings_find(&square.rows, table->rows.items[r]) * n +
-                    (size_t)mg_strings_find(&square.rows, table->columns.items[c])] =
-          table->values[r * table->columns.count + c];
-  mg_labelled_table_free(table);
-  *table = square;
-  return MG_OK;
-failed:
-  mg_labelled_table_free(&square);
-  return status;
-}
-
-static mg_status read_similarity(const merging *m, mg_similarity *similarity, mg_strings *notes) {
-  mg_status status = MG_OK;
-  const mg_terms *spec = &m->config->recipe;
-  const mg_grid_spec *grid = &m->config->grid;
-  const mg_duplicates duplicates = strcmp(spec->duplicates, "keep") == 0 ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST;
-  mg_labelled_table table = {0};
-  ptrdiff_t at = grid->similarity_names.count == 1 && spec->similarity_type == NULL ? 0 : -1;
-  if (spec->similarity_type != NULL) at = mg_strings_find(&grid->similarity_names, spec->similarity_type);
-  if (at < 0)
-    return mg_fail(MG_ERR_CONFIG, "%s: recipe.similarity_type: '%s' is none of grid.similarity's %zu matrices", m->config->file,
-                   spec->similarity_type != NULL ? spec->similarity_type : "", grid->similarity_names.count);
-  const char *file = grid->similarity_files.items[at];
-  if (strcmp(file, "nxn") != 0) return mg_similarity_read(file, duplicates, similarity, notes);
-  MG_TRY(mg_result_read_evaluation(m->config->result, true, &table), cleanup);
-  MG_TRY(name_by_locale(m->roster, &table), cleanup);
-  MG_TRY(square_up(&table), cleanup);
-  MG_TRY(mg_similarity_of(&table, m->config->result, duplicates, similarity, NULL), cleanup); /* none is symmetric */
-cleanup:
-  mg_labelled_table_free(&table);
-  return status;
-}
-
-/* Those taken, the strongest left out where that is asked for; weights as they are given to the method. */
-static mg_status keep_chosen(merging *m, const mg_similarity *similarity, const mg_selection *selection) {
-  mg_status status = MG_OK;
-  const size_t dropped = m->config->recipe.drop_strongest && selection->taken > 1 ? 1 : 0;
-  m->chosen_weights = mg_alloc(selection->taken, sizeof *m->chosen_weights);
-  if (m->chosen_weights == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < selection->taken; k++) {
-    const mg_candidate *c = &selection->candidates[k];
-    const char *label = similarity->labels.items[c->label], *id = m->roster->list.items[source_of(m->roster, label)].id;
-    mg_info("  %-12s similarity %.4g, weight %.3f%s", id, c->weight, c->share, k < dropped ? " (the strongest: dropped)" : "");
-    if (k < dropped) continue;
-    const ptrdiff_t at = mg_strings_find(&m->chosen, id); /* a repeated label is one source */
-    if (at >= 0) {
-      m->chosen_weights[at] += c->share;
-      continue;
-    }
-    m->chosen_weights[m->chosen.count] = c->share;
-    MG_TRY(mg_strings_add(&m->chosen, id), done);
-  }
-done:
-  return status;
-}
-
-static mg_status choose_sources(merging *m) {
-  mg_status status = MG_OK;
-  const mg_terms *spec = &m->config->recipe;
-  mg_similarity similarity = {0};
-  mg_selection selection = {0};
-  mg_strings notes = {0};
-  const mg_selection_terms terms = {.by_row = strcmp(spec->axis, "row") == 0,
-                                    .sinkhorn = strcmp(spec->select, "sinkhorn") == 0,
-                                    .top_k = spec->top_k,
-                                    .sinkhorn_iters = spec->sinkhorn_iters,
-                                    .num_languages = spec->num_languages,
-                                    .include_target = spec->include_target,
-                                    .matrix_order = strcmp(spec->inctar, "matrix_order") == 0};
-  MG_TRY(read_similarity(m, &similarity, &notes), cleanup);
-  for (size_t k = 0; k < notes.count; k++) mg_info("note: %s", notes.items[k]);
-  MG_TRY(mg_select_sources(&similarity, &terms, spec->locale, has_source, (void *)(uintptr_t)m->roster, &selection), cleanup);
-  mg_info("sources for %s:", spec->locale);
-  MG_TRY(keep_chosen(m, &similarity, &selection), cleanup);
-cleanup:
-  free(selection.candidates);
-  mg_similarity_free(&similarity);
-  mg_strings_free(&notes);
-  return status;
-}
-
-static mg_status find_sources(merging *m) {
-  mg_status status = MG_OK;
-  const mg_terms *spec = &m->config->recipe;
-  const bool given = spec->sources.count > 0;
-  if (!given) MG_TRY(choose_sources(m), done);
-  const mg_strings *sources = given ? &spec->sources : &m->chosen;
-  const double *weights = given ? spec->weights : m->chosen_weights;
-  const mg_source_list *list = &m->roster->list;
-  const char **known = mg_alloc(list->count, sizeof *known);
-  double total = 0;
-  m->source = mg_alloc(sources->count, sizeof *m->source);
-  m->id = mg_alloc(sources->count, sizeof *m->id);
-  m->weight = mg_alloc(sources->count, sizeof *m->weight);
-  if (known == NULL || m->source == NULL || m->id == NULL || m->weight == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
-  for (size_t s = 0; s < list->count; s++) known[s] = list->items[s].id;
-  for (size_t k = 0; k < sources->count; k++) total += weights[k];
-  size_t n = 0;
-  for (size_t s = 0; s < list->count; s++) { /* in the family's order, whatever the recipe's */
-    const ptrdiff_t at = mg_strings_find(sources, list->items[s].id);
-    if (at < 0) continue;
-    m->source[n] = (int)s;
-    m->id[n] = list->items[s].id;
-    m->weight[n++] = weights[at] / total;
-  }
-  for (size_t k = 0; n < sources->count && k < sources->count; k++) {
-    const char *wanted = sources->items[k], *nearest = mg_nearest(wanted, known, list->count);
-    bool found = false;
-    for (size_t s = 0; s < list->count; s++) found = found || strcmp(wanted, known[s]) == 0;
-    if (!found)
-      status = mg_fail(MG_ERR_CONFIG, "recipe.sources: '%s' is no source of the family%s%s%s", wanted, nearest ? " (" : "",
-                       nearest ? nearest : "", nearest ? "?)" : "");
-  }
-  m->recipe = (mg_recipe){.method = spec->method,
-                          .count = n,
-                          .source = m->source,
-                          .id = m->id,
-                          .weight = m->weight,
-                          .base = -1,
-                          .head = strcmp(spec->head, "method") == 0 ? MG_HEAD_METHOD : MG_HEAD_LINEAR,
-                          .seed = m->config->seed};
-  memcpy(m->recipe.values, spec->values, sizeof m->recipe.values);
-  for (size_t k = 1; k < n; k++) /* accuracies are not known here */
-    if (m->weight[k] > m->weight[m->recipe.best]) m->recipe.best = k;
-cleanup:
-  free(known);
-done:
-  return status;
-}
 
 /* Rows of heads belong together by their labels; a source that has them in another order can't be added up with the others. */
 static mg_status check_labels(const merging *m) {
   mg_status status = MG_OK;
   mg_strings first = {0};
-  MG_TRY(mg_roster_labels(m->config, m->roster, (size_t)m->source[0], &first), cleanup);
+  MG_TRY(mg_roster_labels(m->config, m->roster, (size_t)m->recipe.source[0], &first), cleanup);
   for (size_t k = 1; k < m->recipe.count && status == MG_OK; k++) {
     mg_strings own = {0};
-    status = mg_roster_labels(m->config, m->roster, (size_t)m->source[k], &own);
+    status = mg_roster_labels(m->config, m->roster, (size_t)m->recipe.source[k], &own);
     bool same = own.count == first.count;
     for (size_t c = 0; same && c < own.count; c++) same = strcmp(own.items[c], first.items[c]) == 0;
     if (status == MG_OK && !same)
@@ -313,7 +134,7 @@ static mg_status write_json(const char *dir, const char *name, json_t *root) {
 static mg_status write_config(const merging *m, const char *dir) {
   mg_status status = MG_OK;
   json_error_t error;
-  const char *from = m->roster->list.items[m->source[0]].path;
+  const char *from = m->roster->list.items[m->recipe.source[0]].path;
   char *path = mg_path_join(from, "config.json");
   if (path == NULL) return MG_ERR_NOMEM;
   json_t *root = json_load_file(path, 0, &error);
@@ -350,7 +171,7 @@ cleanup:
 static mg_status copy_tokenizer(const merging *m, const char *dir) {
   mg_status status = MG_OK;
   const char *from = m->config->family.base;
-  const char *own = m->roster->list.items[m->source[0]].path;
+  const char *own = m->roster->list.items[m->recipe.source[0]].path;
   for (size_t k = 0; k < sizeof TOKENIZER_FILES / sizeof *TOKENIZER_FILES; k++) {
     char *there = mg_path_join(own, TOKENIZER_FILES[k]);
     if (there != NULL && mg_path_exists(there)) from = own; /* what it was fine-tuned with */
@@ -367,32 +188,31 @@ static json_t *parameter_json(const mg_parameter *p, double value) {
   if (p->type == MG_PARAMETER_NUMBER) return json_real(value);
   if (p->type == MG_PARAMETER_BOOL) return json_boolean(value != 0);
   mg_parameter_text(p, value, &text);
-  json_t *json = text.failed ? NULL : json_string(text.data);
+  json_t *word = json_string(text.data != NULL ? text.data : "");
   mg_text_free(&text);
-  return json;
+  return word;
 }
 
 static json_t *parameters_json(const mg_recipe *r) {
   json_t *all = json_object();
-  for (size_t k = 0; k < r->method->parameter_count; k++) {
-    const mg_parameter *p = &r->method->parameters[k];
-    json_object_set_new(all, p->name, parameter_json(p, r->values[k]));
-  }
+  for (size_t k = 0; k < r->method->parameter_count; k++)
+    json_object_set_new(all, r->method->parameters[k].name, parameter_json(&r->method->parameters[k], r->values[k]));
   return all;
 }
 
 static mg_status write_details(const merging *m, const char *dir) {
   const mg_recipe *r = &m->recipe;
+  const mg_source *list = m->roster->list.items;
+  const char *base = m->resolved.base >= 0 ? list[m->resolved.base].path : m->config->family.base;
   char now[24];
   json_t *sources = json_array();
   mg_utc_now(now);
   for (size_t k = 0; k < r->count; k++)
-    json_array_append_new(sources, json_pack("{s:s, s:s, s:s, s:f}", "id", r->id[k], "locale",
-                                             m->roster->list.items[r->source[k]].locale, "path",
-                                             m->roster->list.items[r->source[k]].path, "weight", r->weight[k]));
-  json_t *root = json_pack("{s:s, s:s, s:o, s:o, s:s, s:s, s:I, s:s}", "made_by", mg_version(), "method", r->method->name,
-                           "parameters", parameters_json(r), "sources", sources, "base", m->config->family.base, "head",
-                           r->head == MG_HEAD_LINEAR ? "linear" : "method", "seed", (json_int_t)r->seed, "timestamp", now);
+    json_array_append_new(sources, json_pack("{s:s, s:s, s:s, s:f}", "id", r->id[k], "locale", list[r->source[k]].locale,
+                                             "path", list[r->source[k]].path, "weight", r->weight[k]));
+  json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:I, s:s}", "made_by", mg_version(), "key", m->cell.key,
+                           "method", m->cell.terms.method->name, "parameters", parameters_json(r), "sources", sources, "base",
+                           base, "head", m->cell.terms.head, "seed", (json_int_t)r->seed, "timestamp", now);
   if (root == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
   const mg_status status = write_json(dir, "merge_details.json", root);
   json_decref(root);
@@ -439,13 +259,19 @@ cleanup:
 
 static mg_status merge(merging *m, const char *output) {
   mg_status status = MG_OK;
-  MG_TRY(find_sources(m), cleanup);
+  MG_TRY(mg_recipe_resolve(m->config, &m->roster->list, &m->cell, &m->resolved), cleanup);
+  m->id = mg_alloc(m->resolved.count, sizeof *m->id);
+  if (m->id == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  MG_TRY(mg_recipe_of_cell(&m->cell, &m->resolved, &m->roster->list, m->id, &m->recipe), cleanup);
   MG_TRY(check_labels(m), cleanup);
   MG_TRY(write_checkpoint(m, output), cleanup);
-  mg_info("%s of %zu sources in %s", m->recipe.method->name, m->recipe.count, output);
+  mg_info("%s of %zu sources in %s", m->cell.terms.method->name, m->recipe.count, output);
 cleanup:
-  free(m->source), free(m->id), free(m->weight), free(m->chosen_weights);
-  mg_strings_free(&m->chosen);
+  mg_resolved_free(&m->resolved);
+  free(m->id);
   return status;
 }
 
@@ -455,11 +281,11 @@ mg_status mg_stage_merge(MPI_Comm comm, const mg_config *config, const char *out
   mg_roster roster = {0};
   merging m = {.config = config, .roster = &roster};
   MPI_Comm_rank(comm, &rank);
-  if (config->recipe.method == NULL || (config->recipe.sources.count == 0) == (config->recipe.locale == NULL))
-    status = mg_fail(MG_ERR_CONFIG,
-                     "%s: recipe.method and either recipe.sources or recipe.locale say what to merge: both were expected",
-                     config->file);
-  else if (rank == 0 && mg_path_exists(output))
+  status = mg_grid_recipe_cell(config, &m.cell);
+  if (status == MG_OK && m.cell.terms.method->kind == MG_METHOD_VOTE)
+    status = mg_fail(MG_ERR_CONFIG, "%s: recipe.method: %s is a vote over several models' answers: no checkpoint comes of it",
+                     config->file, m.cell.terms.method->name);
+  if (status == MG_OK && rank == 0 && mg_path_exists(output))
     status = mg_fail(MG_ERR_INPUT, "%s: is there already; remove it, or name another directory", output);
   MG_TRY(mg_agree(comm, status), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);

@@ -163,7 +163,8 @@ class Merge(unittest.TestCase):
         def kept(name, d):
             return [x * masks[id][name] for id, x in zip(self.sources, d)]
         self.check(self.merged({"dare_linear": {"density": 0.3}}), lambda n, d: sum(w * x / 0.3 for w, x in zip((0.5, 0.25, 0.25), kept(n, d))))
-        self.check(self.merged({"dare_linear": {"density": 0.3, "weighted": False, "lambda": 0.5}}), lambda n, d: sum(kept(n, d)) * 0.5 / 0.3)
+        self.check(self.merged({"dare_linear": {"density": 0.3, "weighted": False, "lambda": 0.5}}), lambda n, d: sum(kept(n, d)) * 0.5 / 0.3,
+                   weights=(1 / 3,) * 3)
         def l1(name, d):
             out = 0
             for w, full, part in zip((0.5, 0.25, 0.25), d, kept(name, d)):
@@ -193,6 +194,22 @@ class Merge(unittest.TestCase):
         self.check(self.merged("model_stock"), change, weights=(1 / 3,) * 3)
         alone = self.merged("model_stock", ["bb"])  # one source, and identical ones: t = 1
         np.testing.assert_allclose(alone["embed"], self.sources["bb"]["embed"], rtol=0, atol=3e-7)
+
+    def test_opposite_changes(self):
+        """Of one element, say: model stock has its pole there and stays with the base, as does a straight line between the two."""
+        self.base["one"][:] = 0.5
+        for id, value in (("aa", 0.75), ("bb", 0.25)):
+            self.sources[id]["one"][:] = value
+            write_checkpoint(self.path(id), self.sources[id], labels=list("vwxyz"))
+        write_checkpoint(self.path("base"), self.base)
+        for method in ("model_stock", "multislerp"):
+            self.assertEqual(self.merged(method, {"aa": 1, "bb": 1})["one"], 0.5)
+        self.refused("tensor one: multislerp: the sources' directions cancel", "multislerp", {"aa": 2, "bb": 1, "cc": 1}, **self.like_bb())
+
+    def like_bb(self):
+        self.sources["cc"]["one"] = self.sources["bb"]["one"]
+        write_checkpoint(self.path("cc"), self.sources["cc"], labels=list("vwxyz"))
+        return {}
 
     def test_directional_consensus(self):
         weights = (0.5, 0.25, 0.25)
@@ -225,11 +242,12 @@ class Merge(unittest.TestCase):
                              weights=(1 / 6, 3 / 6, 2 / 6))
 
     def test_multislerp(self):
+        weights = (4 / 7, 2 / 7, 1 / 7)  # no two of them make up for the third, as signs of one element could have it
         def change(_, d):
             norms = [np.linalg.norm(x) for x in d]
-            mean = sum(w * x / n for w, x, n in zip((0.5, 0.25, 0.25), d, norms))
-            return mean / np.linalg.norm(mean) * sum(w * n for w, n in zip((0.5, 0.25, 0.25), norms))
-        self.check(self.merged("multislerp"), change)
+            mean = sum(w * x / n for w, x, n in zip(weights, d, norms))
+            return mean / np.linalg.norm(mean) * sum(w * n for w, n in zip(weights, norms))
+        self.check(self.merged("multislerp", {"aa": 4, "bb": 2, "cc": 1}), change, weights)
 
     def test_karcher(self):
         def change(_, thetas):
@@ -290,7 +308,12 @@ class Merge(unittest.TestCase):
         for weight in (0, -1, "nan", "inf", "a"):
             self.refused("a weight above 0", sources={"aa": weight})
         self.refused("is empty", sources={})
-        self.refused("recipe.head", recipe={"head": "random"})
+        self.refused("recipe.head: 'rnadom' is unknown; linear, method or random was expected (random?)", recipe={"head": "rnadom"})
+        self.refused("majority is a vote over several models' answers", "majority", ranks=2)
+        self.refused("recipe.locale is missing: method own is of a target", "own")
+        self.refused("recipe.seed: '-1'", recipe={"seed": -1})
+        self.refused("is for grid.sweep and grid.fixed", {"ties": {"density": [0.1, 0.2]}})
+        self.refused("drop_strongest: bb is the only source", sources=["bb"], recipe={"drop_strongest": True})
         self.refused("element 0 of tensor", {"linear": {"lambda": 100}}, ranks=2, **self.huge())
         os.mkdir(self.path("there"))
         done = run("merge", "-c", self.config("linear"), "-o", self.path("there"))
@@ -341,16 +364,17 @@ class Chosen(unittest.TestCase):
         self.dir = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.dir)
 
-    def merge(self, name, similarity=None, result=None, code=0, **recipe):
-        grid = {"similarity": similarity or {"URIEL": f"{EMOJI}/uriel_similarity.csv"}}
+    def merge(self, name, similarity=None, result=None, code=0, grid=None, locales=None, **recipe):
+        grid = {"similarity": similarity or {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, **(grid or {})}
         config = write_yaml(f"{self.dir}/{name}.yaml", recipe={"method": "similarity", **recipe}, grid=grid, shards={"dir": "none"},
-                            result=result or f"{self.dir}/none.h5")
+                            family={"locales": locales or []}, result=result or f"{self.dir}/none.h5")
         done = run("merge", "-c", config, "-o", f"{self.dir}/{name}")
         self.assertEqual(done.returncode, code, done.stderr)
         if code:
             return done.stderr
         with open(f"{self.dir}/{name}/merge_details.json", encoding="utf-8") as file:
-            return {source["id"]: source["weight"] for source in json.load(file)["sources"]}
+            self.details = json.load(file)
+        return {source["id"]: source["weight"] for source in self.details["sources"]}
 
     def test_the_most_similar(self):
         frame = pd.read_csv(f"{EMOJI}/uriel_similarity.csv", index_col=0)
@@ -374,6 +398,22 @@ class Chosen(unittest.TestCase):
         for id, weight in dropped.items():
             self.assertAlmostEqual(weight, got[id] / (1 - got["id-ID"]), places=12)
 
+    def test_the_preset(self):
+        """merginguriel's bundle: the strongest source is what the others are merged into, or lambda follows from the weights."""
+        old = {"OLD": f"{EMOJI}/uriel_similarity_50.csv"}
+        terms = {"preset": "merginguriel", "duplicates": "keep", "locale": "af-ZA"}
+        got = self.merge("a", old, method="directional_consensus", **terms)
+        self.assertEqual(set(got), {"hy-AM", "hu-HU", "ka-GE", "nl-NL"})
+        self.assertIn("xlm-roberta-emoji_k_id-ID", self.details["base"])
+        self.assertEqual(self.details["head"], "linear")
+        for method, value in (("ties", 0.283), ("task_arithmetic", (0.283 + 0.177 + 0.114 + 0.091) / 4)):
+            got = self.merge(method, old, method=method, **terms)
+            self.assertEqual(list(got.values()), [0.2] * 5)
+            self.assertAlmostEqual(self.details["parameters"]["lambda"], value, delta=1e-3)
+            self.assertEqual(self.details["head"], "random")
+        self.merge("said", old, method={"ties": {"lambda": 0.5}}, **terms)
+        self.assertEqual(self.details["parameters"]["lambda"], 0.5)
+
     def test_by_measured_transfer(self):
         locales = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
         config = write_yaml(f"{self.dir}/run.yaml", family={"locales": locales}, texts={"files": TEXTS}, stages=["nxn"],
@@ -388,7 +428,36 @@ class Chosen(unittest.TestCase):
             self.assertEqual(set(got), set(column.index))
             for id, weight in got.items():
                 self.assertAlmostEqual(weight, column[id] / column.sum(), places=12)
+        self.baselines(f"{self.dir}/r.h5", locales, select)
         self.assertIn("has no stage nxn", self.without_nxn())
+
+    def baselines(self, result, locales, select):
+        """Single models, from nl-NL's column: its own, the best of all others, the best of those that URIEL chooses."""
+        column = pd.Series(select[:, 0], locales)
+        self.assertEqual(self.merge("own", result=result, locale="nl-NL", method="own"), {"nl-NL": 1})
+        self.assertEqual(self.merge("best", result=result, locale="nl-NL", method="best_zero_shot"), {column.drop("nl-NL").idxmax(): 1})
+        similar = self.merge("two", result=result, locale="nl-NL", num_languages=2, method="average")
+        best = self.merge("of", result=result, locale="nl-NL", num_languages=2, method="best_source")
+        self.assertEqual(best, {column[list(similar)].idxmax(): 1})
+
+    def test_compatibility(self):
+        """Similarity times the mean cosine with the other chosen sources; from a result, and from a CSV as pandas writes it."""
+        locales = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
+        config = write_yaml(f"{self.dir}/run.yaml", family={"locales": locales}, shards={"dir": "none"}, result=f"{self.dir}/r.h5")
+        self.assertEqual(run("run", "-c", config).returncode, 0)
+        with h5py.File(f"{self.dir}/r.h5") as file:
+            cosine = pd.DataFrame(file["compatibility/task_vector_cosine"][()], locales, locales)
+        cosine.to_csv(f"{self.dir}/cosine.csv")
+        plain = self.merge("plain", locale="nl-NL", num_languages=3, locales=locales)
+        chosen = list(plain)
+        for name, grid in (("stage", {}), ("file", {"compatibility": {"tv": f"{self.dir}/cosine.csv", "cka": f"{self.dir}/cosine.csv"}})):
+            method = "similarity_x_tv_compatibility" if name == "stage" else "similarity_x_cka_compatibility"
+            got = self.merge(name, result=f"{self.dir}/r.h5", locale="nl-NL", num_languages=3, method=method, grid=grid, locales=locales)
+            expected = pd.Series({i: plain[i] * cosine.loc[i, [j for j in chosen if j != i]].mean() for i in chosen})
+            for id, weight in got.items():
+                self.assertAlmostEqual(weight, expected[id] / expected.sum(), places=12)
+        message = self.merge("x", result=f"{self.dir}/r.h5", code=1, locale="nl-NL", method="similarity_x_cka_compatibility")
+        self.assertIn("has no CKA", message)
 
     def without_nxn(self):
         config = write_yaml(f"{self.dir}/c.yaml", family={"locales": ["af-ZA", "sw-KE"]}, shards={"dir": "none"}, result=f"{self.dir}/c.h5")
@@ -399,7 +468,9 @@ class Chosen(unittest.TestCase):
         for message, terms in (("target zz-ZZ is not in the similarity matrix", {"locale": "zz-ZZ"}),
                                ("target sw-KE has 47 candidates, and num_languages is 60", {"locale": "sw-KE", "num_languages": 60}),
                                ("'REAL' is none of grid.similarity's 1", {"locale": "sw-KE", "similarity_type": "REAL"}),
-                               ("either recipe.sources or recipe.locale", {"locale": "sw-KE", "sources": ["fr-FR"]})):
+                               ("goes by the evaluation of the stage nxn, and ", {"locale": "sw-KE", "method": "best_source"}),
+                               ("none.h5: No such file", {"locale": "sw-KE", "method": "similarity_x_tv_compatibility"}),
+                               ("target zz-ZZ has no source of its own", {"locale": "zz-ZZ", "method": "own"})):
             self.assertIn(message, self.merge("x", code=1, **terms))
         self.assertIn("nothing.csv", self.merge("x", {"A": f"{self.dir}/nothing.csv"}, code=1, locale="sw-KE"))
 

@@ -156,7 +156,7 @@ static void truncated_and_foreign_files(void **state) {
   for (size_t cut = 0; cut < size; cut += cut < 600 ? 50 : 1999) {
     assert_int_equal(mg_replace_file(path, data, cut), MG_OK);
     assert_int_not_equal(mg_result_verify(path), MG_OK);
-    assert_int_not_equal(mg_result_show(path, 3, false), MG_OK);
+    assert_int_not_equal(mg_result_show(path, &(mg_show_options){.top = 3}), MG_OK);
     assert_int_not_equal(mg_result_export(path, out, MG_EXPORT_FLAT), MG_OK);
   }
   assert_false(mg_path_exists(out));

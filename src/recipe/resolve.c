@@ -1,0 +1,203 @@
+/* What a cell comes to: its sources and weights as they are given to the method, and the method's parameters. */
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recipe_impl.h"
+#include "resolve_impl.h"
+
+typedef struct resolving {
+  const mg_grid_context *context;
+  const mg_terms *terms;
+  mg_choice choice;
+  ptrdiff_t target; /* −1: the context has no targets, or the cell none */
+  mg_resolved *out;
+  mg_text note;
+} resolving;
+
+static const char *id_of(const resolving *r, int source) { return r->context->sources->items[source].id; }
+
+static void note(resolving *r, const char *text) { mg_text_append(&r->note, "%s%s", r->note.size > 0 ? "; " : "", text); }
+
+static mg_status find_target(resolving *r) {
+  const mg_strings *targets = r->context->targets;
+  r->target = -1;
+  if (targets == NULL || r->terms->locale == NULL) return MG_OK;
+  r->target = mg_strings_find(targets, r->terms->locale);
+  if (r->target >= 0) return MG_OK;
+  const char *nearest = mg_nearest(r->terms->locale, (const char *const *)targets->items, targets->count);
+  return mg_fail(MG_ERR_INPUT, "target %s has no texts%s%s%s", r->terms->locale, nearest ? " (" : "", nearest ? nearest : "",
+                 nearest ? "?)" : "");
+}
+
+/* ---- weights ---- */
+
+static mg_status weigh_by_compatibility(resolving *r) {
+  const bool tv = strcmp(r->terms->method->name, "similarity_x_tv_compatibility") == 0;
+  if (!tv && strcmp(r->terms->method->name, "similarity_x_cka_compatibility") != 0) return MG_OK;
+  const double *all = tv ? r->context->tv : r->context->cka;
+  const size_t n = r->choice.count, sources = r->context->sources->count;
+  bool kept;
+  if (all == NULL)
+    return mg_fail(MG_ERR_INPUT, "method %s needs %s, which is not there", r->terms->method->name,
+                   tv ? "task-vector cosines" : "CKA");
+  double *chosen = mg_alloc(n, n * sizeof *chosen);
+  if (chosen == NULL) return MG_ERR_NOMEM;
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < n; j++) chosen[i * n + j] = all[(size_t)r->choice.source[i] * sources + (size_t)r->choice.source[j]];
+  mg_weigh_by_compatibility(chosen, n, r->choice.weight, &kept);
+  free(chosen);
+  if (kept) note(r, "every compatibility is 0: the similarity's weights stay");
+  return MG_OK;
+}
+
+/* The largest weight's index, of equals the first. */
+static size_t strongest(const mg_choice *c) {
+  size_t best = 0;
+  for (size_t k = 1; k < c->count; k++)
+    if (c->weight[k] > c->weight[best]) best = k;
+  return best;
+}
+
+/* What is not positive can't be scaled: a weight of 0 is left out, as if it had not been chosen. */
+static mg_status drop_weightless(resolving *r) {
+  mg_choice *c = &r->choice;
+  size_t kept = 0;
+  for (size_t k = 0; k < c->count; k++) {
+    if (!(c->weight[k] > 0)) continue;
+    c->source[kept] = c->source[k];
+    c->weight[kept++] = c->weight[k];
+  }
+  if (kept == 0) return mg_fail(MG_ERR_INPUT, "all weights are 0");
+  if (kept < c->count) note(r, "sources whose weight is 0 are left out");
+  c->count = kept;
+  return MG_OK;
+}
+
+static mg_status drop_strongest(resolving *r) {
+  mg_choice *c = &r->choice;
+  if (!r->terms->drop_strongest || r->terms->method->kind != MG_METHOD_MERGE) return MG_OK;
+  const size_t best = strongest(c);
+  double rest = 0;
+  if (c->count == 1)
+    return mg_fail(MG_ERR_INPUT, "drop_strongest: %s is the only source, nothing is left to merge", id_of(r, c->source[0]));
+  r->out->base = c->source[best];
+  for (size_t k = best; k + 1 < c->count; k++) c->source[k] = c->source[k + 1], c->weight[k] = c->weight[k + 1];
+  c->count--;
+  for (size_t k = 0; k < c->count; k++) rest += c->weight[k];
+  for (size_t k = 0; k < c->count; k++) c->weight[k] /= rest;
+  return MG_OK;
+}
+
+/* ---- parameters ---- */
+
+/* merginguriel's lambda: of ties the largest weight but the strongest source's, of task arithmetic their mean. */
+static mg_status rule_lambda(resolving *r) {
+  const mg_terms *terms = r->terms;
+  const mg_choice *c = &r->choice;
+  const int at = mg_method_parameter(terms->method, "lambda");
+  memcpy(r->out->values, terms->values, sizeof r->out->values);
+  if (at < 0 || !mg_terms_ruled(terms, (size_t)at)) return MG_OK;
+  const size_t best = strongest(c);
+  double largest = 0;
+  if (c->count == 1) return mg_fail(MG_ERR_INPUT, "lambda_rule merginguriel: %s is the only source", id_of(r, c->source[0]));
+  for (size_t k = 0; k < c->count; k++)
+    if (k != best && c->weight[k] > largest) largest = c->weight[k];
+  r->out->values[at] = mg_method_sums(terms->method) ? (1 - c->weight[best]) / (double)(c->count - 1) : largest;
+  return MG_OK;
+}
+
+/* ---- the recipe ---- */
+
+/* In the family's order, whatever the choice's: a merge's bits hang on it. */
+static mg_status keep_in_order(resolving *r) {
+  const mg_choice *c = &r->choice;
+  mg_resolved *out = r->out;
+  out->source = mg_alloc(c->count, sizeof *out->source);
+  out->weight = mg_alloc(c->count, sizeof *out->weight);
+  if (out->source == NULL || out->weight == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < c->count; k++) {
+    size_t at = k;
+    for (; at > 0 && out->source[at - 1] > c->source[k]; at--) {
+      out->source[at] = out->source[at - 1];
+      out->weight[at] = out->weight[at - 1];
+    }
+    out->source[at] = c->source[k];
+    out->weight[at] = c->weight[k];
+  }
+  out->count = c->count;
+  return MG_OK;
+}
+
+/* The most accurate source where that is known, else the strongest. */
+static int best_source(const resolving *r) {
+  const mg_choice *c = &r->choice;
+  const double *accuracy = r->context->accuracy[1];
+  ptrdiff_t best = -1;
+  double highest = -1;
+  for (size_t k = 0; accuracy != NULL && r->target >= 0 && k < c->count; k++) {
+    const double value = accuracy[(size_t)c->source[k] * r->context->targets->count + (size_t)r->target];
+    const bool first_of_equals = best >= 0 && value == highest && c->source[k] < c->source[best];
+    if (!(value > highest) && !first_of_equals) continue;
+    best = (ptrdiff_t)k;
+    highest = value;
+  }
+  return c->source[best >= 0 ? (size_t)best : strongest(c)];
+}
+
+static mg_status resolve(resolving *r) {
+  mg_status status = MG_OK;
+  mg_resolved *out = r->out;
+  const mg_method *method = r->terms->method;
+  MG_TRY(find_target(r), done);
+  MG_TRY(mg_choose(r->context, r->terms, &r->choice, &out->selection), done);
+  MG_TRY(weigh_by_compatibility(r), done);
+  MG_TRY(drop_weightless(r), done);
+  MG_TRY(rule_lambda(r), done);
+  MG_TRY(drop_strongest(r), done);
+  MG_TRY(keep_in_order(r), done);
+  const int best = best_source(r);
+  while (out->source[out->best] != best) out->best++;
+  if (!mg_method_is_weighted(method, out->values))
+    for (size_t k = 0; k < out->count; k++) out->weight[k] = 1 / (double)out->count;
+  if (r->note.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+done:
+  return status;
+}
+
+mg_status mg_grid_resolve(const mg_grid_context *context, const mg_cell *cell, mg_resolved *out) {
+  static const mg_cell_kind kinds[] = {
+      [MG_METHOD_MERGE] = MG_CELL_MERGE, [MG_METHOD_MODEL] = MG_CELL_MODEL, [MG_METHOD_VOTE] = MG_CELL_VOTE};
+  resolving r = {.context = context, .terms = &cell->terms, .out = out};
+  *out = (mg_resolved){.kind = kinds[cell->terms.method->kind], .base = -1};
+  const mg_status status = resolve(&r);
+  mg_choice_free(&r.choice);
+  if (status == MG_OK) {
+    out->note = r.note.data;
+  } else {
+    mg_text_free(&r.note);
+    mg_resolved_free(out);
+  }
+  return status;
+}
+
+void mg_resolved_free(mg_resolved *resolved) {
+  free(resolved->source), free(resolved->weight), free(resolved->note), free(resolved->selection.candidates);
+  *resolved = (mg_resolved){.base = -1};
+}
+
+mg_status mg_resolved_sources_text(const mg_grid_context *context, const mg_resolved *resolved, mg_text *text) {
+  bool *written = mg_alloc_zero(resolved->count, sizeof *written);
+  if (written == NULL) return MG_ERR_NOMEM;
+  for (size_t n = 0; n < resolved->count; n++) {
+    size_t next = resolved->count;
+    for (size_t k = 0; k < resolved->count; k++)
+      if (!written[k] && (next == resolved->count || resolved->weight[k] > resolved->weight[next])) next = k;
+    written[next] = true;
+    mg_text_append(text, "%s%s:%.3f", n > 0 ? "," : "", context->sources->items[resolved->source[next]].id,
+                   resolved->weight[next]);
+  }
+  free(written);
+  return text->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
+}

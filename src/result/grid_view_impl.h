@@ -1,0 +1,43 @@
+#ifndef MG_GRID_VIEW_IMPL_H
+#define MG_GRID_VIEW_IMPL_H
+
+#include <jansson.h>
+
+#include "grid_impl.h"
+#include "mergegrid/grid_statistics.h"
+
+/* Cells that a user asks for, and what follows from them. */
+typedef struct mg_grid_view {
+  mg_grid_table table;
+  char *select;         /* the partition that is chosen by */
+  size_t matching;      /* cells that match */
+  size_t *order;        /* [matching] sorted */
+  size_t counts[3];     /* of those: completed, failed, planned */
+  mg_grid_tables shown; /* over those; what they point to is the table's, or computed */
+  mg_grid_tables computed;
+} mg_grid_view;
+
+/* where, sort: NULL for all cells as they stand. MG_ERR_USAGE names what is no column. */
+mg_status mg_grid_view_read(const mg_grid_reader *reader, const char *where, const char *sort, mg_grid_view *view);
+void mg_grid_view_free(mg_grid_view *view);
+
+/*
+ * Conditions `column=value|value,column=value` on the cells' columns: take [C]. MG_ERR_USAGE: no condition, no column, no value
+ * of its type; MG_ERR_INPUT: a value that no cell has.
+ */
+mg_status mg_cells_where(const mg_grid_table *table, const char *where, bool *take);
+/* Sorts indexes of cells by a column, '-' in front for falling; equal ones stay in order. */
+mg_status mg_cells_sort(const mg_grid_table *table, const char *sort, size_t *order, size_t count);
+
+/* A method with those of its parameters that differ between cells: "ties density=0.2". */
+void mg_setting_text(const mg_grid_table *table, const char *method, const char *parameters, mg_text *text);
+
+void mg_grid_print(const mg_grid_view *view);
+/* The first `most` of the matching cells. */
+void mg_grid_print_cells(const mg_grid_view *view, size_t most);
+/* A row with all its columns; JSON texts as what they hold. NULL: out of memory. */
+json_t *mg_row_json(const mg_columns *columns, const void *row);
+/* All of the view; `most` of its cells. */
+json_t *mg_grid_json(const mg_grid_view *view, size_t most);
+
+#endif
