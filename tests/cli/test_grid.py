@@ -69,6 +69,10 @@ class Grid(Case):
         self.good("run", "-c", config, ranks=ranks, env=env)
         return path
 
+    def read(self, name):
+        with open(self.path(name), encoding="utf-8") as file:
+            return file.read()
+
     # ---- what cells come to ----
 
     def check_scores(self, cells):
@@ -199,7 +203,7 @@ class Grid(Case):
         for attempt, sign in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1, signal.SIGKILL)):
             with open(self.path("log"), "w", encoding="utf-8") as log:
                 process = subprocess.Popen(command("run", "-c", config), env=environment(), stdout=subprocess.DEVNULL, stderr=log)
-            while process.poll() is None and "in memory" not in open(self.path("log"), encoding="utf-8").read():
+            while process.poll() is None and "in memory" not in self.read("log"):
                 time.sleep(0.05)  # until it is at work on the grid
             time.sleep(0.3 + 0.2 * attempt)
             if process.poll() is None:
