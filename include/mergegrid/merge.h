@@ -24,6 +24,9 @@ typedef enum mg_head_policy {
                    */
 } mg_head_policy;
 
+/** "linear", "method" or "random". */
+mg_head_policy mg_head_policy_of(const char *text);
+
 /** All pointers borrowed. */
 typedef struct mg_recipe {
   const mg_method *method;
@@ -56,6 +59,8 @@ typedef struct mg_range {
   int64_t first, count;
   size_t offset;
 } mg_range;
+
+enum { MG_STORE_SLACK = 32 /**< floats that a block of a store is longer than its ranges: they are read along */ };
 
 /** Ranges that are in memory: task vectors of some sources, and theta_0. All borrowed. */
 typedef struct mg_store {
@@ -99,10 +104,14 @@ mg_status mg_quantities_create(mg_quantities **quantities);
 void mg_quantities_destroy(mg_quantities **quantities);
 bool mg_quantities_find(mg_quantities *quantities, const mg_quantity *quantity, double *value);
 mg_status mg_quantities_put(mg_quantities *quantities, const mg_quantity *quantity, double value);
-/**
- * Appends what the recipe will ask for to list [*count] (realloc'ed, caller frees), without what is there already.
- */
-mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantity **list, size_t *count);
+/** Quantities in the order they were asked for. Zero-initialise; the caller frees items. */
+typedef struct mg_quantity_list {
+  mg_quantity *items;
+  size_t count, room;
+} mg_quantity_list;
+/** Appends what the recipe will ask for, without what is in `seen`, and notes it there (with a value of 0). */
+mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantities *seen,
+                               mg_quantity_list *list);
 /** Values [count] of quantities of one source, tensor by tensor, each tile read for all of them. id: the source's name. */
 mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const mg_quantity *quantities, size_t count,
                                 mg_status (*poll)(void *context), void *context, double *values);

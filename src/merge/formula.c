@@ -116,6 +116,11 @@ mg_formula mg_formula_of_head(const mg_recipe *recipe) {
   return (mg_formula){.density = 1, .lambda = 1, .weighted = recipe->method->weighted, .mean = !recipe->method->weighted};
 }
 
+mg_head_policy mg_head_policy_of(const char *text) {
+  if (strcmp(text, "method") == 0) return MG_HEAD_METHOD;
+  return strcmp(text, "random") == 0 ? MG_HEAD_RANDOM : MG_HEAD_LINEAR;
+}
+
 /* A sum with fixed coefficients, whatever it is called. */
 static bool is_plain_sum(const mg_formula *f) {
   return f->coefficients == NULL && f->keep == MG_KEEP_ALL && f->combine == MG_COMBINE_SUM;

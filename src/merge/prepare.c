@@ -78,16 +78,17 @@ done:
   return status;
 }
 
-typedef struct quantity_list {
-  mg_quantity *items;
-  size_t count, room;
-} quantity_list;
+typedef struct collecting {
+  mg_quantities *seen;
+  mg_quantity_list *list;
+} collecting;
 
 static mg_status collect(void *context, const mg_quantity *q, size_t k, bool ceiling) {
-  quantity_list *list = context;
+  const collecting *c = context;
+  mg_quantity_list *list = c->list;
+  double value;
   (void)k, (void)ceiling;
-  for (size_t i = list->count; i-- > 0 && list->count - i < 64;) /* the same one of a global trim comes tensor by tensor */
-    if (memcmp(&list->items[i], q, sizeof *q) == 0) return MG_OK;
+  if (mg_quantities_find(c->seen, q, &value)) return MG_OK;
   if (list->count == list->room) {
     const size_t room = list->room > 0 ? 2 * list->room : 256;
     mg_quantity *grown = reallocarray(list->items, room, sizeof *grown);
@@ -96,20 +97,19 @@ static mg_status collect(void *context, const mg_quantity *q, size_t k, bool cei
     list->room = room;
   }
   list->items[list->count++] = *q;
-  return MG_OK;
+  return mg_quantities_put(c->seen, q, 0);
 }
 
-mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantity **items, size_t *count) {
+mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantities *seen,
+                               mg_quantity_list *list) {
   mg_status status = MG_OK;
   mg_formula body;
-  quantity_list list = {.items = *items, .count = *count, .room = *count};
+  collecting c = {.seen = seen, .list = list};
   MG_TRY(mg_formula_of(recipe, &body), done);
   const mg_formula head = recipe->head == MG_HEAD_LINEAR ? mg_formula_of_head(recipe) : body;
   for (size_t t = 0; t < table->count && status == MG_OK; t++)
-    status = each_quantity(recipe, table->tensors[t].source_only ? &head : &body, table, t, collect, &list);
+    status = each_quantity(recipe, table->tensors[t].source_only ? &head : &body, table, t, collect, &c);
 done:
-  *items = list.items;
-  *count = list.count;
   return status;
 }
 
