@@ -71,8 +71,8 @@ void mg_encoder_destroy(mg_encoder **encoder);
 /** Bytes that mg_encoder_create takes. */
 uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int threads);
 /**
- * Calls visit for every piece of a tensor that an encoder for these tokens holds, in the order of its block of weights: elements
- * first … first + count − 1 of tensor `name` (valid during the call) are at offset. What visit returns ends it.
+ * Calls visit for every piece of a tensor that an encoder for these tokens holds, in the order of its block of weights:
+ * elements first … first + count − 1 of tensor `name` (valid during the call) are at offset. What visit returns ends it.
  */
 typedef mg_status (*mg_encoder_visit)(void *context, const char *name, int64_t first, int64_t count, size_t offset);
 mg_status mg_encoder_places(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, mg_encoder_visit visit,

@@ -107,6 +107,8 @@ typedef struct mg_gram {
   double *dot, *base_dot, *base_norm2;
 } mg_gram;
 
+/** Adds finished Grams to an empty sum: nothing is missing then. MG_ERR_INPUT where they are of another shape. */
+mg_status mg_gram_sum_take(mg_gram_sum *sum, const mg_gram *gram);
 /** MG_ERR_INTERNAL if anything is missing. Frees the sum's memory as it goes. */
 mg_status mg_gram_collect(mg_gram_sum *sum, mg_gram *gram);
 void mg_gram_free(mg_gram *gram);

@@ -180,6 +180,33 @@ mg_status mg_result_read_identity(const char *path, mg_identity *identity);
  */
 mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
 
+/** What a finished result has, for runs that build on it. Opened once, its seal checked. */
+typedef struct mg_result_reader mg_result_reader;
+mg_status mg_result_open(const char *path, mg_result_reader **reader);
+void mg_result_close(mg_result_reader **reader);
+bool mg_result_has(const mg_result_reader *reader, const char *object); /**< "/nxn", "/grid" */
+/** Row of the source `id` in the order of the result; −1 where it has none. */
+mg_status mg_result_source(const mg_result_reader *reader, const char *id, ptrdiff_t *source);
+/**
+ * A source's answers to a target's texts of part 0 (/nxn) or 1 (/nxn_select): predictions [texts], logits [texts, classes] (may
+ * be NULL). MG_ERR_INPUT where there are none of that size.
+ */
+mg_status mg_result_read_source(const mg_result_reader *reader, int part, const char *target, size_t source, size_t texts,
+                                size_t classes, int32_t *predictions, float *logits);
+/** Grams [groups,N,N], [groups,N], [groups], of sources [N] and their groups as the result has them; the caller frees. */
+mg_status mg_result_read_gram(const mg_result_reader *reader, mg_gram *gram);
+/** CKA matrices [layers,N,N], biased and unbiased; the caller frees them. MG_ERR_INPUT where there are none of that size. */
+mg_status mg_result_read_cka(const mg_result_reader *reader, size_t layers, size_t sources, double **biased, double **unbiased);
+/** Cells of the grid that failed; 0 without a grid. */
+mg_status mg_result_failed_cells(const char *path, size_t *failed);
+bool mg_result_has_grid(const char *path);
+
+/**
+ * A matrix of compatibilities [N,N] by ids of a finished result: CKA of the last layer compared, or task-vector cosines.
+ * MG_ERR_INPUT where it has none.
+ */
+mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table);
+
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);
 

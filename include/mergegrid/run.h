@@ -37,6 +37,10 @@ mg_status mg_identity_add(mg_identity *identity, const char *name, const char *v
 void mg_identity_free(mg_identity *identity);
 /** Lists every name that differs, is new or is gone: MG_ERR_INPUT with one line each, and what to do (--fresh). */
 mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now, const char *result);
+/** The same of a finished result, to which names may be added: *more says whether there are any. */
+mg_status mg_identity_compare_finished(const mg_identity *before, const mg_identity *now, const char *result, bool *more);
+/** NULL where there is none of that name. */
+const char *mg_identity_value(const mg_identity *identity, const char *name);
 
 /**
  * Takes the lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid) and begins an attempt, state
@@ -46,11 +50,13 @@ mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now,
 mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **run);
 
 /**
- * Compares identity with the result's (if there is one) and with every earlier journal's, and refuses by name.
- * *complete: the result is already there and computed from the same: nothing to do (the attempt leaves no trace; state done
- * at close). Otherwise records the identity as this attempt's. Before any replay or append.
+ * Compares identity with the result's (if there is one) and with every earlier journal's, and refuses by name. *complete: the
+ * result is already there, computed from the same, and holds everything (`covered` says so of what identity does not tell;
+ * NULL: it does): nothing to do (the attempt leaves no trace; state done at close). Otherwise records the identity as this
+ * attempt's; a result that is there stays until a larger one takes its place. Before any replay or append.
  */
-mg_status mg_run_check(mg_run *run, const mg_identity *identity, bool *complete);
+typedef mg_status (*mg_run_covered)(void *context, const char *result, bool *covered);
+mg_status mg_run_check(mg_run *run, const mg_identity *identity, mg_run_covered covered, void *context, bool *complete);
 
 /** Where a record is kept: an attempt's journal and the byte it begins at. */
 typedef struct mg_record_place {
@@ -78,6 +84,8 @@ mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t 
  * next call. MG_ERR_CORRUPT where it is not whole any more.
  */
 mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record);
+/** Bytes first … first + size − 1 of a record's payload, unchecked: of one that was seen whole. */
+mg_status mg_run_read_part(mg_run *run, mg_record_place place, size_t first, size_t size, void *data);
 /** fdatasyncs the journal if the last time is more than `seconds` ago (0: now). */
 mg_status mg_run_sync(mg_run *run, double seconds);
 /** Rewrites R.state; at most once a second unless the state changes. */

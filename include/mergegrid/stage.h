@@ -19,11 +19,15 @@ mg_status mg_stage_pack(MPI_Comm comm, const mg_config *config, const mg_pack_op
 
 typedef struct mg_run_options {
   mg_run_mode mode;
-  double max_hours; /**< stop cleanly (MG_STOPPED) after that; 0: no limit */
+  double max_hours;  /**< stop cleanly (MG_STOPPED) after that; 0: no limit */
+  const char *where; /**< which of the grid's cells, as of mg_where_parse; NULL: all. The others stay planned. */
 } mg_run_options;
 
-/** Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. */
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options);
+/**
+ * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failed_cells:
+ * of the grid, in the result that is there now.
+ */
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells);
 
 /**
  * Collective. Merges what the section recipe says and writes it to the new directory output as a checkpoint: F32

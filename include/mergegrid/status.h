@@ -22,6 +22,7 @@ typedef enum mg_status {
   MG_ERR_NOMEM,    /**< memory, or the memory budget, does not suffice */
   MG_ERR_BUSY,     /**< another run owns the result */
   MG_ERR_INTERNAL, /**< a broken invariant of ours */
+  MG_SOME_FAILED,  /**< the work is done and written, but some cells of the grid failed: exit code 3 */
   MG_STOPPED       /**< a signal or a budget stopped the work; what is finished is kept: exit code 75 */
 } mg_status;
 
@@ -44,7 +45,7 @@ mg_status mg_fail_context(mg_status code, const char *format, ...) __attribute__
 /** This thread's message, never NULL; owned by the library, valid until the next mg_fail of this thread. */
 const char *mg_error_message(void);
 
-/** The process's exit code for a status (0, 1, 2 or 75). */
+/** The process's exit code for a status (0, 1, 2, 3 or 75). */
 int mg_exit_code(mg_status status);
 
 /**

@@ -63,6 +63,8 @@ int mg_exit_code(mg_status status) {
     return 0;
   case MG_ERR_USAGE:
     return 2;
+  case MG_SOME_FAILED:
+    return 3;
   case MG_STOPPED:
     return 75;
   default:

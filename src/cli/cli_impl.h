@@ -31,10 +31,10 @@ struct mg_command {
   mg_strings settings; /* --set */
   mg_strings files;    /* positional */
   mg_strings stages;
-  char *base, *sources, *similarity, *texts; /* init */
-  char *output;                              /* -o */
-  char *where, *sort;                        /* show, run */
-  mg_strings cells;                          /* --cell */
+  char *base, *sources, *similarity, *texts, *from; /* init */
+  char *output;                                     /* -o */
+  char *where, *sort;                               /* show, run */
+  mg_strings cells;                                 /* --cell */
   int64_t ranks, top;
   double max_hours;
   bool json, quiet, verbose, rehash, fresh, resume, merginguriel;

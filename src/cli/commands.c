@@ -80,8 +80,13 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
     const mg_run_options options = {.mode = command->fresh    ? MG_RUN_FRESH
                                             : command->resume ? MG_RUN_RESUME
                                                               : MG_RUN_CONTINUE,
-                                    .max_hours = command->max_hours};
-    MG_TRY(mg_stage_run(comm, config, &options), cleanup);
+                                    .max_hours = command->max_hours,
+                                    .where = command->where};
+    size_t failed_cells;
+    MG_TRY(mg_stage_run(comm, config, &options, &failed_cells), cleanup);
+    if (failed_cells > 0)
+      status = mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
+                       config->result, failed_cells, config->result);
   }
 cleanup:
   mg_config_free(&config);
@@ -211,8 +216,11 @@ static mg_status run_verify(const mg_command *command) {
 }
 
 static mg_status run_init(const mg_command *command) {
-  const mg_init_options options = {
-      .base = command->base, .sources = command->sources, .similarity = command->similarity, .texts = command->texts};
+  const mg_init_options options = {.base = command->base,
+                                   .sources = command->sources,
+                                   .similarity = command->similarity,
+                                   .texts = command->texts,
+                                   .from = command->from};
   return mg_init_print(&options, stdout);
 }
 

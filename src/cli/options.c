@@ -45,9 +45,12 @@ static const option OPTIONS[] = {
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
      "merginguriel: in the folders where the Python tools look"},
-    {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR", "the base checkpoint; required"},
+    {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR",
+     "the base checkpoint; required, as --sources, without --from"},
     {"sources", 0, TEXT, offsetof(mg_command, sources), OF(INIT), "PATTERN",
-     "the sources' directories, with {locale} for what differs; required"},
+     "the sources' directories, with {locale} for what differs"},
+    {"from", 0, TEXT, offsetof(mg_command, from), OF(INIT), "ABLATION.yaml",
+     "an ablation file of merginguriel's, as the section grid"},
     {"similarity", 0, TEXT, offsetof(mg_command, similarity), OF(INIT), "CSV",
      "a similarity matrix, to see which of its labels have no checkpoint"},
     {"texts", 0, TEXT, offsetof(mg_command, texts), OF(INIT), "PATTERN",
@@ -65,7 +68,8 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_HELP] = {"help", "[COMMAND | config | methods]",
                       "this text, a command's options, the configuration's keys, or the merge methods", 0, 1},
     [MG_VERB_VERSION] = {"version", "", "version, build, backends built in and usable here", 0, 0},
-    [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN", "print a commented run.yaml for what is there", 0, 0},
+    [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN",
+                      "print a commented run.yaml for what is there, or for an ablation file", 0, 0},
     [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
     [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
@@ -247,7 +251,8 @@ static mg_status check_complete(const mg_command *command) {
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
   if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
     return usage(command, "-o DIR is missing", NULL);
-  if (command->verb == MG_VERB_INIT && (command->base == NULL || command->sources == NULL))
+  const bool family = command->base != NULL || command->sources != NULL;
+  if (command->verb == MG_VERB_INIT && (command->from == NULL || family) && (command->base == NULL || command->sources == NULL))
     return usage(command, "--base DIR and --sources PATTERN are both needed", NULL);
   if (command->verb == MG_VERB_EXPLAIN && command->cells.count + (size_t)files - 1 < 1)
     return usage(command, "a cell is missing: --cell KEY", NULL);
@@ -313,7 +318,7 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->files);
   mg_strings_free(&c->stages);
   mg_strings_free(&c->cells);
-  free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->output);
+  free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->from), free(c->output);
   free(c->where), free(c->sort);
   free(c);
   *command = NULL;

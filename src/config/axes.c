@@ -160,6 +160,11 @@ static bool all_maps(yaml_document_t *document, const yaml_node_t *node) {
          !has_kind(document, node, YAML_SEQUENCE_NODE);
 }
 
+static bool is_sweep(const mg_option *o) {
+  const char *dot = strrchr(o->key, '.');
+  return dot != NULL && strcmp(dot, ".sweep") == 0;
+}
+
 static mg_status read_axis(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
                            const yaml_node_t *key_node, const char *name, const yaml_node_t *node, mg_axis *axis) {
   mg_status status = MG_OK;
@@ -176,7 +181,7 @@ static mg_status read_axis(const mg_option *o, const mg_yaml_origin *origin, yam
     goto cleanup;
   }
   r.key = key.data;
-  MG_TRY(add_values(&r, node, strcmp(o->key, "grid.sweep") == 0 || strcmp(o->key, "grid.phases.sweep") == 0, axis), cleanup);
+  MG_TRY(add_values(&r, node, is_sweep(o), axis), cleanup);
   MG_TRY(mg_flow_yaml(document, node, &yaml), cleanup);
   axis->yaml = yaml.data;
   yaml = (mg_text){0};

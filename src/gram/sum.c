@@ -190,6 +190,50 @@ static void scatter_rectangle(const mg_pair_block *block, const double *values, 
     }
 }
 
+static void gather_triangle(const mg_pair_block *block, const mg_gram *gram, size_t g, double *values) {
+  const int rows = block->row1 - block->row0;
+  const size_t n = gram->sources;
+  const double *dot = gram->dot + g * n * n;
+  size_t p = 0;
+  for (int i = 0; i < rows; i++) {
+    const size_t row = (size_t)(block->row0 + i);
+    for (int j = i; j < rows; j++) values[p++] = dot[row * n + (size_t)(block->col0 + j)];
+    values[p++] = gram->base_dot[g * n + row];
+  }
+  values[p] = gram->base_norm2[g];
+}
+
+static void gather_rectangle(const mg_pair_block *block, const mg_gram *gram, size_t g, double *values) {
+  const size_t n = gram->sources;
+  for (int i = block->row0; i < block->row1; i++)
+    for (int j = block->col0; j < block->col1; j++) *values++ = gram->dot[g * n * n + (size_t)i * n + (size_t)j];
+}
+
+mg_status mg_gram_sum_take(mg_gram_sum *sum, const mg_gram *gram) {
+  mg_status status = MG_OK;
+  const mg_gram_layout *layout = sum->layout;
+  if (gram->groups != layout->group_count || gram->sources != (size_t)layout->sources)
+    return mg_fail(MG_ERR_INPUT, "Grams of %zu groups and %zu sources, not %zu and %d", gram->groups, gram->sources,
+                   layout->group_count, layout->sources);
+  for (size_t b = 0; b < layout->block_count; b++) {
+    double *values = mg_alloc(mg_gram_values(layout, b), sizeof *values);
+    if (values == NULL) return MG_ERR_NOMEM;
+    for (size_t g = 0; g < layout->group_count && status == MG_OK; g++) {
+      const int64_t leaves = layout->groups[g].leaves;
+      const mg_gram_node root = {.block = (uint32_t)b, .group = (uint32_t)g, .level = mg_gram_root_level(leaves)};
+      if (leaves == 0) continue;
+      if (mg_gram_is_triangle(&layout->blocks[b]))
+        gather_triangle(&layout->blocks[b], gram, g, values);
+      else
+        gather_rectangle(&layout->blocks[b], gram, g, values);
+      status = mg_gram_sum_add(sum, &root, values);
+    }
+    free(values);
+    if (status != MG_OK) return status;
+  }
+  return MG_OK;
+}
+
 mg_status mg_gram_collect(mg_gram_sum *sum, mg_gram *gram) {
   const mg_gram_layout *layout = sum->layout;
   const size_t n = (size_t)layout->sources, groups = layout->group_count;

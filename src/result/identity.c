@@ -45,11 +45,13 @@ static const char *find_value(const mg_identity *identity, const char *name, siz
   return NULL;
 }
 
-mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now, const char *result) {
+static mg_status compare(const mg_identity *before, const mg_identity *now, const char *result, bool *more) {
   mg_text lines = {0};
   for (size_t k = 0; k < now->count; k++) {
     const char *old = find_value(before, now->names[k], k);
-    if (old == NULL)
+    if (old == NULL && more != NULL)
+      *more = true;
+    else if (old == NULL)
       mg_text_append(&lines, "\n  %s is new: %s", now->names[k], now->values[k]);
     else if (strcmp(old, now->values[k]) != 0)
       mg_text_append(&lines, "\n  %s was '%s', is '%s'", now->names[k], old, now->values[k]);
@@ -67,6 +69,17 @@ mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now,
   mg_text_free(&lines);
   return status;
 }
+
+mg_status mg_identity_compare(const mg_identity *before, const mg_identity *now, const char *result) {
+  return compare(before, now, result, NULL);
+}
+
+mg_status mg_identity_compare_finished(const mg_identity *before, const mg_identity *now, const char *result, bool *more) {
+  *more = false;
+  return compare(before, now, result, more);
+}
+
+const char *mg_identity_value(const mg_identity *identity, const char *name) { return find_value(identity, name, 0); }
 
 /* ---- the file: a line each, "name TAB value", backslashes for the bytes that mean something; a checksum at the end ---- */
 

@@ -129,6 +129,10 @@ mg_status mg_journal_at(mg_journal_file *f, uint64_t offset, mg_record *record) 
   return mg_fail(MG_ERR_CORRUPT, "%s: the record at byte %llu is not whole any more", f->path, (unsigned long long)offset);
 }
 
+mg_status mg_journal_part(mg_journal_file *f, uint64_t offset, size_t first, size_t size, void *data) {
+  return mg_read_at(f->fd, f->path, data, size, offset + sizeof(record_header) + first);
+}
+
 mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole_bytes) {
   mg_status status = MG_OK;
   bool whole = true, torn = false;

@@ -213,20 +213,29 @@ static mg_status open_journal(mg_run *run, const mg_identity *identity) {
   return MG_OK;
 }
 
-mg_status mg_run_check(mg_run *run, const mg_identity *identity, bool *complete) {
+/* Is there a result that holds all that is wanted? */
+static mg_status check_finished(mg_run *run, const mg_identity *identity, mg_run_covered covered, void *context) {
   mg_status status = MG_OK;
   mg_identity before = {0};
-  *complete = false;
-  if (mg_path_exists(run->result)) {
-    MG_TRY(mg_result_read_identity(run->result, &before), cleanup);
-    MG_TRY(mg_identity_compare(&before, identity, run->result), cleanup);
-    *complete = run->complete = true;
-    goto cleanup;
-  }
-  MG_TRY(compare_attempts(run, identity), cleanup);
-  MG_TRY(open_journal(run, identity), cleanup);
+  bool more = false, all = true;
+  MG_TRY(mg_result_read_identity(run->result, &before), cleanup);
+  MG_TRY(mg_identity_compare_finished(&before, identity, run->result, &more), cleanup);
+  if (!more && covered != NULL) MG_TRY(covered(context, run->result, &all), cleanup);
+  run->complete = !more && all;
 cleanup:
   mg_identity_free(&before);
+  return status;
+}
+
+mg_status mg_run_check(mg_run *run, const mg_identity *identity, mg_run_covered covered, void *context, bool *complete) {
+  mg_status status = MG_OK;
+  *complete = false;
+  if (mg_path_exists(run->result)) MG_TRY(check_finished(run, identity, covered, context), done);
+  *complete = run->complete;
+  if (run->complete) return MG_OK;
+  MG_TRY(compare_attempts(run, identity), done);
+  MG_TRY(open_journal(run, identity), done);
+done:
   return status;
 }
 
@@ -245,7 +254,7 @@ mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t 
   return MG_OK;
 }
 
-mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record) {
+static mg_status open_again(mg_run *run, mg_record_place place) {
   mg_status status = MG_OK;
   if (run->again == NULL || mg_journal_attempt(run->again) != place.attempt) {
     mg_journal_close(&run->again);
@@ -253,7 +262,17 @@ mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record) {
     status = path != NULL ? mg_journal_open(path, place.attempt, &run->again) : MG_ERR_NOMEM;
     free(path);
   }
+  return status;
+}
+
+mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record) {
+  const mg_status status = open_again(run, place);
   return status == MG_OK ? mg_journal_at(run->again, place.offset, record) : status;
+}
+
+mg_status mg_run_read_part(mg_run *run, mg_record_place place, size_t first, size_t size, void *data) {
+  const mg_status status = open_again(run, place);
+  return status == MG_OK ? mg_journal_part(run->again, place.offset, first, size, data) : status;
 }
 
 mg_status mg_run_sync(mg_run *run, double seconds) {

@@ -36,6 +36,7 @@ mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit,
 typedef struct mg_journal_file mg_journal_file;
 mg_status mg_journal_open(const char *path, int attempt, mg_journal_file **file);
 mg_status mg_journal_at(mg_journal_file *file, uint64_t offset, mg_record *record);
+mg_status mg_journal_part(mg_journal_file *file, uint64_t offset, size_t first, size_t size, void *data);
 int mg_journal_attempt(const mg_journal_file *file);
 void mg_journal_close(mg_journal_file **file);
 

@@ -219,9 +219,10 @@ static mg_status get_features(void *context, size_t source, const float **featur
   return MG_OK;
 }
 
-mg_status mg_cka_collect(mg_cka_stage *s, mg_result_compatibility *out) {
+static mg_status make_matrices(mg_cka_stage *s) {
   mg_status status = MG_OK;
   const size_t n = s->list->count, layers = (size_t)s->plan.layer_count;
+  if (s->biased != NULL) return MG_OK;
   s->biased = mg_alloc(layers * n, n * sizeof(double));
   s->unbiased = mg_alloc(layers * n, n * sizeof(double));
   if (s->biased == NULL || s->unbiased == NULL) return MG_ERR_NOMEM;
@@ -234,6 +235,28 @@ mg_status mg_cka_collect(mg_cka_stage *s, mg_result_compatibility *out) {
                                .get = get_features};
     MG_TRY(mg_cka(&f, s->config->compute.memory_budget / 4, s->biased + l * n * n, s->unbiased + l * n * n), done);
   }
+done:
+  return status;
+}
+
+void mg_cka_adopt(mg_cka_stage *s, double *biased, double *unbiased) {
+  free(s->biased), free(s->unbiased);
+  s->biased = biased;
+  s->unbiased = unbiased;
+  for (size_t k = 0; k < s->list->count; k++) s->done[k] = true;
+  s->done_count = s->list->count;
+}
+
+mg_status mg_cka_last(mg_cka_stage *s, const double **cka) {
+  const size_t n = s->list->count;
+  const mg_status status = make_matrices(s);
+  *cka = status == MG_OK ? s->biased + (size_t)(s->plan.layer_count - 1) * n * n : NULL;
+  return status;
+}
+
+mg_status mg_cka_collect(mg_cka_stage *s, mg_result_compatibility *out) {
+  mg_status status = MG_OK;
+  MG_TRY(make_matrices(s), done);
   snprintf(s->probes, sizeof s->probes, "%s %s", s->config->compatibility.cka.locale, s->config->compatibility.cka.partition);
   out->cka = s->biased;
   out->cka_unbiased = s->unbiased;

@@ -97,6 +97,15 @@ mg_status mg_gram_stage_replay(mg_gram_stage *s, const mg_record *record) {
   return record->kind == MG_RECORD_NODES ? add_nodes(s, record->payload, record->size) : MG_OK;
 }
 
+mg_status mg_gram_stage_adopt(mg_gram_stage *s, const mg_gram *gram) {
+  mg_status status = MG_OK;
+  if (s->done_bytes > 0) return MG_OK; /* an earlier attempt went another way */
+  MG_TRY(mg_gram_sum_take(s->sum, gram), done);
+  s->done_bytes = s->total_bytes;
+done:
+  return status;
+}
+
 /* Cuts the list of nodes into leases of about unit_leaves leaves: small tensors share one. */
 static mg_status make_units(mg_gram_stage *s) {
   s->units = mg_alloc(s->node_count, sizeof *s->units);
@@ -231,11 +240,27 @@ static void warn_of_undefined(const mg_gram_stage *s, const double *cosine) {
       mg_warn("the task vector of %s is zero or not finite: its cosines are NaN", s->attempt->roster->list.items[i].id);
 }
 
-mg_status mg_gram_stage_collect(mg_gram_stage *s, mg_result_compatibility *out) {
+/* Grams and matrices, once. */
+static mg_status make_matrices(mg_gram_stage *s) {
   mg_status status = MG_OK;
+  if (s->views.cosine != NULL) return MG_OK;
   MG_TRY(mg_gram_collect(s->sum, &s->gram), done);
   MG_TRY(make_views(s, &s->views), done);
   warn_of_undefined(s, s->views.cosine);
+done:
+  return status;
+}
+
+mg_status mg_gram_stage_matrices(mg_gram_stage *s, const double **cosine, const mg_gram **gram) {
+  const mg_status status = make_matrices(s);
+  *cosine = s->views.cosine;
+  *gram = s->attempt->config->compatibility.gram == MG_GRAM_TENSOR ? &s->gram : NULL;
+  return status;
+}
+
+mg_status mg_gram_stage_collect(mg_gram_stage *s, mg_result_compatibility *out) {
+  mg_status status = MG_OK;
+  MG_TRY(make_matrices(s), done);
   out->level = s->attempt->config->compatibility.gram;
   out->layout = s->plan.layout;
   out->gram = &s->gram;

@@ -256,6 +256,28 @@ done:
   return status;
 }
 
+bool mg_nxn_is_done(const mg_nxn_stage *s, size_t source) {
+  for (size_t b = 0; b < s->plan.batch_count; b++)
+    if (!s->done[source * s->plan.batch_count + b]) return false;
+  return true;
+}
+
+mg_status mg_nxn_adopt(mg_nxn_stage *s, size_t source, const int32_t *predictions, const float *logits) {
+  mg_status status = MG_OK;
+  mg_text record = {0};
+  mg_record_place place;
+  const size_t sequences = s->plan.texts.tokenized.sequences.count;
+  const mg_nxn_part part = {.source = (uint32_t)source, .count = (uint32_t)s->plan.batch_count};
+  mg_text_append_bytes(&record, &part, sizeof part);
+  mg_text_append_bytes(&record, predictions, sequences * sizeof *predictions);
+  if (s->attempt->config->nxn.logits) mg_text_append_bytes(&record, logits, sequences * s->classes * sizeof *logits);
+  if (record.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (status == MG_OK) status = mg_run_append(s->attempt->run, MG_RECORD_LOGITS, record.data, record.size, &place);
+  if (status == MG_OK) status = keep(s, &part, place);
+  mg_text_free(&record);
+  return status;
+}
+
 static mg_status tick(void *context) {
   mg_nxn_stage *s = context;
   char text[64];

@@ -33,15 +33,19 @@ struct mg_nxn_stage {
   mg_nxn_kept *kept; /* where answers are in the journals */
   size_t kept_count, kept_room;
   mg_progress progress;
+  int32_t *all;     /* [N, sequences] predictions, once they are scored */
+  int32_t *kept_of; /* [N, batches] index into kept, −1 */
   /* the answers of one source, for the result */
   ptrdiff_t answering;    /* which */
   int32_t *predictions;   /* [sequences] */
   float *logits;          /* [sequences, C] */
   int32_t *labels;        /* of the longest target */
-  double *accuracy;       /* [2, N, M] */
+  double *accuracy;       /* [2, N, M] of mg_nxn_score */
   mg_result_texts *texts; /* [M] */
 };
 
 void mg_nxn_answers_free(mg_nxn_stage *stage);
+/* Does a text of a target belong to the part, as it is evaluated? */
+bool mg_nxn_takes_part(const mg_nxn_stage *stage, const mg_target *target, size_t text, int part);
 
 #endif

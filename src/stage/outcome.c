@@ -23,11 +23,13 @@ static void say_compatibility(const mg_result_compatibility *c, size_t n) {
   }
 }
 
-static mg_status collect(const mg_stages *stages, mg_result_compatibility *compatibility, mg_result_nxn *nxn) {
+static mg_status collect(const mg_stages *stages, mg_result_compatibility *compatibility, mg_result_nxn *nxn,
+                         mg_result_grid *grid) {
   mg_status status = MG_OK;
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_collect(stages->gram, compatibility), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_collect(stages->cka, compatibility), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_collect(stages->nxn, nxn), done);
+  if (stages->grid != NULL) MG_TRY(mg_grid_stage_collect(stages->grid, grid), done);
 done:
   return status;
 }
@@ -53,6 +55,21 @@ static void say_nxn(const mg_result_nxn *nxn, const mg_source_list *sources) {
           bests > 0 ? best / (double)bests : NAN);
 }
 
+/* How many cells there are, and the first ones that failed. */
+static void say_grid(const mg_result_grid *grid) {
+  size_t completed = 0, failed = 0, equal = 0;
+  for (size_t k = 0; k < grid->cell_count; k++) {
+    const mg_result_cell *c = &grid->cells[k];
+    completed += strcmp(c->status, "completed") == 0;
+    equal += c->same_as >= 0;
+    if (strcmp(c->status, "failed") == 0 && failed++ < 5)
+      mg_warn("cell %s (%s, %s) failed: %s", c->key, c->locale, c->method, c->error != NULL ? c->error : "?");
+  }
+  mg_info("grid: %zu cells, %zu completed, %zu failed, %zu planned; %zu are equal to an earlier one, %zu taken from earlier "
+          "results",
+          grid->cell_count, completed, failed, grid->cell_count - completed - failed, equal, grid->reused_count);
+}
+
 static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
   char encoder[256];
   if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode());
@@ -65,6 +82,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   mg_status status = MG_OK;
   mg_result_compatibility compatibility = {0};
   mg_result_nxn nxn = {0};
+  mg_result_grid grid = {0};
   mg_text yaml = {0}, mode = {0};
   char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[256];
   int length;
@@ -72,7 +90,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   bool *selected = mg_alloc_zero(table->count, sizeof *selected);
   if (selected == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_select_tensors(table, &a->config->compatibility.exclude, selected), cleanup);
-  MG_TRY(collect(stages, &compatibility, &nxn), cleanup);
+  MG_TRY(collect(stages, &compatibility, &nxn, &grid), cleanup);
   reports[0].peak_bytes = mg_peak_memory(); /* matrices are made here */
   MG_TRY(describe_modes(stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
@@ -85,6 +103,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
                                .selected = selected,
                                .compatibility = stages->gram != NULL ? &compatibility : NULL,
                                .nxn = stages->nxn != NULL ? &nxn : NULL,
+                               .grid = stages->grid != NULL ? &grid : NULL,
                                .config_yaml = yaml.data,
                                .config_file = a->config->file,
                                .identity = identity,
@@ -102,6 +121,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   MG_TRY(mg_run_publish(a->run), cleanup);
   if (stages->gram != NULL) say_compatibility(&compatibility, a->roster->list.count);
   if (stages->nxn != NULL) say_nxn(&nxn, &a->roster->list);
+  if (stages->grid != NULL) say_grid(&grid);
   mg_info("result in %s", a->config->result);
 cleanup:
   mg_text_free(&yaml);

@@ -94,6 +94,7 @@ static mg_status replay(void *context, const mg_record *record) {
   if (stages->gram != NULL) status = mg_gram_stage_replay(stages->gram, record);
   if (status == MG_OK && stages->cka != NULL) status = mg_cka_replay(stages->cka, record);
   if (status == MG_OK && stages->nxn != NULL) status = mg_nxn_replay(stages->nxn, record);
+  if (status == MG_OK && stages->grid != NULL) status = mg_grid_stage_replay(stages->grid, record);
   /* Whole by its checksum, and yet no part of this work: what it held is computed again. */
   if (status == MG_ERR_INTERNAL || status == MG_ERR_CORRUPT) {
     mg_warn("a journal record is left out: %s", mg_error_message());
@@ -102,14 +103,22 @@ static mg_status replay(void *context, const mg_record *record) {
   return status;
 }
 
+/* Of what no identity tells: the cells of the grid. */
+static mg_status is_covered(void *context, const char *result, bool *covered) {
+  const mg_stages *stages = context;
+  *covered = true;
+  return stages->grid != NULL ? mg_grid_stage_covered(stages->grid, result, covered) : MG_OK;
+}
+
 /* *complete: the result is there, computed from the same inputs. */
 static mg_status take_over(mg_attempt *a, mg_stages *stages, mg_identity *identity, bool *complete) {
   mg_status status = MG_OK;
   int already = 0;
   if (a->rank == 0) {
     status = identify(a, stages, identity);
-    if (status == MG_OK) status = mg_run_check(a->run, identity, complete);
+    if (status == MG_OK) status = mg_run_check(a->run, identity, is_covered, stages, complete);
     if (status == MG_OK && !*complete) status = mg_run_replay(a->run, replay, stages);
+    if (status == MG_OK && !*complete) status = mg_stages_import(a, stages, identity);
     already = *complete;
   }
   MG_TRY(mg_agree(a->comm, status), done);
@@ -127,15 +136,23 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   if (mg_stage_wanted(a->config, "compatibility")) MG_TRY(mg_gram_stage_open(a, &stages->gram), done);
   if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
   if (mg_stage_wanted(a->config, "nxn")) MG_TRY(mg_nxn_open(a, &stages->nxn), done);
-  const mg_status fits = mg_memory_hold(a->config, stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
-                                        stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
-                                        stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL);
+  if (mg_stage_wanted(a->config, "grid")) MG_TRY(mg_grid_stage_open(a, stages, &stages->grid), done);
+  const mg_plans plans = mg_stages_plans(stages);
+  const mg_status fits = mg_memory_hold(a->config, &plans);
   MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
 done:
   return status;
 }
 
+mg_plans mg_stages_plans(const mg_stages *stages) {
+  return (mg_plans){.gram = stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
+                    .cka = stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
+                    .nxn = stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL,
+                    .grid = stages->grid != NULL ? mg_grid_stage_plan(stages->grid) : NULL};
+}
+
 static void close_stages(mg_stages *stages) {
+  mg_grid_stage_close(&stages->grid);
   mg_gram_stage_close(&stages->gram);
   mg_cka_close(&stages->cka);
   mg_nxn_close(&stages->nxn);
@@ -146,6 +163,7 @@ static mg_status compute(mg_stages *stages) {
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_compute(stages->gram), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_compute(stages->cka), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_compute(stages->nxn), done);
+  if (stages->grid != NULL) MG_TRY(mg_grid_stage_compute(stages->grid), done);
 done:
   return status;
 }
@@ -164,7 +182,7 @@ cleanup:
   return status;
 }
 
-static mg_status run_stages(mg_attempt *a) {
+static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
   mg_status status = MG_OK;
   mg_stages stages = {0};
   mg_identity identity = {0};
@@ -173,18 +191,23 @@ static mg_status run_stages(mg_attempt *a) {
   MG_TRY(take_over(a, &stages, &identity, &complete), cleanup);
   if (complete) {
     mg_info("%s is complete and was computed from the same inputs: nothing to do (--fresh starts over)", a->config->result);
+    if (a->rank == 0 && stages.grid != NULL) status = mg_result_failed_cells(a->config->result, failed_cells);
+    MG_TRY(mg_agree(a->comm, status), cleanup);
     goto cleanup;
   }
   MG_TRY(compute(&stages), cleanup);
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
+  if (stages.grid != NULL) *failed_cells = mg_grid_stage_failed(stages.grid);
 cleanup:
+  if (status == MG_OK) MPI_Bcast(failed_cells, (int)sizeof *failed_cells, MPI_BYTE, 0, a->comm);
   close_stages(&stages);
   mg_identity_free(&identity);
   return status;
 }
 
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options) {
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells) {
   mg_status status = MG_OK;
+  *failed_cells = 0;
   mg_roster roster = {0};
   mg_attempt a = {.comm = comm, .config = config, .options = options, .roster = &roster, .began = mg_now()};
   MPI_Comm_rank(comm, &a.rank);
@@ -198,7 +221,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   mg_attempt_timed(&a, "pack", packing);
   MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &a.rows)), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
-  MG_TRY(run_stages(&a), cleanup);
+  MG_TRY(run_stages(&a, failed_cells), cleanup);
 cleanup:
   mg_rows_close(&a.rows);
   mg_roster_close(&roster);

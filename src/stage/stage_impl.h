@@ -138,7 +138,7 @@ typedef struct mg_attempt {
   double began;
   char started[24];
   mg_rank_report mine; /**< what this rank did */
-  mg_timing timings[8];
+  mg_timing timings[16];
   size_t timing_count;
 } mg_attempt;
 
@@ -154,7 +154,7 @@ mg_status mg_attempt_share(const mg_attempt *attempt, mg_status status, void **i
 mg_status mg_attempt_poll(void *context);
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
 
-enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3 };
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_CELL = 4 };
 
 /** The metric task_vector_cosine. */
 typedef struct mg_gram_stage mg_gram_stage;
@@ -167,6 +167,10 @@ mg_status mg_gram_stage_compute(mg_gram_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_gram_stage_collect(mg_gram_stage *stage, mg_result_compatibility *out);
 const char *mg_gram_stage_numeric_mode(void);
+/** Rank 0, before it computes: finished Grams are all there is to do. */
+mg_status mg_gram_stage_adopt(mg_gram_stage *stage, const mg_gram *gram);
+/** Rank 0, once computed: cosines of the selection [N,N]; Grams of all tensors, NULL unless they are kept a tensor. */
+mg_status mg_gram_stage_matrices(mg_gram_stage *stage, const double **cosine, const mg_gram **gram);
 
 /** The metric cka. */
 typedef struct mg_cka_stage mg_cka_stage;
@@ -176,6 +180,10 @@ mg_status mg_cka_identify(const mg_cka_stage *stage, mg_identity *identity);
 mg_status mg_cka_replay(mg_cka_stage *stage, const mg_record *record);
 mg_status mg_cka_compute(mg_cka_stage *stage);
 mg_status mg_cka_collect(mg_cka_stage *stage, mg_result_compatibility *out);
+/** Rank 0, before it computes: finished matrices [layers,N,N], owned by the stage from now on. */
+void mg_cka_adopt(mg_cka_stage *stage, double *biased, double *unbiased);
+/** Rank 0, once computed: CKA of the last layer compared, [N,N]. */
+mg_status mg_cka_last(mg_cka_stage *stage, const double **cka);
 
 /** A target's texts of both partitions, in the order of its file. */
 typedef struct mg_target {
@@ -233,25 +241,84 @@ mg_status mg_nxn_compute(mg_nxn_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_nxn_collect(mg_nxn_stage *stage, mg_result_nxn *out);
 
+/** Rank 0, before it computes. Takes a source's answers to all texts: predictions, logits [sequences, classes] where kept. */
+mg_status mg_nxn_adopt(mg_nxn_stage *stage, size_t source, const int32_t *predictions, const float *logits);
+/** Are all answers of a source there? */
+bool mg_nxn_is_done(const mg_nxn_stage *stage, size_t source);
+/** Rank 0, once all answers are there: predictions of all sources, and what they are worth. */
+mg_status mg_nxn_score(mg_nxn_stage *stage);
+/** [sources, sequences] of the table of texts; [N, M] of nxn.partition (0) or nxn.select (1). After mg_nxn_score. */
+const int32_t *mg_nxn_predictions(const mg_nxn_stage *stage);
+const double *mg_nxn_accuracy(const mg_nxn_stage *stage, int part);
+/** Logits of a source [count, classes] for sequences [count]. MG_ERR_INPUT where they are not kept (nxn.logits). */
+mg_status mg_nxn_logits(mg_nxn_stage *stage, size_t source, const int64_t *sequences, size_t count, float *logits);
+/** [N, classes] the family's class of a source's own; everyone's. */
+const int32_t *mg_nxn_class_of(const mg_nxn_stage *stage);
+
+/** The stage grid. */
+typedef struct mg_grid_stage mg_grid_stage;
+typedef struct mg_stages mg_stages;
+/** Collective, after the stages it builds on were opened; it borrows them. */
+mg_status mg_grid_stage_open(mg_attempt *attempt, const mg_stages *stages, mg_grid_stage **stage);
+void mg_grid_stage_close(mg_grid_stage **stage);
+mg_status mg_grid_stage_replay(mg_grid_stage *stage, const mg_record *record);
+/** Does a finished result hold all of the grid's cells? */
+mg_status mg_grid_stage_covered(const mg_grid_stage *stage, const char *result, bool *covered);
+mg_status mg_grid_stage_compute(mg_grid_stage *stage);
+/** What out points to belongs to the stage. failed: cells that did. */
+mg_status mg_grid_stage_collect(mg_grid_stage *stage, mg_result_grid *out);
+size_t mg_grid_stage_failed(const mg_grid_stage *stage);
+
+/** The stage grid: what a run and a plan know before sources are chosen. */
+typedef struct mg_grid_plan {
+  size_t cells, merges;                  /**< declared; of methods that merge (before equal ones are found) */
+  double flops;                          /**< of evaluating them all */
+  double merge_bytes;                    /**< that their merging reads and writes in memory */
+  size_t most_tokens;                    /**< different ones in one target's texts */
+  size_t models;                         /**< merged in one pass */
+  uint64_t model_bytes, source_bytes;    /**< of a merged model; of a source in memory */
+  uint64_t store_bytes;                  /**< for sources, once a node; counted in every rank */
+  uint64_t activation_bytes, pass_bytes; /**< of every rank */
+  uint64_t master_bytes, table_bytes;    /**< kept on rank 0; of rank 0 at the end */
+} mg_grid_plan;
+
+/** What stages will need; NULL: not asked for. */
+typedef struct mg_plans {
+  const mg_gram_plan *gram;
+  const mg_cka_plan *cka;
+  const mg_nxn_plan *nxn;
+  const mg_grid_plan *grid;
+} mg_plans;
+
 /** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
 typedef struct mg_memory {
   uint64_t process, held, working, total;
 } mg_memory;
-/** NULL: not asked for. */
-mg_memory mg_memory_predict(const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+mg_memory mg_memory_predict(const mg_plans *plans);
 /** MG_ERR_NOMEM where that exceeds compute.memory_budget; says what would help. */
-mg_status mg_memory_hold(const mg_config *config, const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans);
+
+/** Not collective. others: of the other stages. grid: its cells. */
+mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
+                            const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
+const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
 
 const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
 const mg_nxn_plan *mg_nxn_stage_plan(const mg_nxn_stage *stage);
 
 /** The stages a configuration asks for; NULL where not. */
-typedef struct mg_stages {
+struct mg_stages {
   mg_gram_stage *gram;
   mg_cka_stage *cka;
   mg_nxn_stage *nxn;
-} mg_stages;
+  mg_grid_stage *grid;
+};
+
+mg_plans mg_stages_plans(const mg_stages *stages);
+
+/** Rank 0. Takes what finished results (the run's own, and `reuse`) know already, as if journaled. */
+mg_status mg_stages_import(mg_attempt *attempt, mg_stages *stages, const mg_identity *identity);
 
 bool mg_stage_wanted(const mg_config *config, const char *name);
 

@@ -59,7 +59,7 @@ static mg_run *begin(mg_run_mode mode, const char *source) {
   bool complete;
   mg_identity identity = identity_of(source);
   assert_int_equal(mg_run_open(result, mode, &run), MG_OK);
-  assert_int_equal(mg_run_check(run, &identity, &complete), MG_OK);
+  assert_int_equal(mg_run_check(run, &identity, NULL, NULL, &complete), MG_OK);
   assert_false(complete);
   mg_identity_free(&identity);
   return run;
@@ -143,7 +143,7 @@ static void other_inputs_are_refused_by_name(void **state) {
   mg_identity other = identity_of("b");
   bool complete;
   assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
-  assert_int_equal(mg_run_check(run, &other, &complete), MG_ERR_INPUT);
+  assert_int_equal(mg_run_check(run, &other, NULL, NULL, &complete), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "source af-ZA"));
   assert_non_null(strstr(mg_error_message(), "--fresh"));
   mg_run_close(&run, MG_ERR_INPUT);
@@ -263,7 +263,7 @@ static void publishing_cleans_up(void **state) {
   mg_identity identity = identity_of("a");
   bool complete;
   assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
-  assert_int_equal(mg_run_check(run, &identity, &complete), MG_ERR_CORRUPT);
+  assert_int_equal(mg_run_check(run, &identity, NULL, NULL, &complete), MG_ERR_CORRUPT);
   mg_run_close(&run, MG_ERR_CORRUPT);
   assert_true(mg_path_exists(result));
   mg_identity_free(&identity);
@@ -296,7 +296,7 @@ static void an_attempt_without_records_binds_nobody(void **state) {
   mg_identity other = identity_of("a");
   bool complete;
   assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_OK);
-  assert_int_equal(mg_run_check(run, &other, &complete), MG_ERR_INPUT);
+  assert_int_equal(mg_run_check(run, &other, NULL, NULL, &complete), MG_ERR_INPUT);
   mg_run_close(&run, MG_ERR_INPUT);
   mg_identity_free(&other);
 }
