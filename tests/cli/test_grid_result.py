@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from common import BINARY, SOURCE, Case, h5py, np
+from common import BINARY, SOURCE, Case, h5py, np, result_bits
 
 try:
     import pandas
@@ -51,6 +51,12 @@ class GridResult(Case):
         done = self.check_result(self.result)
         self.assertEqual(done.returncode, 0, done.stdout)
         self.good("verify", self.result)
+
+    def test_equal_input_gives_equal_bits(self):
+        again = self.path("again.h5")
+        subprocess.run([f"{os.path.dirname(BINARY)}/test_grid", again], check=True)
+        self.same_bits(again, result_bits(self.result))
+        self.assertEqual(self.check_result("--identical", self.result, again).returncode, 0)
 
     def test_check_result_finds_what_does_not_follow(self):
         changes = {"/grid/cells/accuracy": (0, "is not its predictions"), "/grid/weights": (0, "/grid/weights"),
