@@ -35,15 +35,18 @@ typedef struct mg_recipe {
   const int *source;     /**< [count] rows of the tiles, rising */
   const char *const *id; /**< [count] their names: what is random hangs on name, tensor and element, not on order */
   const double *weight;  /**< [count], positive, sum 1 */
-  size_t best;           /**< index of the source that layer methods take whole layers from */
+  size_t best;           /**< index of the source that exclude_layers and include_layers take whole layers from */
   int base;              /**< the source that stands in for theta_0, −1: the family's base */
   mg_head_policy head;
   uint64_t seed;
 } mg_recipe;
 
-/** Does the method need tensors whole, so that thresholds of its own recipe are found by reading them? */
+/** Does the method need tensors whole, so that what hangs on all of the recipe's sources is found by reading them? */
 bool mg_recipe_reads_whole(const mg_recipe *recipe);
-/** What a recipe computes, whatever its method is called: equal bytes, equal merges. Appended to text. */
+/**
+ * What a recipe computes, whatever its method is called: equal bytes, equal merges. Appended to text. Which sources they are,
+ * and which one stands in for theta_0, is the caller's to say.
+ */
 mg_status mg_recipe_canonical(const mg_recipe *recipe, mg_text *text);
 
 /** Task vectors as merges want them: heads in the family's order of classes. All borrowed; sources numbered as in rows. */
@@ -66,8 +69,8 @@ enum { MG_STORE_SLACK = 32 /**< floats that a block of a store is longer than it
 typedef struct mg_store {
   size_t range_count;
   const mg_range *ranges;  /**< by tensor, then first; they do not overlap */
-  const float *const *tau; /**< [sources] blocks, NULL: not in memory */
-  const float *base;       /**< a block */
+  const float *const *tau; /**< [sources] blocks with MG_STORE_SLACK behind them, NULL: not in memory */
+  const float *base;       /**< such a block */
 } mg_store;
 
 /** Fills a store's block with a source's task vector, or with theta_0 (MG_ROW_BASE). Rank-local; any number at once. */
@@ -82,7 +85,7 @@ typedef struct mg_gram_view {
 /* ---- quantities of whole tensors and sources ---- */
 
 typedef enum mg_quantity_kind {
-  MG_QUANTITY_RANK,        /**< a: the a-th largest magnitude of a tensor */
+  MG_QUANTITY_RANK,        /**< a: the a-th largest magnitude of a tensor; b > 0: where DARE kept the share b of it */
   MG_QUANTITY_GLOBAL_RANK, /**< of all tensors of the backbone together; with a random head of all */
   MG_QUANTITY_DARE_L1,     /**< a: density; ratio of the L1 norms before and after dropping at random */
   MG_QUANTITY_DELLA_L1,    /**< a: density, b: epsilon; the same of rows dropped by rank */
@@ -145,6 +148,8 @@ uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads
  */
 mg_status mg_pass_run(mg_pass *pass, const mg_range *ranges, size_t range_count, float *const *out,
                       mg_status (*poll)(void *context), void *context);
+/** Bytes/s (read and written) of one core merging five sources in memory: a sum; a sum of elected signs. Takes milliseconds. */
+mg_status mg_merge_rate(double *linear, double *elected);
 /** NULL, or why recipe k failed. */
 const char *mg_pass_failure(const mg_pass *pass, size_t k);
 

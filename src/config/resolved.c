@@ -99,7 +99,10 @@ static void write_method(const mg_terms *terms, bool whole, mg_text *yaml) {
   for (size_t k = 0; k < m->parameter_count; k++) {
     if (!whole && (terms->said_parameters & UINT32_C(1) << k) == 0) continue;
     mg_text_append(yaml, "%s%s: ", any ? ", " : "", m->parameters[k].name);
+    const char *quotes = m->parameters[k].type == MG_PARAMETER_LAYERS ? "\"" : ""; /* it may have commas */
+    mg_text_append(yaml, "%s", quotes);
     mg_parameter_text(&m->parameters[k], terms->values[k], yaml);
+    mg_text_append(yaml, "%s", quotes);
     any = true;
   }
   mg_text_append(yaml, "}}");

@@ -12,65 +12,74 @@
 
 static double tau_norm(const mg_geometry *g, size_t i) { return sqrt(g->gram[i * g->n + i]); }
 
-/* <theta_i, theta_j> */
-static double theta_dot(const mg_geometry *g, size_t i, size_t j) {
-  return g->base_norm2 + g->base_dot[i] + g->base_dot[j] + g->gram[i * g->n + j];
-}
-
 mg_status mg_model_stock(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
-  (void)recipe;
   const double floor = 1e-6, n = (double)g->n;
+  const bool angles = mg_value(recipe, "average") != 0;
   double total = 0, pairs = 0;
   for (size_t i = 0; i < g->n; i++)
     for (size_t j = i + 1; j < g->n; j++, pairs++) {
-      const double norms = tau_norm(g, i) * tau_norm(g, j), cosine = g->gram[i * g->n + j] / (norms > floor ? norms : floor);
-      total += cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+      const double norms = tau_norm(g, i) * tau_norm(g, j), raw = g->gram[i * g->n + j] / (norms > floor ? norms : floor);
+      const double cosine = raw > 1 ? 1 : raw < -1 ? -1 : raw;
+      total += angles ? acos(cosine) : cosine;
     }
-  const double c = pairs > 0 ? total / pairs : 1, below = 1 + (n - 1) * c;
+  const double mean = pairs > 0 ? total / pairs : 0, c = pairs > 0 ? (angles ? cos(mean) : mean) : 1;
+  const double below = 1 + (n - 1) * c;
   const double t = fabs(below) < 1e-6 ? 0 : n * c / below; /* they cancel: t has a pole, and only rounding decides its sign */
   for (size_t i = 0; i < g->n; i++) out->tau[i] = t / n;
   return MG_OK;
 }
 
+/* out->tau comes with what the aggregation counts each source with. */
 mg_status mg_directional_consensus(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
-  const double alpha = mg_method_value(recipe->method, recipe->values, "alpha");
-  const double lambda = mg_method_value(recipe->method, recipe->values, "lambda");
-  double norm2 = 0, along = 0; /* of the sum of the task vectors; the weighted sum's product with it */
-  for (size_t i = 0; i < g->n; i++)
+  enum { WEIGHTED, SUM };
+  const double alpha = mg_value(recipe, "alpha"), lambda = mg_value(recipe, "lambda");
+  const double kind = mg_value(recipe, "aggregation");
+  double norm2 = 0, along = 0; /* of the sum of the task vectors; the aggregate's product with it */
+  for (size_t i = 0; i < g->n; i++) {
+    out->tau[i] = kind == WEIGHTED ? recipe->weight[i] : kind == SUM ? 1 : 1 / (double)g->n;
     for (size_t j = 0; j < g->n; j++) {
       norm2 += g->gram[i * g->n + j];
-      along += recipe->weight[i] * g->gram[i * g->n + j];
+      along += out->tau[i] * g->gram[i * g->n + j];
     }
+  }
   const bool defined = norm2 > 0 && sqrt(norm2) > 1e-8;
   for (size_t i = 0; i < g->n; i++)
-    out->tau[i] = lambda * (defined ? (1 - alpha) * recipe->weight[i] + alpha * along / norm2 : recipe->weight[i]);
+    out->tau[i] = lambda * (defined ? (1 - alpha) * out->tau[i] + alpha * along / norm2 : out->tau[i]);
   return MG_OK;
 }
 
 mg_status mg_fisher_simple(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
+  const bool weighted = mg_value(recipe, "weighted") != 0;
   double total = 0;
-  for (size_t i = 0; i < g->n; i++) total += out->tau[i] = recipe->weight[i] * sqrt(fmax(theta_dot(g, i, i), 0));
-  for (size_t i = 0; i < g->n; i++) out->tau[i] = total > 0 ? out->tau[i] / total : recipe->weight[i];
+  for (size_t i = 0; i < g->n; i++) {
+    out->tau[i] = (weighted ? recipe->weight[i] : 1) * sqrt(fmax(mg_theta_dot(g, i, i), 0));
+    total += out->tau[i];
+  }
+  for (size_t i = 0; i < g->n; i++)
+    out->tau[i] = total > 0 ? out->tau[i] / total : weighted ? recipe->weight[i] : 1 / (double)g->n;
   return MG_OK;
 }
 
+static void take_theta(const mg_geometry *g, const double *a, mg_coefficients *out);
+
+/* Of the task vectors, or of the weights: then what comes out is sum a_i theta_i. */
 mg_status mg_multislerp(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
+  const bool theta = mg_value(recipe, "of") != 0;
   double length = 0, norm2 = 0;
   for (size_t i = 0; i < g->n; i++) {
-    const double norm = tau_norm(g, i);
+    const double norm = theta ? sqrt(fmax(mg_theta_dot(g, i, i), 0)) : tau_norm(g, i);
     length += recipe->weight[i] * norm;
     out->tau[i] = norm > 0 ? recipe->weight[i] / norm : 0;
   }
   for (size_t i = 0; i < g->n; i++)
-    for (size_t j = 0; j < g->n; j++) norm2 += out->tau[i] * out->tau[j] * g->gram[i * g->n + j];
-  if (length > 0 && !(norm2 > 1e-16)) {
-    if (g->n == 2) { /* opposite ones: a straight line */
-      memcpy(out->tau, recipe->weight, 2 * sizeof *out->tau);
-      return MG_OK;
-    }
+    for (size_t j = 0; j < g->n; j++)
+      norm2 += out->tau[i] * out->tau[j] * (theta ? mg_theta_dot(g, i, j) : g->gram[i * g->n + j]);
+  const bool straight = length > 0 && !(norm2 > 1e-16); /* two that cancel have a line between them, and no one arc */
+  if (straight && g->n != 2)
     return mg_fail(MG_ERR_INPUT, "multislerp: the sources' directions cancel each other: there is no mean direction");
-  }
-  for (size_t i = 0; i < g->n; i++) out->tau[i] *= length > 0 ? length / sqrt(norm2) : 0;
+  for (size_t i = 0; i < g->n; i++)
+    out->tau[i] = straight ? recipe->weight[i] : length > 0 ? out->tau[i] * length / sqrt(norm2) : 0;
+  if (theta) take_theta(g, out->tau, out);
   return MG_OK;
 }
 
@@ -79,10 +88,11 @@ mg_status mg_multislerp(const mg_geometry *g, const mg_recipe *recipe, mg_coeffi
 static double product(const mg_geometry *g, const double *a, const double *b) {
   double sum = 0;
   for (size_t i = 0; i < g->n; i++)
-    for (size_t j = 0; j < g->n; j++) sum += a[i] * b[j] * theta_dot(g, i, j);
+    for (size_t j = 0; j < g->n; j++) sum += a[i] * b[j] * mg_theta_dot(g, i, j);
   return sum;
 }
 
+/* a may be out->tau. */
 static void take_theta(const mg_geometry *g, const double *a, mg_coefficients *out) {
   out->base = 0;
   for (size_t i = 0; i < g->n; i++) {
@@ -100,10 +110,14 @@ static void rank_sources(const mg_recipe *recipe, size_t *order) {
   }
 }
 
-/* Shoemake 1985 on whole tensors; the next source comes in with its share of the weights so far. */
+/*
+ * Shoemake 1985 on whole tensors. The next source comes in with its share of the weights so far; in merginguriel with that of
+ * the source before it among both.
+ */
 mg_status mg_slerp(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
   mg_status status = MG_OK;
-  const double threshold = mg_method_value(recipe->method, recipe->values, "dot_threshold");
+  const double threshold = mg_value(recipe, "dot_threshold");
+  const bool cumulative = mg_value(recipe, "share") == 0;
   double *a = mg_alloc_zero(g->n, sizeof *a), *b = mg_alloc_zero(g->n, sizeof *b);
   size_t *order = mg_alloc(g->n, sizeof *order);
   if (a == NULL || b == NULL || order == NULL) {
@@ -115,7 +129,9 @@ mg_status mg_slerp(const mg_geometry *g, const mg_recipe *recipe, mg_coefficient
   double so_far = recipe->weight[order[0]];
   for (size_t k = 1; k < g->n; k++) {
     const size_t next = order[k];
-    const double t = recipe->weight[next] / (so_far += recipe->weight[next]);
+    const double own = recipe->weight[next], before = recipe->weight[order[k - 1]];
+    so_far += own;
+    const double t = cumulative ? own / so_far : before / (before + own);
     memset(b, 0, g->n * sizeof *b);
     b[next] = 1;
     const double norms = sqrt(product(g, a, a)) * sqrt(product(g, b, b));
@@ -131,43 +147,51 @@ cleanup:
   return status;
 }
 
-/* The mean on the sphere (Karcher 1977), found by its own iteration, times the mean norm. Every iterate is in the span. */
+typedef struct sphere {
+  const mg_geometry *g;
+  double share, *norm, *u, *step, *unit; /* [n] */
+} sphere;
+
+/* Towards the mean from u: sum share · angle / sin(angle) · (unit_i − cos(angle) u); its length. */
+static double find_step(const sphere *s) {
+  const size_t n = s->g->n;
+  memset(s->step, 0, n * sizeof *s->step);
+  for (size_t i = 0; i < n; i++) {
+    if (!(s->norm[i] > 0)) continue;
+    memset(s->unit, 0, n * sizeof *s->unit);
+    s->unit[i] = 1 / s->norm[i];
+    const double cosine = fmin(1, fmax(-1, product(s->g, s->u, s->unit))), angle = acos(cosine);
+    const double factor = angle > 1e-8 ? s->share * angle / sin(angle) : s->share;
+    for (size_t j = 0; j < n; j++) s->step[j] += factor * (s->unit[j] - cosine * s->u[j]);
+  }
+  return sqrt(fmax(product(s->g, s->step, s->step), 0));
+}
+
+/*
+ * The mean on the sphere (Karcher 1977), found by its own iteration, times the mean norm, of those that have one. Every iterate
+ * is in the span.
+ */
 mg_status mg_karcher(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
-  enum { MOST_TURNS = 10 };
-  const double tolerance = 1e-5, share = 1 / (double)g->n;
-  mg_status status = MG_OK;
-  double length = 0, norm, *u = mg_alloc_zero(g->n, sizeof *u), *step = mg_alloc(g->n, sizeof *step),
-         *unit = mg_alloc_zero(g->n, sizeof *unit);
-  (void)recipe;
-  if (u == NULL || step == NULL || unit == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
+  const double tolerance = mg_value(recipe, "tol"), most = mg_value(recipe, "max_iter");
+  double length = 0, present = 0, *block = mg_alloc_zero(4, g->n * sizeof *block);
+  if (block == NULL) return MG_ERR_NOMEM;
+  sphere s = {.g = g, .norm = block, .u = block + g->n, .step = block + 2 * g->n, .unit = block + 3 * g->n};
   for (size_t i = 0; i < g->n; i++) {
-    const double own = sqrt(fmax(theta_dot(g, i, i), 0));
-    length += share * own;
-    u[i] = own > 0 ? share / own : 0;
+    s.norm[i] = sqrt(fmax(mg_theta_dot(g, i, i), 0));
+    length += s.norm[i];
+    present += s.norm[i] > 0;
+    s.u[i] = s.norm[i] > 0 ? 1 / s.norm[i] : 0;
   }
-  norm = sqrt(fmax(product(g, u, u), 0));
-  for (size_t i = 0; i < g->n && norm > 0; i++) u[i] /= norm;
-  for (int turn = 0; turn < MOST_TURNS && norm > 0; turn++) {
-    memset(step, 0, g->n * sizeof *step);
-    for (size_t i = 0; i < g->n; i++) {
-      const double own = sqrt(fmax(theta_dot(g, i, i), 0));
-      if (!(own > 0)) continue;
-      memset(unit, 0, g->n * sizeof *unit);
-      unit[i] = 1 / own;
-      const double cosine = fmin(1, fmax(-1, product(g, u, unit))), angle = acos(cosine);
-      const double factor = angle > 1e-8 ? share * angle / sin(angle) : share;
-      for (size_t j = 0; j < g->n; j++) step[j] += factor * (unit[j] - cosine * u[j]);
-    }
-    const double size = sqrt(fmax(product(g, step, step), 0));
+  s.share = present > 0 ? 1 / present : 0;
+  const double norm = sqrt(fmax(product(g, s.u, s.u), 0));
+  for (size_t i = 0; i < g->n && norm > 0; i++) s.u[i] /= norm;
+  for (double turn = 0; turn < most && norm > 0; turn++) {
+    const double size = find_step(&s);
     if (size < tolerance) break;
-    for (size_t i = 0; i < g->n; i++) u[i] = cos(size) * u[i] + sin(size) * step[i] / size;
+    for (size_t i = 0; i < g->n && size > 0; i++) s.u[i] = cos(size) * s.u[i] + sin(size) * s.step[i] / size;
   }
-  for (size_t i = 0; i < g->n; i++) u[i] *= length;
-  take_theta(g, u, out);
-cleanup:
-  free(u), free(step), free(unit);
-  return status;
+  for (size_t i = 0; i < g->n; i++) s.u[i] *= length * s.share;
+  take_theta(g, s.u, out);
+  free(block);
+  return MG_OK;
 }

@@ -18,17 +18,22 @@ typedef int64_t vm __attribute__((vector_size(LANES * sizeof(int64_t))));
 INLINE vd load(const float *p) { return __builtin_convertvector(*(const vs *)(const void *)p, vd); }
 INLINE vd splat(double x) { return x - (vd){0}; } /* keeps the sign of a zero */
 INLINE vd choose(vm mask, vd a, vd b) { return (vd)((mask & (vm)a) | (~mask & (vm)b)); }
+INLINE vd only(vm mask, vd x) { return (vd)(mask & (vm)x); }
 INLINE vd size_of(vd x) { return (vd)((vm)x & INT64_MAX); }
-INLINE vd between(vd x, vd low, vd high) { return (vd)((vm)x & (size_of(x) >= low) & (size_of(x) < high)); }
+INLINE vd between(vd x, vd low, vd high) { return only((size_of(x) >= low) & (size_of(x) < high), x); }
 INLINE void put(double *p, vd x) { *(vd *)(void *)p = x; }
 
-enum { STEP = 4, WIDE = STEP * LANES };
+enum { STEP = 4, WIDE = STEP * LANES, VECTORS = MG_MERGE_PARTS / LANES };
 _Static_assert((int)WIDE <= (int)MG_MERGE_SLACK, "steps read past the end of a tile");
 
 typedef void (*step_fn)(const mg_merge_rows *rows, long at, double *sum);
 
 INLINE void over_tile(const mg_merge_rows *r, double *sum, step_fn step) {
   for (long at = 0; at < r->count; at += WIDE) step(r, at, sum + at);
+}
+
+INLINE void put_step(double *sum, const vd *total) {
+  for (int k = 0; k < STEP; k++) put(sum + k * LANES, total[k]);
 }
 
 INLINE void add_step(const mg_merge_rows *r, long at, double *sum) {
@@ -38,68 +43,127 @@ INLINE void add_step(const mg_merge_rows *r, long at, double *sum) {
     const vd w = splat(r->weight[s]);
     for (int k = 0; k < STEP; k++) total[k] += w * load(a + k * LANES);
   }
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, total[k]);
+  put_step(sum, total);
 }
 
-INLINE void add_between(const mg_merge_rows *r, long at, vd *total) {
+/* A step's values of one source. */
+INLINE void values_of(const mg_merge_rows *r, size_t s, long at, bool shifted, vd *value) {
+  const float *a = r->tau[s] + at;
+  const vd low = splat(r->threshold[s]), high = splat(r->ceiling[s]), shift = splat(shifted ? r->shift[s] : 0);
+  for (int k = 0; k < STEP; k++) {
+    value[k] = between(load(a + k * LANES), low, high);
+    if (shifted) value[k] -= shift * load(r->along + at + k * LANES);
+  }
+}
+
+INLINE void add_values(const mg_merge_rows *r, const double *weights, long at, bool shifted, vd *total) {
+  vd value[STEP];
   for (size_t s = 0; s < r->sources; s++) {
-    const float *a = r->tau[s] + at;
-    const vd w = splat(r->weight[s]), low = splat(r->threshold[s]), high = splat(r->ceiling[s]);
-    for (int k = 0; k < STEP; k++) total[k] += w * between(load(a + k * LANES), low, high);
+    const vd w = splat(weights[s]);
+    values_of(r, s, at, shifted, value);
+    for (int k = 0; k < STEP; k++) total[k] += w * value[k];
   }
 }
 
 INLINE void add_between_step(const mg_merge_rows *r, long at, double *sum) {
   vd total[STEP] = {{0}};
-  add_between(r, at, total);
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, total[k]);
+  add_values(r, r->weight, at, false, total);
+  put_step(sum, total);
 }
 
-/* The sign that a value must have, +1 where they cancel. */
-INLINE void vote_step(const mg_merge_rows *r, long at, vd *vote) {
+INLINE void votes_step(const mg_merge_rows *r, long at, double *sum) {
   vd total[STEP] = {{0}};
-  add_between(r, at, total);
-  for (int k = 0; k < STEP; k++) vote[k] = choose(total[k] >= 0, splat(1), splat(-1));
+  add_values(r, r->vote, at, false, total);
+  put_step(sum, total);
 }
 
-INLINE void elect_max_step(const mg_merge_rows *r, long at, double *sum) {
-  vd vote[STEP], most[STEP] = {{0}};
-  vote_step(r, at, vote);
-  for (size_t s = 0; s < r->sources; s++) {
-    const vd low = splat(r->threshold[s]), high = splat(r->ceiling[s]);
-    for (int k = 0; k < STEP; k++) {
-      const vd value = between(load(r->tau[s] + at + k * LANES), low, high);
-      most[k] = choose((value * vote[k] > 0) & (size_of(value) > size_of(most[k])), value, most[k]);
-    }
+INLINE void shifted_votes_step(const mg_merge_rows *r, long at, double *sum) {
+  vd total[STEP] = {{0}};
+  add_values(r, r->vote, at, true, total);
+  put_step(sum, total);
+}
+
+/* ---- elections ---- */
+
+/* Besides the sums: where votes cancelled that were not all 0. */
+typedef void (*electing_fn)(const mg_merge_rows *rows, long at, double *sum, vm *cancelled);
+
+INLINE bool elect_over_tile(const mg_merge_rows *r, double *sum, electing_fn step) {
+  vm seen = {0}, cancelled[STEP];
+  long at = 0;
+  bool any = false;
+  for (; at + WIDE <= r->count; at += WIDE) {
+    step(r, at, sum + at, cancelled);
+    for (int k = 0; k < STEP; k++) seen |= cancelled[k];
   }
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, most[k]);
+  if (at < r->count) { /* what lies behind the end is no one's vote */
+    step(r, at, sum + at, cancelled);
+    for (long k = 0; at + k < r->count; k++) any |= cancelled[k / LANES][k % LANES] != 0;
+  }
+  for (int l = 0; l < LANES; l++) any |= seen[l] != 0;
+  return any;
 }
 
-INLINE void elect_sum(const mg_merge_rows *r, long at, vd *total, vd *share) {
-  vd vote[STEP];
-  vote_step(r, at, vote);
+/* The sign that a value must have. */
+INLINE void vote_step(const mg_merge_rows *r, long at, bool shifted, vd *vote, vm *cancelled) {
+  vd total[STEP] = {{0}};
+  add_values(r, r->vote, at, shifted, total);
+  for (int k = 0; k < STEP; k++) {
+    vote[k] = choose(total[k] > 0, splat(1), choose(total[k] < 0, splat(-1), splat(r->tie)));
+    cancelled[k] = total[k] == 0;
+  }
+}
+
+INLINE void elect_max_step(const mg_merge_rows *r, long at, double *sum, vm *cancelled) {
+  vd vote[STEP], value[STEP], most[STEP] = {{0}};
+  vote_step(r, at, false, vote, cancelled);
   for (size_t s = 0; s < r->sources; s++) {
-    const vd w = splat(r->weight[s]), low = splat(r->threshold[s]), high = splat(r->ceiling[s]);
+    values_of(r, s, at, false, value);
+    for (int k = 0; k < STEP; k++)
+      most[k] = choose((value[k] * vote[k] > 0) & (size_of(value[k]) > size_of(most[k])), value[k], most[k]);
+  }
+  for (int k = 0; k < STEP; k++) cancelled[k] &= most[k] != 0;
+  put_step(sum, most);
+}
+
+INLINE void elect_sum(const mg_merge_rows *r, long at, bool shifted, vd *total, vd *share, vm *cancelled) {
+  vd vote[STEP], value[STEP];
+  vote_step(r, at, shifted, vote, cancelled);
+  for (size_t s = 0; s < r->sources; s++) {
+    const vd w = splat(r->weight[s]);
+    values_of(r, s, at, shifted, value);
     for (int k = 0; k < STEP; k++) {
-      const vd value = between(load(r->tau[s] + at + k * LANES), low, high);
-      const vd counts = (vd)((vm)w & (value * vote[k] > 0));
-      total[k] += counts * value;
+      const vd counts = only(value[k] * vote[k] > 0, w);
+      total[k] += counts * value[k];
       share[k] += counts;
     }
   }
+  for (int k = 0; k < STEP; k++) cancelled[k] &= share[k] > 0;
 }
 
-INLINE void elect_mean_step(const mg_merge_rows *r, long at, double *sum) {
+INLINE void elect_mean(const mg_merge_rows *r, long at, bool shifted, double *sum, vm *cancelled) {
   vd total[STEP] = {{0}}, share[STEP] = {{0}};
-  elect_sum(r, at, total, share);
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, choose(share[k] > 0, total[k] / share[k], total[k]));
+  const vd floor = splat(r->floor);
+  elect_sum(r, at, shifted, total, share, cancelled);
+  for (int k = 0; k < STEP; k++)
+    put(sum + k * LANES, choose(share[k] > 0, total[k] / choose(share[k] > floor, share[k], floor), total[k]));
 }
 
-INLINE void elect_sum_step(const mg_merge_rows *r, long at, double *sum) {
-  vd total[STEP] = {{0}}, share[STEP] = {{0}};
-  elect_sum(r, at, total, share);
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, total[k]);
+INLINE void elect_mean_step(const mg_merge_rows *r, long at, double *sum, vm *cancelled) {
+  elect_mean(r, at, false, sum, cancelled);
 }
+
+INLINE void elect_shifted_mean_step(const mg_merge_rows *r, long at, double *sum, vm *cancelled) {
+  elect_mean(r, at, true, sum, cancelled);
+}
+
+INLINE void elect_sum_step(const mg_merge_rows *r, long at, double *sum, vm *cancelled) {
+  vd total[STEP] = {{0}}, share[STEP] = {{0}};
+  elect_sum(r, at, false, total, share, cancelled);
+  put_step(sum, total);
+}
+
+/* ---- others ---- */
 
 INLINE void largest_step(const mg_merge_rows *r, long at, double *sum) {
   vd most[STEP] = {{0}};
@@ -108,34 +172,162 @@ INLINE void largest_step(const mg_merge_rows *r, long at, double *sum) {
       const vd value = load(r->tau[s] + at + k * LANES);
       most[k] = choose(size_of(value) > size_of(most[k]), value, most[k]);
     }
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, most[k]);
+  put_step(sum, most);
 }
 
-INLINE void active_step(const mg_merge_rows *r, long at, double *sum) {
-  vd total[STEP] = {{0}}, share[STEP] = {{0}};
+INLINE void average_active_of(const mg_merge_rows *r, long at, bool apart, double *sum) {
+  vd total[STEP] = {{0}}, share[STEP] = {{0}}, alone[STEP] = {{0}}, number[STEP] = {{0}}, value[STEP];
   for (size_t s = 0; s < r->sources; s++) {
-    const vd w = splat(r->weight[s]), low = splat(r->threshold[s]), high = splat(r->ceiling[s]);
+    const vd w = splat(r->weight[s]), factor = splat(apart ? r->alone[s] : 0);
+    values_of(r, s, at, false, value);
     for (int k = 0; k < STEP; k++) {
-      const vd value = between(load(r->tau[s] + at + k * LANES), low, high);
-      total[k] += w * value;
-      share[k] += (vd)((vm)w & (value != 0));
+      total[k] += w * value[k];
+      share[k] += only(value[k] != 0, w);
+      if (!apart) continue;
+      alone[k] += factor * value[k];
+      number[k] += only(value[k] != 0, splat(1));
     }
   }
-  for (int k = 0; k < STEP; k++) put(sum + k * LANES, choose(share[k] > 0, total[k] / share[k], total[k]));
+  for (int k = 0; k < STEP; k++) {
+    const vd mean = choose(share[k] > 0, total[k] / share[k], total[k]);
+    put(sum + k * LANES, apart ? choose(number[k] == 1, alone[k], mean) : mean);
+  }
+}
+
+INLINE void active_step(const mg_merge_rows *r, long at, double *sum) { average_active_of(r, at, false, sum); }
+INLINE void active_apart_step(const mg_merge_rows *r, long at, double *sum) { average_active_of(r, at, true, sum); }
+
+INLINE void variance_step(const mg_merge_rows *r, long at, double *sum) {
+  const vd n = splat((double)r->sources);
+  vd mean[STEP] = {{0}}, total[STEP] = {{0}};
+  for (size_t s = 0; s < r->sources; s++)
+    for (int k = 0; k < STEP; k++) mean[k] += load(r->tau[s] + at + k * LANES);
+  for (int k = 0; k < STEP; k++) mean[k] /= n;
+  for (size_t s = 0; s < r->sources; s++)
+    for (int k = 0; k < STEP; k++) {
+      const vd off = load(r->tau[s] + at + k * LANES) - mean[k];
+      total[k] += off * off;
+    }
+  for (int k = 0; k < STEP; k++) put(sum + k * LANES, total[k] / n);
 }
 
 static void add_up(const mg_merge_rows *r, double *sum) { over_tile(r, sum, add_step); }
 static void add_up_between(const mg_merge_rows *r, double *sum) { over_tile(r, sum, add_between_step); }
 static void largest(const mg_merge_rows *r, double *sum) { over_tile(r, sum, largest_step); }
-static void average_active(const mg_merge_rows *r, double *sum) { over_tile(r, sum, active_step); }
+static void variance(const mg_merge_rows *r, double *sum) { over_tile(r, sum, variance_step); }
 
-static void elect(const mg_merge_rows *r, mg_elected elected, double *sum) {
-  if (elected == MG_ELECTED_MAX)
-    over_tile(r, sum, elect_max_step);
-  else if (elected == MG_ELECTED_SUM)
-    over_tile(r, sum, elect_sum_step);
+static void average_active(const mg_merge_rows *r, double *sum) {
+  if (r->alone != NULL)
+    over_tile(r, sum, active_apart_step);
   else
-    over_tile(r, sum, elect_mean_step);
+    over_tile(r, sum, active_step);
+}
+
+static void votes(const mg_merge_rows *r, double *sum) {
+  if (r->shift != NULL)
+    over_tile(r, sum, shifted_votes_step);
+  else
+    over_tile(r, sum, votes_step);
+}
+
+static bool elect(const mg_merge_rows *r, mg_elected elected, double *sum) {
+  if (r->shift != NULL) return elect_over_tile(r, sum, elect_shifted_mean_step);
+  if (elected == MG_ELECTED_MAX) return elect_over_tile(r, sum, elect_max_step);
+  if (elected == MG_ELECTED_SUM) return elect_over_tile(r, sum, elect_sum_step);
+  return elect_over_tile(r, sum, elect_mean_step);
+}
+
+static void near(const float *a, const float *b, double t, long count, double *sum) {
+  const vd reach = splat(t), least = splat(1e-6), one = splat(1);
+  for (long at = 0; at < count; at += LANES) {
+    const vd from = a != NULL ? load(a + at) : (vd){0}, way = load(b + at) - from, size = size_of(way);
+    const vd u = reach / choose(size > least, size, least);
+    put(sum + at, from + choose(u < one, u, one) * way);
+  }
+}
+
+/* ---- sums over elements ---- */
+
+INLINE double add_parts(const vd *parts) {
+  double sums[MG_MERGE_PARTS];
+  for (int v = 0; v < VECTORS; v++) put(sums + v * LANES, parts[v]);
+  for (int half = MG_MERGE_PARTS / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) sums[k] += sums[k + half];
+  return sums[0];
+}
+
+/* Lanes of vector v of a block that lie before its end. */
+INLINE vm inside(int v, long valid) {
+  vm lanes;
+  for (int l = 0; l < LANES; l++) lanes[l] = v * LANES + l < valid ? -1 : 0;
+  return lanes;
+}
+
+static double dot(const float *a, double low, double high, const float *b, long count) {
+  const vd from = splat(low), to = splat(high);
+  vd parts[VECTORS] = {{0}};
+  long at = 0;
+  for (; at + MG_MERGE_PARTS <= count; at += MG_MERGE_PARTS)
+    for (int v = 0; v < VECTORS; v++) parts[v] += between(load(a + at + v * LANES), from, to) * load(b + at + v * LANES);
+  for (int v = 0; at < count && v < VECTORS; v++)
+    parts[v] += only(inside(v, count - at), between(load(a + at + v * LANES), from, to) * load(b + at + v * LANES));
+  return add_parts(parts);
+}
+
+/* e^x, for x up to 0: 2^n times a series of what is left, which is at most half of log 2. Below −700 as there: next to 0. */
+INLINE vd exp_of(vd x) {
+  static const double inverse[] = {
+      1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320, 1. / 5040,
+      1. / 720,        1. / 120,       1. / 24,       1. / 6,       1. / 2,      1.,         1.};
+  const double shift = 0x1.8p52, log2e = 0x1.71547652b82fep0, high = 0x1.62e42fee00000p-1, low = 0x1.a39ef35793c76p-33;
+  x = choose(x > splat(-700), x, splat(-700));
+  const vd turns = x * log2e + shift, n = turns - shift, rest = (x - n * high) - n * low;
+  vd sum = splat(inverse[0]);
+  for (size_t k = 1; k < sizeof inverse / sizeof *inverse; k++) sum = sum * rest + inverse[k];
+  return sum * (vd)(((vm)turns + 1023) << 52);
+}
+
+/* A row's largest element of base + tau. */
+INLINE double top_of(const float *base, const float *tau, long count) {
+  vd most[VECTORS];
+  double tops[MG_MERGE_PARTS], top = -INFINITY;
+  for (int v = 0; v < VECTORS; v++) most[v] = splat(-INFINITY);
+  for (long at = 0; at < count; at += MG_MERGE_PARTS)
+    for (int v = 0; v < VECTORS; v++) {
+      const vd x = load(base + at + v * LANES) + (tau != NULL ? load(tau + at + v * LANES) : (vd){0});
+      most[v] = choose(inside(v, count - at) & (x > most[v]), x, most[v]);
+    }
+  for (int v = 0; v < VECTORS; v++) put(tops + v * LANES, most[v]);
+  for (int k = 0; k < MG_MERGE_PARTS; k++) top = tops[k] > top ? tops[k] : top;
+  return top;
+}
+
+/* log x from the series of the inverse hyperbolic tangent. */
+INLINE double log_of(double x) {
+  int exponent;
+  double m = frexp(x, &exponent), sum = 0;
+  if (m < 0x1.6a09e667f3bcdp-1) m *= 2, exponent--;
+  const double z = (m - 1) / (m + 1), square = z * z;
+  for (int k = 29; k > 0; k -= 2) sum = sum * square + 1. / k;
+  return exponent * 0x1.62e42fefa39efp-1 + 2 * z * sum;
+}
+
+static double divergence(const float *base, const float *a, const float *b, long count) {
+  const double top_a = top_of(base, a, count), top_b = top_of(base, b, count);
+  vd total_a[VECTORS] = {{0}}, total_b[VECTORS] = {{0}}, along[VECTORS] = {{0}};
+  for (long at = 0; at < count; at += MG_MERGE_PARTS)
+    for (int v = 0; v < VECTORS; v++) {
+      const long k = at + v * LANES;
+      const vm mask = inside(v, count - at);
+      const vd theta = load(base + k), from = a != NULL ? load(a + k) : (vd){0}, to = load(b + k);
+      const vd weight = exp_of(theta + to - top_b);
+      total_a[v] += only(mask, exp_of(theta + from - top_a));
+      total_b[v] += only(mask, weight);
+      along[v] += only(mask, weight * (to - from));
+    }
+  const double sum_a = add_parts(total_a), sum_b = add_parts(total_b);
+  const double apart = add_parts(along) / sum_b - (top_b - top_a) - log_of(sum_b / sum_a);
+  return apart > 0 ? apart : 0;
 }
 
 /* What is not finite leaves NaN in a sum of zeros: one comparison for all. */
@@ -160,7 +352,12 @@ static bool finish(const float *base, const double *sum, double base_factor, dou
 const mg_merge_kernels KERNELS = {.name = KERNELS_NAME,
                                   .add_up = add_up,
                                   .add_up_between = add_up_between,
+                                  .votes = votes,
                                   .elect = elect,
                                   .largest = largest,
                                   .average_active = average_active,
+                                  .variance = variance,
+                                  .near = near,
+                                  .dot = dot,
+                                  .divergence = divergence,
                                   .finish = finish};

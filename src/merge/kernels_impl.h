@@ -3,7 +3,7 @@
 
 /*
  * What is done to a tile, one table an instruction set. All of them do the same operations on each element in the same order
- * (products and sums in double, no fused ones), so their bits are the same.
+ * (products and sums in double, no fused ones), and sums over elements in MG_MERGE_PARTS parts, so their bits are the same.
  */
 
 #include <stdbool.h>
@@ -13,27 +13,47 @@ typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_e
 
 /* Rows may be read, and sums written, so many elements past their count. */
 enum { MG_MERGE_SLACK = 32 };
+/* Element k goes to part k mod so many; parts are added up in halves. */
+enum { MG_MERGE_PARTS = 16 };
 
+/* Arrays are [sources]. A value is tau, 0 where it is out of bounds, minus shift times along where there is a shift. */
 typedef struct mg_merge_rows {
   size_t sources;
-  long count;                        /* elements */
-  const float *const *tau;           /* [sources] */
-  const double *weight;              /* [sources] */
-  const double *threshold, *ceiling; /* [sources] of |tau|: elements below, or from the ceiling on, count as 0 */
+  long count; /* elements */
+  const float *const *tau;
+  const double *weight;
+  const double *vote;                /* what values weigh in a vote */
+  const double *threshold, *ceiling; /* of |tau|: elements below, or from the ceiling on, count as 0 */
+  const double *shift;               /* NULL: none */
+  const float *along;
+  double tie;          /* +1 or −1: what wins where votes cancel */
+  double floor;        /* the least that an elected mean is divided by */
+  const double *alone; /* what a value that no other source changes is multiplied by; NULL: 1 */
 } mg_merge_rows;
 
 typedef struct mg_merge_kernels {
   const char *name;
-  /* sum[k] = Σ w_s tau_s[k], thresholds left aside */
+  /* sum[k] = Σ w_s tau_s[k], bounds left aside */
   void (*add_up)(const mg_merge_rows *rows, double *sum);
-  /* the same of what lies between threshold and ceiling */
+  /* the same of what lies within bounds */
   void (*add_up_between)(const mg_merge_rows *rows, double *sum);
-  /* of what is between them: the sign of the weighted sum (+ for 0), then mean, sum or largest of those that have it */
-  void (*elect)(const mg_merge_rows *rows, mg_elected elected, double *sum);
+  /* sum[k] = Σ vote_s value_s[k] */
+  void (*votes)(const mg_merge_rows *rows, double *sum);
+  /* the sign of the votes, then mean, sum or largest of the values that have it. True: somewhere values cancelled each other,
+     so that `tie` mattered */
+  bool (*elect)(const mg_merge_rows *rows, mg_elected elected, double *sum);
   /* of each element the value of largest magnitude, of equals the first */
   void (*largest)(const mg_merge_rows *rows, double *sum);
-  /* the weighted mean of those that lie between threshold and ceiling */
+  /* the weighted mean of those within bounds */
   void (*average_active)(const mg_merge_rows *rows, double *sum);
+  /* variances over the sources, each counting alike */
+  void (*variance)(const mg_merge_rows *rows, double *sum);
+  /* a + u (b − a), u = t / max(|b − a|, 1e-6) or 1 if that is less; a NULL: 0 */
+  void (*near)(const float *a, const float *b, double t, long count, double *sum);
+  /* Σ a[k] b[k] over the |a| from low to below high */
+  double (*dot)(const float *a, double low, double high, const float *b, long count);
+  /* KL(softmax(base + b) ‖ softmax(base + a)), at least 0; a NULL: 0 */
+  double (*divergence)(const float *base, const float *a, const float *b, long count);
   /* out = base_factor base + lambda sum, rounded once; is all of it finite? */
   bool (*finish)(const float *base, const double *sum, double base_factor, double lambda, long count, float *out);
 } mg_merge_kernels;
@@ -41,5 +61,7 @@ typedef struct mg_merge_kernels {
 extern const mg_merge_kernels mg_merge_portable, mg_merge_avx2, mg_merge_avx512;
 /* The best for this machine, or what MERGEGRID_KERNEL names. */
 const mg_merge_kernels *mg_merge_kernels_get(void);
+/* All that this machine runs, at most 3, the portable one first; their number. */
+size_t mg_merge_kernels_all(const mg_merge_kernels **kernels);
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "merge_impl.h"
 
+_Static_assert((int)MG_STORE_SLACK >= (int)MG_MERGE_SLACK, "kernels read past the end of a store's blocks");
+
 /* What a thread works in. */
 typedef struct pass_worker {
   struct mg_pass *pass;
@@ -22,7 +24,6 @@ typedef struct pass_worker {
   const float **tau;           /* [sources of a recipe] */
   int *wanted;                 /* [sources] those to read */
   mg_tile_scratch scratch;
-  float *own_block;
 } pass_worker;
 
 typedef struct chunk {
@@ -33,7 +34,6 @@ typedef struct chunk {
 struct mg_pass {
   mg_pass_terms terms;
   const mg_tensor_table *table;
-  const mg_merge_kernels *kernels;
   mg_pass_recipe *recipes;   /* [terms.count] */
   int *sources;              /* [source_count] of all recipes, rising */
   size_t source_count, most; /* most sources of one recipe */
@@ -46,27 +46,16 @@ struct mg_pass {
   float *const *out;
   mg_status (*poll)(void *context);
   void *context;
-  pthread_mutex_t mutex;
+  pthread_mutex_t mutex, ties_mutex;
   mg_status status;
   char message[1024];
 };
 
-static int64_t chunk_of(const mg_tensor *tensor) {
-  const int64_t row = mg_row_length(tensor);
-  return row >= MG_TILE || row < 1 ? (row > 0 ? row : 1) : MG_TILE / row * row;
-}
-
-static int64_t capacity_of(const mg_tensor_table *table) {
-  int64_t most = 1;
-  for (size_t t = 0; t < table->count; t++)
-    if (chunk_of(&table->tensors[t]) > most) most = chunk_of(&table->tensors[t]);
-  return most;
-}
-
 uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads) {
-  const uint64_t tile = (uint64_t)(capacity_of(table) + MG_MERGE_SLACK) * sizeof(float);
-  const uint64_t thread = (2 * sources + 8) * tile + (sources + 4) * MG_TILE * sizeof(float);
-  return (uint64_t)threads * thread + table->count * (sources * 40 + sizeof(mg_prepared));
+  const int64_t capacity = mg_chunk_capacity(table);
+  const uint64_t rows = (sources + 1) * (uint64_t)(capacity + MG_MERGE_SLACK) * sizeof(float);
+  const uint64_t thread = rows + mg_tile_scratch_bytes(sources, capacity) + (sources + 4) * MG_TILE * sizeof(float);
+  return (uint64_t)threads * thread + table->count * (sources * 48 + sizeof(mg_prepared));
 }
 
 /* ---- creating ---- */
@@ -103,12 +92,9 @@ static mg_status list_sources(mg_pass *p) {
 
 static mg_status take_recipe(const mg_pass *p, const mg_recipe *recipe, mg_pass_recipe *to) {
   mg_status status = MG_OK;
-  to->recipe = recipe;
-  MG_TRY(mg_formula_of(recipe, &to->body), done);
-  to->head = recipe->head == MG_HEAD_LINEAR ? mg_formula_of_head(recipe) : to->body;
-  to->tensors = mg_alloc_zero(p->table->count, sizeof *to->tensors);
+  MG_TRY(mg_pass_recipe_open(recipe, p->table, to), done);
   to->slot = mg_alloc(recipe->count, sizeof *to->slot);
-  if (to->tensors == NULL || to->slot == NULL) return MG_ERR_NOMEM;
+  if (to->slot == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < recipe->count; k++) to->slot[k] = slot_of(p, recipe->source[k]);
   if (recipe->base >= 0) to->base_slot = slot_of(p, recipe->base);
 done:
@@ -116,33 +102,28 @@ done:
 }
 
 static mg_status make_worker(mg_pass *p, pass_worker *w) {
+  mg_status status = MG_OK;
   const size_t n = p->source_count, tile = ((size_t)p->capacity + MG_MERGE_SLACK + 15) / 16 * 16;
   w->pass = p;
   w->rows = mg_alloc(n, sizeof *w->rows), w->fetched = mg_alloc(n, sizeof *w->fetched);
   w->at = mg_alloc(n, sizeof *w->at), w->tau = mg_alloc(p->most, sizeof *w->tau);
   w->wanted = mg_alloc(n, sizeof *w->wanted);
   w->block = mg_alloc_aligned((n + 1) * tile * sizeof(float));
-  w->own_block = mg_alloc_aligned((p->most + 1) * tile * sizeof(float));
-  w->scratch.own = mg_alloc(p->most, sizeof *w->scratch.own), w->scratch.tau = mg_alloc(p->most, sizeof *w->scratch.tau);
-  w->scratch.sum = mg_alloc_aligned(tile * sizeof(double));
-  w->scratch.words = mg_alloc(tile, sizeof *w->scratch.words);
-  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->block || !w->own_block || !w->scratch.own ||
-      !w->scratch.tau || !w->scratch.sum || !w->scratch.words)
+  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->block)
     return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", n);
-  /* what lies behind a tile is read along */
-  memset(w->block, 0, (n + 1) * tile * sizeof(float));
-  memset(w->own_block, 0, (p->most + 1) * tile * sizeof(float));
+  memset(w->block, 0, (n + 1) * tile * sizeof(float)); /* what lies behind a tile is read along */
   for (size_t k = 0; k < n; k++) w->rows[k] = w->block + k * tile;
   w->base = w->block + n * tile;
-  for (size_t k = 0; k < p->most; k++) w->scratch.own[k] = w->own_block + k * tile;
-  w->scratch.base = w->own_block + p->most * tile;
-  return mg_delta_reader_create(p->terms.deltas, n, &w->reader);
+  MG_TRY(mg_tile_scratch_create(p->most, p->capacity, &w->scratch), done);
+  MG_TRY(mg_delta_reader_create(p->terms.deltas, n, &w->reader), done);
+done:
+  return status;
 }
 
 static void free_worker(pass_worker *w) {
   mg_delta_reader_free(&w->reader);
-  free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->block), free(w->own_block);
-  free(w->scratch.own), free(w->scratch.tau), free(w->scratch.sum), free(w->scratch.words);
+  mg_tile_scratch_free(&w->scratch);
+  free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->block);
 }
 
 mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
@@ -151,9 +132,9 @@ mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
   if (p == NULL) return MG_ERR_NOMEM;
   p->terms = *terms;
   p->table = mg_rows_table(terms->deltas->rows);
-  p->kernels = mg_merge_kernels_get();
-  p->capacity = capacity_of(p->table);
+  p->capacity = mg_chunk_capacity(p->table);
   pthread_mutex_init(&p->mutex, NULL);
+  pthread_mutex_init(&p->ties_mutex, NULL);
   MG_TRY(list_sources(p), failed);
   p->recipes = mg_alloc_zero(terms->count, sizeof *p->recipes);
   p->workers = mg_alloc_zero((size_t)terms->threads, sizeof *p->workers);
@@ -173,12 +154,10 @@ failed:
 void mg_pass_destroy(mg_pass **pass) {
   mg_pass *p = *pass;
   if (p == NULL) return;
-  for (size_t r = 0; p->recipes != NULL && r < p->terms.count; r++) {
-    for (size_t t = 0; p->recipes[r].tensors != NULL && t < p->table->count; t++) mg_prepared_free(&p->recipes[r].tensors[t]);
-    free(p->recipes[r].tensors), free(p->recipes[r].slot), free(p->recipes[r].failure);
-  }
+  for (size_t r = 0; p->recipes != NULL && r < p->terms.count; r++) mg_pass_recipe_close(&p->recipes[r], p->table);
   for (int k = 0; p->workers != NULL && k < p->terms.threads; k++) free_worker(&p->workers[k]);
   pthread_mutex_destroy(&p->mutex);
+  pthread_mutex_destroy(&p->ties_mutex);
   free(p->recipes), free(p->workers), free(p->sources), free(p->chunks), free(p);
   *pass = NULL;
 }
@@ -246,6 +225,20 @@ static void say_nonfinite(mg_pass *p, mg_pass_recipe *r, const chunk *c, const f
   fail_recipe(p, r, message);
 }
 
+/* Merges a tile; where votes cancelled, what wins then is found out first. */
+static mg_status merge_tile(pass_worker *w, mg_pass_recipe *r, const mg_tile *tile, float *out, bool *finite) {
+  mg_status status = MG_OK;
+  mg_pass *p = w->pass;
+  bool undecided;
+  mg_merge_tile(r, p->table, tile, &w->scratch, out, finite, &undecided);
+  if (!undecided) return MG_OK;
+  pthread_mutex_lock(&p->ties_mutex);
+  status = mg_find_ties(&p->terms, r, tile->t);
+  pthread_mutex_unlock(&p->ties_mutex);
+  if (status == MG_OK) mg_merge_tile(r, p->table, tile, &w->scratch, out, finite, &undecided);
+  return status;
+}
+
 static mg_status merge_chunk(pass_worker *w, const chunk *c) {
   mg_status status = MG_OK;
   mg_pass *p = w->pass;
@@ -258,7 +251,7 @@ static mg_status merge_chunk(pass_worker *w, const chunk *c) {
     if (has_failed(p, r)) continue;
     for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
     tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
-    MG_TRY(mg_merge_tile(p->kernels, r, p->table, &tile, &w->scratch, out, &finite), done);
+    MG_TRY(merge_tile(w, r, &tile, out, &finite), done);
     if (!finite) say_nonfinite(p, r, c, out);
   }
 done:
@@ -287,7 +280,7 @@ static void *work(void *context) {
 static mg_status cut(mg_pass *p, const mg_range *ranges, size_t range_count) {
   size_t count = 0;
   for (size_t k = 0; k < range_count; k++) {
-    const int64_t size = chunk_of(&p->table->tensors[ranges[k].tensor]);
+    const int64_t size = mg_chunk_length(&p->table->tensors[ranges[k].tensor]);
     count += (size_t)((ranges[k].count + size - 1) / size);
   }
   free(p->chunks);
@@ -296,7 +289,7 @@ static mg_status cut(mg_pass *p, const mg_range *ranges, size_t range_count) {
   if (p->chunks == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < range_count; k++) {
     const mg_range *r = &ranges[k];
-    const int64_t size = chunk_of(&p->table->tensors[r->tensor]);
+    const int64_t size = mg_chunk_length(&p->table->tensors[r->tensor]);
     for (int64_t done = 0; done < r->count; done += size)
       p->chunks[p->chunk_count++] =
           (chunk){.range = r, .first = r->first + done, .count = r->count - done < size ? r->count - done : size};

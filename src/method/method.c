@@ -9,9 +9,7 @@
 
 #include "mergegrid/text.h"
 
-static const char *const LATER[] = {"layer_swap", "neuromerging", "fisher",       "fisher_dataset",
-                                    "regmean",    "adamerging",   "statsmerging", "della",
-                                    "nuslerp",    "sce",          "nearswap",     "arcee_fusion"};
+static const char *const LATER[] = {"fisher", "fisher_dataset", "regmean", "adamerging", "statsmerging"};
 
 bool mg_method_is_later(const char *name) {
   for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++)
@@ -81,12 +79,20 @@ static mg_status set_choice(const mg_method *method, const mg_parameter *p, cons
   return MG_ERR_CONFIG;
 }
 
+static mg_status set_layers(const mg_method *method, const mg_parameter *p, const char *text, double *value) {
+  if (mg_layers_parse(text, value)) return MG_OK;
+  return mg_fail(MG_ERR_CONFIG,
+                 "%s.%s: '%s'; none, or layers from 0 to %d as in \"0-3,8\", or bottom, middle, top was expected", method->name,
+                 p->name, text, MG_MOST_LAYERS - 1);
+}
+
 mg_status mg_method_set(const mg_method *method, const char *parameter, const char *text, double *values) {
   for (size_t k = 0; k < method->parameter_count; k++) {
     const mg_parameter *p = &method->parameters[k];
     if (strcmp(parameter, p->name) != 0) continue;
     if (p->type == MG_PARAMETER_NUMBER) return set_number(method, p, text, &values[k]);
     if (p->type == MG_PARAMETER_CHOICE) return set_choice(method, p, text, &values[k]);
+    if (p->type == MG_PARAMETER_LAYERS) return set_layers(method, p, text, &values[k]);
     if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)
       return mg_fail(MG_ERR_CONFIG, "%s.%s: '%s'; true or false was expected", method->name, p->name, text);
     values[k] = text[0] == 't';
@@ -114,15 +120,21 @@ bool mg_method_is_weighted(const mg_method *method, const double *values) {
 void mg_parameter_text(const mg_parameter *p, double value, mg_text *text) {
   if (p->type == MG_PARAMETER_NUMBER)
     mg_text_append_number(text, value);
+  else if (p->type == MG_PARAMETER_LAYERS)
+    mg_layers_text(value, text);
   else
     mg_text_append(text, "%s", p->type == MG_PARAMETER_CHOICE ? p->choices[(size_t)value] : value != 0 ? "true" : "false");
 }
 
 static void print_parameter(const mg_parameter *p, FILE *out) {
-  fprintf(out, "    %-10s %s; ", p->name, p->help);
+  fprintf(out, "    %-14s %s; ", p->name, p->help);
   if (p->type == MG_PARAMETER_NUMBER) {
     fprintf(out, "%s %g to %s%g; default: %g\n", p->low_open ? "above" : "from", p->low, p->high_open ? "below " : "", p->high,
             p->initial);
+    return;
+  }
+  if (p->type == MG_PARAMETER_LAYERS) {
+    fprintf(out, "none, numbers and ranges (\"0-3,8\"), bottom, middle, top (thirds); default: none\n");
     return;
   }
   if (p->type == MG_PARAMETER_BOOL) {
