@@ -174,7 +174,7 @@ class GridResult(Case):
         self.assertEqual(set(cells.columns), set(self.cells.columns))
         for name in cells.columns:
             read, wrote = cells[name], self.cells[name]
-            if wrote.dtype == object:
+            if not pandas.api.types.is_numeric_dtype(wrote):
                 pandas.testing.assert_series_equal(read.fillna("").astype(str), wrote.astype(str), check_dtype=False)
             else:
                 self.assertEqual(read.dtype.kind, "i" if wrote.dtype.kind == "u" else wrote.dtype.kind, name)
