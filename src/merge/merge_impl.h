@@ -204,7 +204,7 @@ typedef struct mg_tile_scratch {
   double *sum;
   float *piece; /* [MG_MERGE_MANY, MG_PIECE] */
   uint32_t *words;
-  uint64_t *order;        /* [2 capacity] */
+  uint64_t *order;
   double *small, *weight; /* [(sources + 4)²], [sources] */
 } mg_tile_scratch;
 mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scratch *scratch);
@@ -231,7 +231,8 @@ struct mg_combining {
   int64_t first;
   const float *base; /* theta_0 */
   double *sum;
-  bool undecided; /* votes cancelled, and what wins then was not yet known */
+  int tie[2];     /* what wins where votes cancel: ±1, 0 not yet known; of each election that a method holds */
+  bool undecided; /* they did, and it was not */
 };
 
 /* Everything up to combining it. */
@@ -294,7 +295,7 @@ mg_status mg_check_layers(const mg_pass_recipe *recipe);
 mg_status mg_layer_swap(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
 mg_status mg_exclude_layers(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
 mg_status mg_include_layers(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
-/* della.c: drops the elements of whole rows by their ranks. order: scratch [2 row]; words [count]. */
+/* della.c: drops the elements of whole rows by their ranks. order: scratch [row]; words [count]. */
 void mg_keep_by_rank(float *delta, int64_t first, int64_t count, int64_t row, const mg_stream *stream,
                      const mg_formula *formula, float scale, uint32_t *words, uint64_t *order);
 mg_status mg_check_della(const mg_formula *formula);

@@ -13,9 +13,10 @@ mg_stream mg_stream_of_tensor(uint64_t seed, const char *id, const char *tensor)
 
 void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
                     uint32_t *words) {
-  const double limit = density * 4294967296.0; /* of 32 random bits */
+  const double limit = ceil(density * 4294967296.0) - 1; /* the last of the 2^32 words that keeps an element */
+  const uint32_t last = (uint32_t)fmin(limit, 4294967295.0);
   mg_stream_words(stream, (uint64_t)first, (uint64_t)count, words);
-  for (int64_t k = 0; k < count; k++) delta[k] = (double)words[k] < limit ? delta[k] * scale : 0;
+  for (int64_t k = 0; k < count; k++) delta[k] = words[k] <= last ? delta[k] * scale : 0;
 }
 
 /* ---- room ---- */
@@ -32,7 +33,7 @@ static size_t padded(int64_t capacity) { return ((size_t)capacity + MG_MERGE_SLA
 uint64_t mg_tile_scratch_bytes(size_t sources, int64_t capacity) {
   const uint64_t row = padded(capacity);
   return MG_MERGE_MANY * MG_PIECE * sizeof(float) +
-         row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + 2 * sizeof(uint64_t));
+         row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + sizeof(uint64_t));
 }
 
 mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scratch *s) {
@@ -43,7 +44,7 @@ mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scrat
                          .sum = mg_alloc_aligned(row * sizeof(double)),
                          .piece = mg_alloc_aligned(MG_MERGE_MANY * MG_PIECE * sizeof(float)),
                          .words = mg_alloc(row, sizeof *s->words),
-                         .order = mg_alloc(row, 2 * sizeof *s->order),
+                         .order = mg_alloc(row, sizeof *s->order),
                          .small = mg_alloc(sources + 4, (sources + 4) * sizeof *s->small),
                          .weight = mg_alloc(sources, sizeof *s->weight)};
   if (!s->block || !s->own || !s->tau || !s->sum || !s->piece || !s->words || !s->order || !s->small || !s->weight)
@@ -181,16 +182,17 @@ void mg_combine_by_row(mg_combining *c) {
 
 /* ---- elections ---- */
 
-/* +1, −1, or 0: not yet known. */
-static int known_tie(const mg_combining *c, int election) {
-  if (c->prepared->formula->count_signs == NULL) return 1;
-  return atomic_load(c->prepared->formula->global_trim ? &c->pass->tie : &c->prepared->tie[election]);
+/* Looked at once, since others may find out in between. */
+static void look_at_ties(mg_combining *c) {
+  const mg_formula *f = c->prepared->formula;
+  for (int k = 0; k < 2; k++)
+    c->tie[k] = f->count_signs == NULL ? 1 : atomic_load(f->global_trim ? &c->pass->tie : &c->prepared->tie[k]);
 }
 
-double mg_tie_of(const mg_combining *c, int election) { return known_tie(c, election) < 0 ? -1 : 1; }
+double mg_tie_of(const mg_combining *c, int election) { return c->tie[election] < 0 ? -1 : 1; }
 
 void mg_note_undecided(mg_combining *c, int election, bool cancelled) {
-  c->undecided = c->undecided || (cancelled && known_tie(c, election) == 0);
+  c->undecided = c->undecided || (cancelled && c->tie[election] == 0);
 }
 
 void mg_combine_elect(mg_combining *c) {
@@ -207,6 +209,7 @@ void mg_merge_tile(const mg_pass_recipe *p, const mg_tensor_table *table, const 
                    float *out, bool *finite, bool *undecided) {
   const mg_prepared *prepared = &p->tensors[tile->t];
   mg_combining c = mg_ready_tile(p, table, tile, scratch);
+  look_at_ties(&c);
   prepared->formula->combine(&c);
   *undecided = c.undecided;
   *finite = p->kernels->finish(c.base, c.sum, prepared->base_factor, prepared->lambda, c.rows.count, out);
