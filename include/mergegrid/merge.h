@@ -148,6 +148,8 @@ uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads
  */
 mg_status mg_pass_run(mg_pass *pass, const mg_range *ranges, size_t range_count, float *const *out,
                       mg_status (*poll)(void *context), void *context);
+/** Bytes/s (read and written) of one core merging five sources in memory: a sum; a sum of elected signs. Takes milliseconds. */
+mg_status mg_merge_rate(double *linear, double *elected);
 /** NULL, or why recipe k failed. */
 const char *mg_pass_failure(const mg_pass *pass, size_t k);
 

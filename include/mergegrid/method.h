@@ -53,6 +53,8 @@ extern const size_t mg_method_count;
 
 /** MG_ERR_CONFIG lists the known ones and names the nearest; says so where a method is of a later version. */
 mg_status mg_method_find(const char *name, const mg_method **method);
+/** Is it the name of a method that a later version will have? */
+bool mg_method_is_later(const char *name);
 /** Fills in values [method->parameter_count] with the defaults. */
 void mg_method_defaults(const mg_method *method, double *values);
 /** Sets a parameter from its text. MG_ERR_CONFIG: unknown (lists the known ones), not of its type, out of range (says which).

@@ -220,9 +220,11 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
  * the same double, NaN as an empty field, ids quoted as csv.writer does), task_vector_cosine_encoder_matrix.csv,
  * layers/task_vector_cosine_matrix_<layer>.csv and computation_log.json to dir (made where missing; each file replaced
  * atomically). MERGINGURIEL puts them where those Python tools look: dir/nxn_results/compatibility_matrix/. Files written are
- * logged.
+ * logged. With a stage grid: grid_cells.csv, best_per_target.csv, comparison.md, comparison.tex, experiments.db, and
+ * results_aggregated_<time>.csv and results_comparison_<time>.csv as merginguriel's aggregation names them; of all results
+ * where there are several, which then must have a grid each, while matrices are the first one's.
  */
-mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout);
+mg_status mg_result_export(const mg_strings *paths, const char *dir, mg_export_layout layout);
 
 typedef struct mg_show_options {
   int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
@@ -237,5 +239,12 @@ typedef struct mg_show_options {
  * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
+
+/**
+ * Prints how the cell with a key came about (sources taken and not taken, with numbers; the method; what it is worth against
+ * its sources and plain similarity), or, of two keys, why those cells differ. Keys may be cut to a unique prefix. MG_ERR_USAGE
+ * for another number of keys; MG_ERR_INPUT: no stage grid, no such cell.
+ */
+mg_status mg_result_explain(const char *path, const mg_strings *keys);
 
 #endif

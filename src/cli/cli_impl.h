@@ -16,6 +16,7 @@ typedef enum mg_verb {
   MG_VERB_RUN,
   MG_VERB_MERGE,
   MG_VERB_SHOW,
+  MG_VERB_EXPLAIN,
   MG_VERB_EXPORT,
   MG_VERB_VERIFY,
   MG_VERB_COUNT
@@ -30,9 +31,10 @@ struct mg_command {
   mg_strings settings; /* --set */
   mg_strings files;    /* positional */
   mg_strings stages;
-  char *base, *sources, *similarity, *texts; /* init */
-  char *output;                              /* -o */
-  char *where, *sort;                        /* show, run */
+  char *base, *sources, *similarity, *texts, *from; /* init */
+  char *output;                                     /* -o */
+  char *where, *sort;                               /* show, run */
+  mg_strings cells;                                 /* --cell */
   int64_t ranks, top;
   double max_hours;
   bool json, quiet, verbose, rehash, fresh, resume, merginguriel;

@@ -153,6 +153,18 @@ cleanup:
   return status;
 }
 
+/* The keys of --cell, then those that stand behind the result. */
+static mg_status run_explain(const mg_command *command) {
+  mg_status status = MG_OK;
+  mg_strings keys = {0};
+  for (size_t k = 0; k < command->cells.count; k++) MG_TRY(mg_strings_add(&keys, command->cells.items[k]), cleanup);
+  for (size_t k = 1; k < command->files.count; k++) MG_TRY(mg_strings_add(&keys, command->files.items[k]), cleanup);
+  MG_TRY(mg_result_explain(command->files.items[0], &keys), cleanup);
+cleanup:
+  mg_strings_free(&keys);
+  return status;
+}
+
 static mg_status verify_file(const char *path) {
   const char *kind = mg_path_exists(path) ? mg_file_kind(path) : NULL;
   if (!mg_path_exists(path)) return mg_fail(MG_ERR_INPUT, "%s: no such file", path);
@@ -204,8 +216,11 @@ static mg_status run_verify(const mg_command *command) {
 }
 
 static mg_status run_init(const mg_command *command) {
-  const mg_init_options options = {
-      .base = command->base, .sources = command->sources, .similarity = command->similarity, .texts = command->texts};
+  const mg_init_options options = {.base = command->base,
+                                   .sources = command->sources,
+                                   .similarity = command->similarity,
+                                   .texts = command->texts,
+                                   .from = command->from};
   return mg_init_print(&options, stdout);
 }
 
@@ -244,9 +259,10 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
     return run_plan(command);
   case MG_VERB_SHOW:
     return run_show(command);
+  case MG_VERB_EXPLAIN:
+    return run_explain(command);
   case MG_VERB_EXPORT:
-    return mg_result_export(command->files.items[0], command->output,
-                            command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
+    return mg_result_export(&command->files, command->output, command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
   case MG_VERB_VERIFY:
     return run_verify(command);
   case MG_VERB_PACK:

@@ -10,6 +10,8 @@
 
 static const char PLACE[] = "{locale}";
 
+enum { LARGEST_ABLATION = 4 << 20 };
+
 static void findings_free(mg_findings *f) {
   mg_source_list_free(&f->sources);
   mg_strings_free(&f->locales);
@@ -18,6 +20,7 @@ static void findings_free(mg_findings *f) {
   mg_strings_free(&f->exclude);
   mg_labelled_table_free(&f->matrix);
   mg_strings_free(&f->texts);
+  mg_ablation_free(&f->ablation);
 }
 
 /* ---- looking ---- */
@@ -149,12 +152,30 @@ cleanup:
   return status;
 }
 
+static mg_status read_ablation(const mg_init_options *options, mg_ablation *ablation) {
+  mg_status status = MG_OK;
+  char *text = NULL;
+  size_t size = 0;
+  if (options->from == NULL) return MG_OK;
+  MG_TRY(check_text("--from", options->from), cleanup);
+  MG_TRY(mg_read_file(options->from, LARGEST_ABLATION, &text, &size), cleanup);
+  MG_TRY(mg_ablation_read(options->from, text, size, options->similarity, ablation), cleanup);
+cleanup:
+  free(text);
+  return status;
+}
+
 mg_status mg_init_print(const mg_init_options *options, FILE *out) {
   mg_status status = MG_OK;
   mg_findings f = {.options = options};
   mg_text text = {0};
-  MG_TRY(look(&f), cleanup);
-  MG_TRY(mg_init_compose(&f, &text), cleanup);
+  MG_TRY(read_ablation(options, &f.ablation), cleanup);
+  if (options->base != NULL) {
+    MG_TRY(look(&f), cleanup);
+    MG_TRY(mg_init_compose(&f, &text), cleanup);
+  } else {
+    MG_TRY(mg_init_compose_ablation(options, &f.ablation, &text), cleanup);
+  }
   if (fwrite(text.data, 1, text.size, out) != text.size || fflush(out) != 0)
     status = mg_fail_errno(MG_ERR_IO, "the configuration could not be written");
 cleanup:

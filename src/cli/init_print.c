@@ -15,8 +15,7 @@ static const double LARGEST_GRAMS = 0x1p29;
 
 /* ---- names ---- */
 
-/* A scalar: as it stands where nothing but a string can be meant, quoted elsewhere. */
-static void append_scalar(mg_text *out, const char *text) {
+void mg_init_scalar(mg_text *out, const char *text) {
   static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-";
   const bool path_like = strchr(text, '/') != NULL || strchr(text, '-') != NULL;
   const bool begins_plain = text[0] == '/' || text[0] == '.' || (text[0] >= 'A' && text[0] <= 'z' && text[0] != '-');
@@ -53,7 +52,7 @@ static void append_names(mg_text *out, const char *heading, const mg_strings *na
   mg_text_append(out, "\n");
 }
 
-static void append_line(mg_text *out, const char *heading, const char *text) {
+void mg_init_line(mg_text *out, const char *heading, const char *text) {
   mg_text_append(out, "# %s: ", heading);
   mg_yaml_escape(out, text);
   mg_text_append(out, "\n");
@@ -89,7 +88,7 @@ static mg_status append_family(mg_text *out, const mg_findings *f) {
   const mg_family *family = f->family;
   const double count = (double)f->sources.count;
   char one[32], all[32], heading[64];
-  append_line(out, "base", f->options->base);
+  mg_init_line(out, "base", f->options->base);
   snprintf(heading, sizeof heading, "%zu source%s", f->sources.count, f->sources.count == 1 ? "" : "s");
   append_names(out, heading, &f->locales, SIZE_MAX);
   mg_text_append(out, "# each: %zu tensors, %lld parameters, ", family->table.count, (long long)family->table.elements);
@@ -101,7 +100,7 @@ static mg_status append_family(mg_text *out, const mg_findings *f) {
   snprintf(heading, sizeof heading, "%zu labels", family->labels.count);
   append_names(out, heading, &family->labels, SIZE_MAX);
   MG_TRY(append_heads(out, &family->table), done);
-  for (size_t k = 0; k < family->notes.count && k < LISTED_NOTES; k++) append_line(out, "note", family->notes.items[k]);
+  for (size_t k = 0; k < family->notes.count && k < LISTED_NOTES; k++) mg_init_line(out, "note", family->notes.items[k]);
   if (family->notes.count > LISTED_NOTES) mg_text_append(out, "# and %zu notes more\n", family->notes.count - LISTED_NOTES);
   if (f->sources.count == 1) mg_text_append(out, "# note: one source has no other to be compared with\n");
 done:
@@ -130,7 +129,7 @@ static mg_status append_matrix(mg_text *out, const mg_findings *f) {
   mg_strings row_only = {0}, column_only = {0};
   if (f->options->similarity == NULL) return MG_OK;
   mg_text_append(out, "#\n");
-  append_line(out, "similarity", f->options->similarity);
+  mg_init_line(out, "similarity", f->options->similarity);
   mg_text_append(out, "# %zu rows, %zu columns\n", m->rows.count, m->columns.count);
   MG_TRY(append_without(out, "  labels that have no checkpoint", &m->columns, &f->locales), cleanup);
   MG_TRY(append_without(out, "  checkpoints that have no label", &f->locales, &m->columns), cleanup);
@@ -149,7 +148,7 @@ static mg_status append_texts(mg_text *out, const mg_findings *f) {
   mg_status status = MG_OK;
   if (f->options->texts == NULL) return MG_OK;
   mg_text_append(out, "#\n");
-  append_line(out, "texts", f->options->texts);
+  mg_init_line(out, "texts", f->options->texts);
   mg_text_append(out, "# %zu files\n", f->texts.count);
   MG_TRY(append_without(out, "  texts that have no checkpoint", &f->texts, &f->locales), done);
   MG_TRY(append_without(out, "  checkpoints that have no texts", &f->locales, &f->texts), done);
@@ -161,14 +160,14 @@ done:
 
 static void append_yaml_family(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\nfamily:\n  base: ");
-  append_scalar(out, f->options->base);
+  mg_init_scalar(out, f->options->base);
   mg_text_append(out, "\n  sources: ");
-  append_scalar(out, f->options->sources);
+  mg_init_scalar(out, f->options->sources);
   mg_text_append(out, "\n  # Every directory that the pattern matches, sorted by bytes; or only these, in this order:\n"
                       "  # locales: [");
   for (size_t k = 0; k < f->locales.count && k < 2; k++) {
     mg_text_append(out, k ? ", " : "");
-    append_scalar(out, f->locales.items[k]);
+    mg_init_scalar(out, f->locales.items[k]);
   }
   mg_text_append(out, "]\n"
                       "  missing: error # or skip: a source without a checkpoint is left out, and named in the result\n"
@@ -205,17 +204,21 @@ static void append_yaml_texts(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\n# Fields are MASSIVE's unless named: id, text, label, partition (`mergegrid --help config`).\n"
                       "texts: {files: \"");
   mg_yaml_escape(out, f->options->texts);
-  mg_text_append(out, "\"}\n");
+  mg_text_append(out, "\"");
+  if (f->ablation.text_column != NULL) mg_text_append(out, ", text: ");
+  if (f->ablation.text_column != NULL) mg_init_scalar(out, f->ablation.text_column);
+  mg_text_append(out, "}\n");
 }
 
 static void append_yaml_stages(mg_text *out, const mg_findings *f) {
   const char *why_not = why_not_run(f);
-  if (why_not != NULL && f->options->texts != NULL) {
-    mg_text_append(out, "\n# Not cka and nxn: ");
+  const bool grid = f->options->from != NULL;
+  if (why_not != NULL && (f->options->texts != NULL || grid)) {
+    mg_text_append(out, grid ? "\n# Not cka, nxn and grid: " : "\n# Not cka and nxn: ");
     mg_yaml_escape(out, why_not);
   }
-  mg_text_append(out, "\nstages: [compatibility%s]\n\ncompatibility:\n  metrics: [task_vector_cosine%s]\n",
-                 why_not ? "" : ", nxn", why_not ? "" : ", cka");
+  mg_text_append(out, "\nstages: [compatibility%s%s]\n\ncompatibility:\n  metrics: [task_vector_cosine%s]\n",
+                 why_not ? "" : ", nxn", grid && !why_not ? ", grid" : "", why_not ? "" : ", cka");
 }
 
 static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
@@ -238,7 +241,8 @@ static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
 static void append_yaml_rest(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\ncompute:\n  backend: auto\n  threads: auto # a rank\n  memory_budget: 2GiB # a rank\n"
                       "  precision: fp32\n\nresult: result.h5\nseed: 42\n");
-  if (f->options->similarity == NULL) return;
+  if (f->options->from != NULL) mg_text_append(out, "\n%s", f->ablation.grid.data);
+  if (f->options->similarity == NULL || f->options->from != NULL) return;
   mg_text_append(out, "\n# What `recipe` can choose sources by.\ngrid: {similarity: {URIEL: \"");
   mg_yaml_escape(out, f->options->similarity);
   mg_text_append(out, "\"}}\n");
@@ -251,6 +255,8 @@ mg_status mg_init_compose(const mg_findings *f, mg_text *out) {
   MG_TRY(append_family(out, f), done);
   MG_TRY(append_matrix(out, f), done);
   MG_TRY(append_texts(out, f), done);
+  if (f->options->from != NULL) mg_text_append(out, "#\n");
+  if (f->options->from != NULL) mg_init_ablation_remarks(out, f->options->from, &f->ablation);
   append_yaml_family(out, f);
   append_yaml_shards(out, f);
   append_yaml_texts(out, f);

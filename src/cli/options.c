@@ -10,7 +10,7 @@
 
 #define OF(verb)      (1u << MG_VERB_##verb)
 #define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN) | OF(MERGE))
-#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(SHOW) | OF(EXPORT) | OF(VERIFY))
+#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(SHOW) | OF(EXPLAIN) | OF(EXPORT) | OF(VERIFY))
 
 typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
 
@@ -40,13 +40,17 @@ static const option OPTIONS[] = {
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
      "cells to list (default 20), the most accurate first; without a grid: closest and farthest pairs (default 5)"},
+    {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN), "KEY", "a cell's key, or a prefix that no other cell's has"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
      "merginguriel: in the folders where the Python tools look"},
-    {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR", "the base checkpoint; required"},
+    {"base", 0, TEXT, offsetof(mg_command, base), OF(INIT), "DIR",
+     "the base checkpoint; required, as --sources, without --from"},
     {"sources", 0, TEXT, offsetof(mg_command, sources), OF(INIT), "PATTERN",
-     "the sources' directories, with {locale} for what differs; required"},
+     "the sources' directories, with {locale} for what differs"},
+    {"from", 0, TEXT, offsetof(mg_command, from), OF(INIT), "ABLATION.yaml",
+     "an ablation file of merginguriel's, as the section grid"},
     {"similarity", 0, TEXT, offsetof(mg_command, similarity), OF(INIT), "CSV",
      "a similarity matrix, to see which of its labels have no checkpoint"},
     {"texts", 0, TEXT, offsetof(mg_command, texts), OF(INIT), "PATTERN",
@@ -64,17 +68,21 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_HELP] = {"help", "[COMMAND | config | methods]",
                       "this text, a command's options, the configuration's keys, or the merge methods", 0, 1},
     [MG_VERB_VERSION] = {"version", "", "version, build, backends built in and usable here", 0, 0},
-    [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN", "print a commented run.yaml for what is there", 0, 0},
+    [MG_VERB_INIT] = {"init", "--base DIR --sources PATTERN",
+                      "print a commented run.yaml for what is there, or for an ablation file", 0, 0},
     [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
     [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
     [MG_VERB_MERGE] = {"merge", "-c run.yaml -o DIR", "write the configuration's recipe as a checkpoint", 0, 0},
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
-    [MG_VERB_EXPORT] = {"export", "RESULT -o DIR", "write the CSV and JSON files of the Python tools", 1, 1},
+    [MG_VERB_EXPLAIN] = {"explain", "RESULT --cell KEY [KEY]", "how a cell came about, with numbers; or why two cells differ",
+                         1, 3},
+    [MG_VERB_EXPORT] = {"export", "RESULT... -o DIR", "write CSV, JSON and SQLite files of the Python tools, and tables", 1,
+                        1 << 30},
     [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
 };
 
-static const char *const LATER_VERBS[] = {"explain", "search", "diff"};
+static const char *const LATER_VERBS[] = {"search", "diff"};
 
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
@@ -243,8 +251,13 @@ static mg_status check_complete(const mg_command *command) {
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
   if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
     return usage(command, "-o DIR is missing", NULL);
-  if (command->verb == MG_VERB_INIT && (command->base == NULL || command->sources == NULL))
+  const bool family = command->base != NULL || command->sources != NULL;
+  if (command->verb == MG_VERB_INIT && (command->from == NULL || family) && (command->base == NULL || command->sources == NULL))
     return usage(command, "--base DIR and --sources PATTERN are both needed", NULL);
+  if (command->verb == MG_VERB_EXPLAIN && command->cells.count + (size_t)files - 1 < 1)
+    return usage(command, "a cell is missing: --cell KEY", NULL);
+  if (command->verb == MG_VERB_EXPLAIN && command->cells.count + (size_t)files - 1 > 2)
+    return usage(command, "one cell or two can be explained, not more", NULL);
   if (command->fresh && command->resume) return usage(command, "--fresh and --resume exclude each other", NULL);
   if (command->quiet && command->verbose) return usage(command, "--quiet and --verbose exclude each other", NULL);
   return MG_OK;
@@ -304,7 +317,8 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->settings);
   mg_strings_free(&c->files);
   mg_strings_free(&c->stages);
-  free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->output);
+  mg_strings_free(&c->cells);
+  free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->from), free(c->output);
   free(c->where), free(c->sort);
   free(c);
   *command = NULL;

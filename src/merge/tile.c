@@ -32,7 +32,8 @@ static size_t padded(int64_t capacity) { return ((size_t)capacity + MG_MERGE_SLA
 
 uint64_t mg_tile_scratch_bytes(size_t sources, int64_t capacity) {
   const uint64_t row = padded(capacity);
-  return row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + sizeof(uint64_t));
+  return MG_MERGE_MANY * MG_PIECE * sizeof(float) +
+         row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + sizeof(uint64_t));
 }
 
 mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scratch *s) {
@@ -41,11 +42,12 @@ mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scrat
                          .own = mg_alloc(sources, sizeof *s->own),
                          .tau = mg_alloc(sources, sizeof *s->tau),
                          .sum = mg_alloc_aligned(row * sizeof(double)),
+                         .piece = mg_alloc_aligned(MG_MERGE_MANY * MG_PIECE * sizeof(float)),
                          .words = mg_alloc(row, sizeof *s->words),
                          .order = mg_alloc(row, sizeof *s->order),
                          .small = mg_alloc(sources + 4, (sources + 4) * sizeof *s->small),
                          .weight = mg_alloc(sources, sizeof *s->weight)};
-  if (!s->block || !s->own || !s->tau || !s->sum || !s->words || !s->order || !s->small || !s->weight)
+  if (!s->block || !s->own || !s->tau || !s->sum || !s->piece || !s->words || !s->order || !s->small || !s->weight)
     return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", sources);
   memset(s->block, 0, (sources + 1) * row * sizeof(float)); /* what lies behind a tile is read along */
   for (size_t k = 0; k < sources; k++) s->own[k] = s->block + k * row;
@@ -54,7 +56,8 @@ mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scrat
 }
 
 void mg_tile_scratch_free(mg_tile_scratch *s) {
-  free(s->block), free(s->own), free(s->tau), free(s->sum), free(s->words), free(s->order), free(s->small), free(s->weight);
+  free(s->block), free(s->own), free(s->tau), free(s->sum), free(s->piece), free(s->words), free(s->order), free(s->small),
+      free(s->weight);
   *s = (mg_tile_scratch){0};
 }
 
@@ -210,4 +213,49 @@ void mg_merge_tile(const mg_pass_recipe *p, const mg_tensor_table *table, const 
   prepared->formula->combine(&c);
   *undecided = c.undecided;
   *finite = p->kernels->finish(c.base, c.sum, prepared->base_factor, prepared->lambda, c.rows.count, out);
+}
+
+/* ---- many at once ---- */
+
+bool mg_is_sum_of_rows(const mg_pass_recipe *p, size_t t) {
+  const mg_prepared *prepared = &p->tensors[t];
+  bool all = prepared->formula->combine == mg_combine_sum && prepared->base == MG_BASE_FAMILY && prepared->drop == MG_DROP_NONE;
+  for (size_t s = 0; s < p->recipe->count && all; s++) all = prepared->weight[s] != 0; /* else its row has to be left out */
+  return all;
+}
+
+/* The last elements of a tile are computed with what lies behind them, which does not count. */
+static unsigned check_end(const float *values, int64_t count, size_t bit) {
+  for (int64_t k = 0; k < count; k++)
+    if (!isfinite(values[k])) return 1U << bit;
+  return 0;
+}
+
+void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
+                   bool stream, float *const *out, bool *finite) {
+  const mg_merge_kernels *kernels = recipes[0]->kernels;
+  mg_merge_sum sums[MG_MERGE_MANY];
+  mg_merge_rows rows = {.sources = recipes[0]->recipe->count, .tau = scratch->tau};
+  unsigned bad = 0;
+  memcpy(scratch->tau, tile->tau, rows.sources * sizeof *scratch->tau);
+  for (size_t m = 0; m < MG_MERGE_MANY; m++) { /* what is not asked for is made and thrown away */
+    const mg_prepared *p = &recipes[m < count ? m : 0]->tensors[tile->t];
+    sums[m] = (mg_merge_sum){
+        .weight = p->weight, .base_factor = p->base_factor, .lambda = p->lambda, .out = scratch->piece + m * MG_PIECE};
+  }
+  for (int64_t at = 0; at < tile->count; at += MG_PIECE) {
+    rows.count = (long)(tile->count - at < MG_PIECE ? tile->count - at : MG_PIECE);
+    const bool whole = rows.count % MG_MERGE_SLACK == 0;
+    const unsigned found = kernels->sums(&rows, sums, tile->base + at);
+    if (whole) bad |= found;
+    for (size_t m = 0; m < count; m++) {
+      if (!whole) bad |= check_end(sums[m].out, rows.count, m);
+      if (stream)
+        kernels->stream(out[m] + at, sums[m].out, rows.count);
+      else
+        memcpy(out[m] + at, sums[m].out, (size_t)rows.count * sizeof(float));
+    }
+    for (size_t s = 0; s < rows.sources; s++) scratch->tau[s] += rows.count;
+  }
+  for (size_t m = 0; m < count; m++) finite[m] = (bad >> m & 1) == 0;
 }

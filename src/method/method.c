@@ -11,6 +11,12 @@
 
 static const char *const LATER[] = {"fisher", "fisher_dataset", "regmean", "adamerging", "statsmerging"};
 
+bool mg_method_is_later(const char *name) {
+  for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++)
+    if (strcmp(name, LATER[k]) == 0) return true;
+  return false;
+}
+
 mg_status mg_method_find(const char *name, const mg_method **method) {
   mg_text known = {0};
   const char *names[64];
@@ -18,8 +24,7 @@ mg_status mg_method_find(const char *name, const mg_method **method) {
     *method = &mg_methods[k];
     if (strcmp(name, mg_methods[k].name) == 0) return MG_OK;
   }
-  for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++)
-    if (strcmp(name, LATER[k]) == 0) return mg_fail(MG_ERR_CONFIG, "method '%s' is not in this version", name);
+  if (mg_method_is_later(name)) return mg_fail(MG_ERR_CONFIG, "method '%s' is not in this version", name);
   for (size_t k = 0; k < mg_method_count; k++) {
     names[k] = mg_methods[k].name;
     mg_text_append(&known, "%s%s", k ? ", " : "", mg_methods[k].name);

@@ -1,4 +1,4 @@
-/* A matrix as pandas' to_csv writes a frame of float64. */
+/* CSV as pandas' to_csv writes it: numbers, fields, and a whole matrix of float64. */
 
 #include <math.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ static void shortest_digits(double value, char digits[40]) {
 }
 
 /* A double as Python's repr writes it: exponents below 1e-4 and from 1e16 on, else always with a decimal point. */
-static void append_number(mg_text *text, double value) {
+void mg_csv_number(mg_text *text, double value) {
   char digits[40];
   if (isnan(value)) return; /* pandas writes an empty field */
   if (isinf(value)) {
@@ -54,37 +54,48 @@ static void append_number(mg_text *text, double value) {
 }
 
 /* As csv.writer quotes: where the field holds a comma, a quote or a line end. */
-static void append_field(mg_text *text, const char *field) {
+void mg_csv_field(mg_text *text, const char *field) {
   if (field[strcspn(field, ",\"\r\n")] == '\0') {
-    mg_text_append(text, "%s", field);
+    mg_text_append_bytes(text, field, strlen(field));
     return;
   }
-  mg_text_append(text, "\"");
-  for (; *field != '\0'; field++) mg_text_append(text, *field == '"' ? "\"\"" : "%c", *field);
-  mg_text_append(text, "\"");
+  mg_text_append_bytes(text, "\"", 1);
+  for (size_t plain; *field != '\0'; field += plain) {
+    plain = strcspn(field, "\"");
+    mg_text_append_bytes(text, field, plain);
+    if (field[plain] != '"') continue;
+    mg_text_append_bytes(text, "\"\"", 2);
+    plain++;
+  }
+  mg_text_append_bytes(text, "\"", 1);
+}
+
+mg_status mg_export_text(const char *dir, const char *name, const mg_text *text) {
+  char *path = mg_path_join(dir, name);
+  const mg_status status =
+      path == NULL || text->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text->data, text->size);
+  if (status == MG_OK) mg_info("wrote %s", path);
+  free(path);
+  return status;
 }
 
 mg_status mg_csv_write(const char *dir, const char *name, const mg_strings *rows, const mg_strings *columns,
                        const double *matrix) {
   mg_text text = {0};
-  char *path = mg_path_join(dir, name);
   for (size_t j = 0; j < columns->count; j++) {
     mg_text_append(&text, ",");
-    append_field(&text, columns->items[j]);
+    mg_csv_field(&text, columns->items[j]);
   }
   mg_text_append(&text, "\n");
   for (size_t i = 0; i < rows->count; i++) {
-    append_field(&text, rows->items[i]);
+    mg_csv_field(&text, rows->items[i]);
     for (size_t j = 0; j < columns->count; j++) {
       mg_text_append(&text, ",");
-      append_number(&text, matrix[i * columns->count + j]);
+      mg_csv_number(&text, matrix[i * columns->count + j]);
     }
     mg_text_append(&text, "\n");
   }
-  const mg_status status =
-      path == NULL || text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
-  if (status == MG_OK) mg_info("wrote %s", path);
+  const mg_status status = mg_export_text(dir, name, &text);
   mg_text_free(&text);
-  free(path);
   return status;
 }

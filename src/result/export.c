@@ -125,9 +125,8 @@ done:
   return status;
 }
 
-mg_status mg_result_export(const char *path, const char *dir, mg_export_layout layout) {
+static mg_status export_matrices(const mg_matrices *m, const char *dir, mg_export_layout layout) {
   mg_status status = MG_OK;
-  mg_matrices m = {0};
   const bool theirs = layout == MG_EXPORT_MERGINGURIEL;
   char *matrices = mg_path_join(dir, theirs ? "nxn_results/compatibility_matrix" : "."),
        *evaluation = mg_path_join(dir, theirs ? "nxn_results" : ".");
@@ -135,11 +134,28 @@ mg_status mg_result_export(const char *path, const char *dir, mg_export_layout l
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(mg_matrices_read(path, &m), cleanup);
-  if (m.cosine != NULL) MG_TRY(export_compatibility(theirs ? matrices : dir, &m), cleanup);
-  if (m.targets.count > 0) MG_TRY(mg_export_evaluation(theirs ? evaluation : dir, &m), cleanup);
+  if (m->cosine != NULL) MG_TRY(export_compatibility(theirs ? matrices : dir, m), cleanup);
+  if (m->targets.count > 0) MG_TRY(mg_export_evaluation(theirs ? evaluation : dir, m), cleanup);
+cleanup:
+  free(matrices), free(evaluation);
+  return status;
+}
+
+mg_status mg_result_export(const mg_strings *paths, const char *dir, mg_export_layout layout) {
+  mg_h5_reader r;
+  mg_matrices m = {0};
+  mg_status status = mg_h5_open(paths->items[0], &r);
+  if (status != MG_OK) return status;
+  const bool grid = mg_h5_has(&r, "/grid");
+  status = mg_matrices_read_from(&r, &m);
+  mg_h5_close(&r);
+  if (status == MG_OK && paths->count > 1 && !grid)
+    status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid; only results that have one are exported together", paths->items[0]);
+  if (status != MG_OK) goto cleanup;
+  m.path = paths->items[0];
+  if (grid) MG_TRY(mg_export_grids(paths, dir), cleanup); /* the first to find what is wrong with another result */
+  MG_TRY(export_matrices(&m, dir, layout), cleanup);
 cleanup:
   mg_matrices_free(&m);
-  free(matrices), free(evaluation);
   return status;
 }

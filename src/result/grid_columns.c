@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "grid_impl.h"
 
@@ -98,6 +99,12 @@ double mg_column_number(const mg_column *c, const void *row) {
     break;
   }
   return NAN;
+}
+
+mg_method_kind mg_kind_of(const char *method) {
+  for (size_t k = 0; k < mg_method_count; k++)
+    if (strcmp(mg_methods[k].name, method) == 0) return mg_methods[k].kind;
+  return MG_METHOD_MERGE;
 }
 
 void mg_matrix_path(const char *name, char path[160]) {

@@ -2,6 +2,7 @@
 #define MG_GRID_IMPL_H
 
 #include "hdf5_impl.h"
+#include "mergegrid/method.h"
 #include "mergegrid/result_grid.h"
 
 /* The grid's tables are structures of one layout: these say what each field is called in the file and where it is. */
@@ -34,6 +35,9 @@ extern const mg_columns mg_cell_columns, mg_method_columns, mg_best_columns;
 const char *mg_column_text(const mg_column *column, const void *row);
 double mg_column_number(const mg_column *column, const void *row);
 
+/* What kind of a method that is; of one that is unknown here, a merge. */
+mg_method_kind mg_kind_of(const char *method);
+
 /* Where a matrix that cells went by is: /grid/similarity/NAME, '/' replaced. */
 void mg_matrix_path(const char *name, char path[160]);
 
@@ -41,8 +45,9 @@ struct mg_grid_reader {
   mg_h5_reader h5;
 };
 
-/* Texts of a target, of all partitions. */
+/* Texts of a target, of all partitions; of the one that cells are scored on. */
 mg_status mg_grid_count_texts(const mg_h5_reader *reader, const char *target, size_t *texts);
+mg_status mg_grid_count_scored(const mg_h5_reader *reader, const char *target, size_t *texts);
 
 /* A matrix that cells went by, as it was read, all repeated labels kept. MG_ERR_INPUT where the result has none of that name.
  */

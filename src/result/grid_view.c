@@ -2,6 +2,7 @@
 
 #include "grid_view_impl.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,23 @@ void mg_grid_view_free(mg_grid_view *v) {
   mg_grid_table_free(&v->table);
   free(v->order), free(v->select);
   *v = (mg_grid_view){0};
+}
+
+static int most_accurate_first(const void *a, const void *b) {
+  const mg_result_method *x = *(const mg_result_method *const *)a, *y = *(const mg_result_method *const *)b;
+  if (isnan(x->accuracy) || isnan(y->accuracy)) {
+    if (isnan(x->accuracy) != isnan(y->accuracy)) return isnan(x->accuracy) - isnan(y->accuracy);
+  } else if (x->accuracy != y->accuracy) {
+    return x->accuracy > y->accuracy ? -1 : 1;
+  }
+  return (x > y) - (x < y);
+}
+
+const mg_result_method **mg_sorted_methods(const mg_grid_view *v) {
+  const mg_result_method **sorted = mg_alloc(v->shown.method_count, sizeof *sorted);
+  for (size_t k = 0; sorted != NULL && k < v->shown.method_count; k++) sorted[k] = &v->shown.methods[k];
+  if (sorted != NULL && v->shown.method_count > 1) qsort(sorted, v->shown.method_count, sizeof *sorted, most_accurate_first);
+  return sorted;
 }
 
 /* ---- JSON ---- */

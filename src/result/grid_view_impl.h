@@ -32,6 +32,9 @@ mg_status mg_cells_sort(const mg_grid_table *table, const char *sort, size_t *or
 /* A method with those of its parameters that differ between cells: "ties density=0.2". */
 void mg_setting_text(const mg_grid_table *table, const char *method, const char *parameters, mg_text *text);
 
+/* Methods of a view, most accurate first; the caller frees. */
+const mg_result_method **mg_sorted_methods(const mg_grid_view *view);
+
 void mg_grid_print(const mg_grid_view *view);
 /* The first `most` of the matching cells. */
 void mg_grid_print_cells(const mg_grid_view *view, size_t most);

@@ -78,6 +78,15 @@ mg_status mg_grid_count_texts(const mg_h5_reader *r, const char *target, size_t 
   return status;
 }
 
+mg_status mg_grid_count_scored(const mg_h5_reader *r, const char *target, size_t *count) {
+  mg_grid_answers answers = {0};
+  const mg_status status = read_labels(r, target, &answers);
+  *count = 0;
+  for (size_t k = 0; status == MG_OK && k < answers.texts; k++) *count += answers.scored[k];
+  mg_grid_answers_free(&answers);
+  return status;
+}
+
 /* ---- the best sources' answers ---- */
 
 /* How sources do on a target's texts that are chosen by, and whose own they are. */

@@ -58,16 +58,6 @@ static void print_p(double p) {
 
 /* ---- methods ---- */
 
-static int most_accurate_first(const void *a, const void *b) {
-  const mg_result_method *x = *(const mg_result_method *const *)a, *y = *(const mg_result_method *const *)b;
-  if (isnan(x->accuracy) || isnan(y->accuracy)) {
-    if (isnan(x->accuracy) != isnan(y->accuracy)) return isnan(x->accuracy) - isnan(y->accuracy);
-  } else if (x->accuracy != y->accuracy) {
-    return x->accuracy > y->accuracy ? -1 : 1;
-  }
-  return (x > y) - (x < y);
-}
-
 static void print_method(const mg_grid_table *t, const mg_result_method *m, int width) {
   printf("  ");
   print_setting(t, m->method, m->parameters, width);
@@ -88,13 +78,11 @@ static void print_method(const mg_grid_table *t, const mg_result_method *m, int 
 static void print_methods(const mg_grid_view *v) {
   const size_t count = v->shown.method_count;
   const int width = setting_width(&v->table, v->shown.methods, count);
-  const mg_result_method **sorted = mg_alloc(count, sizeof *sorted);
+  const mg_result_method **sorted = mg_sorted_methods(v);
   if (sorted == NULL || count == 0) {
     free(sorted);
     return;
   }
-  for (size_t k = 0; k < count; k++) sorted[k] = &v->shown.methods[k];
-  qsort(sorted, count, sizeof *sorted, most_accurate_first);
   printf("\nmethods: mean accuracy over their cells, and the difference to plain similarity in the same cells\n");
   printf("  %-*s %6s  %8s   %-26s  %8s   %s\n", width, "method", "cells", "accuracy", "difference, 95% interval", "p (Holm)",
          "won/lost/drawn");

@@ -92,6 +92,24 @@ static size_t take(mg_candidate *candidates, size_t count, size_t most, size_t t
   return taken;
 }
 
+static const char *const REASONS[] = {"similarity is not positive", "no checkpoint", "is the target"};
+enum { NOT_SIMILAR, NO_CHECKPOINT, IS_TARGET, REASON_COUNT };
+
+/* How many there are, and what is with the other labels. */
+static mg_status too_few(const char *target, const mg_candidate *c, size_t n, size_t taken, int wanted) {
+  mg_text others = {0};
+  for (int r = 0; r < REASON_COUNT; r++) {
+    size_t count = 0;
+    for (size_t k = 0; k < n; k++) count += c[k].reason == REASONS[r];
+    if (count > 0) mg_text_append(&others, "%s%s: %zu", others.size > 0 ? ", " : "", REASONS[r], count);
+  }
+  const mg_status status = mg_fail(MG_ERR_INPUT, "target %s has %zu candidate%s, and num_languages is %d%s%s%s", target, taken,
+                                   taken == 1 ? "" : "s", wanted, others.size > 0 ? " (" : "",
+                                   others.size > 0 ? others.data : "", others.size > 0 ? ")" : "");
+  mg_text_free(&others);
+  return status;
+}
+
 mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *terms, const char *target,
                             bool (*available)(void *context, const char *label), void *context, mg_selection *selection) {
   mg_status status = MG_OK;
@@ -109,9 +127,9 @@ mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *te
   for (size_t k = 0; k < n; k++) {
     const bool is_target = strcmp(s->labels.items[k], target) == 0;
     c[k] = (mg_candidate){.label = k, .weight = weights[k]};
-    if (!(weights[k] > 0)) c[k].reason = "similarity is not positive";
-    if (!available(context, s->labels.items[k])) c[k].reason = "no checkpoint";
-    if (is_target && !terms->include_target) c[k].reason = "is the target";
+    if (!(weights[k] > 0)) c[k].reason = REASONS[NOT_SIMILAR];
+    if (!available(context, s->labels.items[k])) c[k].reason = REASONS[NO_CHECKPOINT];
+    if (is_target && !terms->include_target) c[k].reason = REASONS[IS_TARGET];
   }
   if (terms->include_target && terms->matrix_order)
     taken = take(c + own, 1, most, 0); /* then the others as they stand, not the most similar */
@@ -119,8 +137,7 @@ mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *te
     qsort(c, n, sizeof *c, in_order);
   taken = take(c, n, most, taken);
   if (taken < most) {
-    status = mg_fail(MG_ERR_INPUT, "target %s has %zu candidate%s, and num_languages is %d", target, taken,
-                     taken == 1 ? "" : "s", terms->num_languages);
+    status = too_few(target, c, n, taken, terms->num_languages);
     goto cleanup;
   }
   for (size_t k = 0; k < n; k++) {

@@ -65,7 +65,7 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
   plan->grams_bytes = mg_cka_bytes(list->count, p->count, (size_t)plan->shape.hidden, config->compute.memory_budget / 4);
   for (size_t k = 0; k < p->sequences.count; k++)
     plan->flops += (double)list->count * mg_encoder_flops(&plan->shape, (int)(p->offset[k + 1] - p->offset[k]), plan->mean);
-  MG_TRY(mg_memory_hold(config, NULL, plan, NULL), failed);
+  MG_TRY(mg_memory_hold(config, &(mg_plans){.cka = plan}), failed);
   return MG_OK;
 failed:
   mg_cka_plan_free(plan);

@@ -55,7 +55,7 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
     plan->flops += 2 * (double)mg_gram_values(plan->layout, b) * (double)table->elements;
   }
   predict_memory(plan->layout, dtype, staging_bytes, threads, plan);
-  MG_TRY(mg_memory_hold(config, plan, NULL, NULL), failed);
+  MG_TRY(mg_memory_hold(config, &(mg_plans){.gram = plan}), failed);
   return MG_OK;
 failed:
   mg_gram_plan_free(plan);

@@ -11,8 +11,6 @@
 #include "grid_impl.h"
 #include "mergegrid/result_grid.h"
 
-enum { MOST_MODELS = 16 };
-
 /* ---- opening ---- */
 
 static mg_status take_cells(mg_grid_stage *s) {
@@ -33,26 +31,23 @@ done:
   return status;
 }
 
-/* Memory that is left for models and for sources, of what the budget allows. */
-static void share_memory(mg_grid_stage *s) {
+/* Rank 0 knows the texts; what it plans is everyone's. */
+static mg_status plan(mg_grid_stage *s, const mg_stages *stages) {
+  mg_status status = MG_OK;
   const mg_attempt *a = s->attempt;
-  const mg_nxn_plan *nxn = &s->nxn->plan;
-  const size_t tokens = nxn->texts.tokenized.token_count;
-  const uint64_t block = mg_encoder_block_floats(&nxn->shape, tokens) * sizeof(float);
-  const uint64_t activations = mg_encoder_bytes(&nxn->shape, tokens, a->threads) - block;
-  const uint64_t pass = mg_pass_bytes(mg_rows_table(a->rows), MOST_MODELS * 2, a->threads);
-  const mg_memory held = mg_memory_predict(s->gram != NULL ? mg_gram_stage_plan(s->gram) : NULL,
-                                           s->cka != NULL ? mg_cka_stage_plan(s->cka) : NULL, nxn);
-  const uint64_t used = held.process + held.held + activations + pass;
-  const uint64_t left = a->config->compute.memory_budget > used ? a->config->compute.memory_budget - used : 0;
-  const uint64_t all_sources = block * (s->list->count + 1);
-  /* models first, up to a few; then the sources; what remains for more models */
-  uint64_t models = left / 2 / block;
-  if (models > 4) models = 4;
-  if (left > 4 * block + all_sources) models = (left - all_sources) / block;
-  s->models = models < 1 ? 1 : models > MOST_MODELS ? MOST_MODELS : (size_t)models;
-  s->store_bytes = left > s->models * block ? left - s->models * block : 0;
+  if (a->rank == 0) {
+    const mg_plans plans = mg_stages_plans(stages);
+    const mg_memory others = mg_memory_predict(&plans);
+    status = mg_grid_plan_make(a->config, mg_rows_table(a->rows), s->list->count, a->threads, &s->nxn->plan, &others, &s->grid,
+                               &s->plan);
+  }
+  MG_TRY(mg_agree(a->comm, status), done);
+  MPI_Bcast(&s->plan, (int)sizeof s->plan, MPI_BYTE, 0, a->comm);
+done:
+  return status;
 }
+
+const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *s) { return &s->plan; }
 
 mg_status mg_grid_stage_open(mg_attempt *attempt, const mg_stages *stages, mg_grid_stage **stage) {
   mg_status status = MG_OK;
@@ -67,7 +62,7 @@ mg_status mg_grid_stage_open(mg_attempt *attempt, const mg_stages *stages, mg_gr
                                       mg_partition_name(attempt->config->nxn.partition)) != 0};
   s->deltas = (mg_deltas){.rows = attempt->rows, .classes = stages->nxn->classes, .class_of = mg_nxn_class_of(stages->nxn)};
   MG_TRY(mg_agree(attempt->comm, attempt->rank == 0 ? take_cells(s) : MG_OK), failed);
-  share_memory(s);
+  MG_TRY(plan(s, stages), failed);
   *stage = s;
   return MG_OK;
 failed:
@@ -106,12 +101,36 @@ done:
   return status;
 }
 
+static int by_key(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Cells of a finished result that the grid no longer has would be lost: that is not what extending it means. */
+static mg_status check_nothing_lost(const mg_grid_stage *s, const mg_grid_table *table, const char *result) {
+  size_t lost = 0;
+  const mg_result_cell *first = NULL;
+  const char **keys = mg_alloc(s->grid.count, sizeof *keys);
+  if (keys == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < s->grid.count; k++) keys[k] = s->grid.cells[k].key;
+  qsort(keys, s->grid.count, sizeof *keys, by_key);
+  for (size_t k = 0; k < table->cell_count; k++) {
+    if (bsearch(&table->cells[k].key, keys, s->grid.count, sizeof *keys, by_key) != NULL) continue;
+    if (lost++ == 0) first = &table->cells[k];
+  }
+  free(keys);
+  if (lost == 0) return MG_OK;
+  return mg_fail(
+      MG_ERR_INPUT,
+      "%s holds %zu cells that the grid does not declare any more (%s: %s, %s): add to the grid instead, name another "
+      "result (with `reuse: [%s]` it takes what is computed already), or start over with --fresh",
+      result, lost, first->key, first->locale, first->method, result);
+}
+
 mg_status mg_grid_stage_covered(const mg_grid_stage *s, const char *result, bool *covered) {
   mg_status status = MG_OK;
   mg_grid_table table = {0};
   *covered = false;
   if (!mg_result_has_grid(result)) return MG_OK;
   MG_TRY(mg_grid_table_read(result, &table), cleanup);
+  MG_TRY(check_nothing_lost(s, &table, result), cleanup);
   *covered = table.cell_count == s->grid.count;
   for (size_t k = 0; k < table.cell_count && *covered; k++) {
     const bool planned = strcmp(table.cells[k].status, "planned") == 0;
@@ -282,8 +301,9 @@ static mg_status compute_merges(mg_grid_stage *s) {
                                       .gram = s->dots != NULL ? &s->gram_view : NULL,
                                       .list = s->list,
                                       .work = &s->work,
-                                      .models = s->models,
-                                      .store_bytes = s->store_bytes};
+                                      .most_tokens = s->plan.most_tokens,
+                                      .models = s->plan.models,
+                                      .store_bytes = s->plan.store_bytes};
   const mg_farm_job job = {
       .units = (int64_t)s->work.group_count, .context = s, .work = compute_group, .take = take_group, .tick = tick};
   MG_TRY(mg_grid_worker_open(&terms, &s->worker), done);
@@ -306,7 +326,7 @@ mg_status mg_grid_stage_compute(mg_grid_stage *s) {
   MG_TRY(share_grams(s), done);
   if (a->rank == 0)
     mg_info("grid: %zu cells, %zu different merges, %zu of them to be computed, up to %zu at once", s->grid.count, s->all,
-            s->work.item_count, s->models);
+            s->work.item_count, s->plan.models);
   if (s->work.item_count > 0) MG_TRY(compute_merges(s), done);
   status = MG_OK;
   if (a->rank == 0) {

@@ -62,7 +62,8 @@ typedef struct mg_grid_worker_terms {
   const mg_gram_view *gram; /* NULL where the stage has none a tensor */
   const mg_source_list *list;
   const mg_grid_work *work;
-  size_t models;        /* merges at once */
+  size_t most_tokens; /* of one target */
+  size_t models;      /* merges at once */
   uint64_t store_bytes; /* that sources in memory may take */
 } mg_grid_worker_terms;
 /* Collective. Brings the sources into the node's memory as far as they fit. */
@@ -126,8 +127,7 @@ struct mg_grid_stage {
   mg_grid_worker *worker;
   double *dots; /* Grams of all ranks: source_dot, base_dot, base_norm2, one block */
   mg_gram_view gram_view;
-  size_t models;
-  uint64_t store_bytes;
+  mg_grid_plan plan;
   int part;                   /* that cells are scored on: 0 nxn.partition, 1 nxn.select */
   double merging, evaluating; /* seconds, of all ranks */
   /* rank 0 */

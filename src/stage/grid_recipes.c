@@ -153,34 +153,19 @@ static uint64_t hash_source(const mg_grid_stage *s, int source, uint64_t hash) {
   return mg_hash_more(hash, s->deltas.class_of + (size_t)source * s->deltas.classes, s->deltas.classes * sizeof(int32_t));
 }
 
-static mg_recipe recipe_of(const mg_grid_stage *s, size_t cell, const char **ids) {
-  const mg_terms *terms = &s->grid.cells[cell].terms;
-  const mg_resolved *r = &s->cells[cell].resolved;
-  mg_recipe recipe = {.method = terms->method,
-                      .count = r->count,
-                      .source = r->source,
-                      .id = ids,
-                      .weight = r->weight,
-                      .best = r->best,
-                      .base = r->base,
-                      .head = mg_head_policy_of(terms->head),
-                      .seed = terms->seed};
-  memcpy(recipe.values, r->values, sizeof recipe.values);
-  for (size_t k = 0; k < r->count; k++) ids[k] = s->list->items[r->source[k]].id;
-  return recipe;
-}
-
 /* Everything that a cell's predictions are computed from. Never 0. */
 static mg_status hash_recipe(const mg_grid_stage *s, size_t cell, const char **ids, uint64_t *hash) {
   mg_status status = MG_OK;
   mg_text text = {0};
   const mg_grid_cell *c = &s->cells[cell];
   const mg_resolved *r = &c->resolved;
-  const mg_recipe recipe = recipe_of(s, cell, ids);
-  if (r->kind == MG_CELL_MERGE)
+  mg_recipe recipe = {.base = -1};
+  if (r->kind == MG_CELL_MERGE) {
+    MG_TRY(mg_recipe_of_cell(&s->grid.cells[cell], r, s->list, ids, &recipe), cleanup);
     MG_TRY(mg_recipe_canonical(&recipe, &text), cleanup);
-  else
-    mg_text_append(&text, "%s", r->kind == MG_CELL_MODEL ? "model" : recipe.method->name);
+  } else {
+    mg_text_append(&text, "%s", r->kind == MG_CELL_MODEL ? "model" : s->grid.cells[cell].terms.method->name);
+  }
   for (size_t k = 0; r->kind == MG_CELL_VOTE && k < r->count; k++) mg_text_append(&text, " %a", r->weight[k]);
   if (text.failed) {
     status = mg_fail(MG_ERR_NOMEM, "out of memory");
@@ -189,8 +174,7 @@ static mg_status hash_recipe(const mg_grid_stage *s, size_t cell, const char **i
   uint64_t h = mg_hash_more(s->text_hash[c->target], text.data, text.size);
   h = hash_source(s, MG_ROW_BASE, h);
   for (size_t k = 0; k < r->count; k++) h = hash_source(s, r->source[k], h);
-  if (r->base >= 0) h = hash_source(s, r->base, mg_hash_more(h, "base", 5));
-  if (r->kind == MG_CELL_MERGE) h = mg_hash_more(h, &r->best, sizeof r->best);
+  if (recipe.base >= 0) h = hash_source(s, recipe.base, mg_hash_more(h, "base", 5));
   *hash = h != 0 ? h : 1;
 cleanup:
   mg_text_free(&text);
@@ -303,33 +287,40 @@ static int by_target(const void *a, const void *b) {
   return (i > j) - (i < j);
 }
 
-static void add_item(mg_grid_stage *s, size_t cell) {
+static mg_status add_item(mg_grid_stage *s, size_t cell, const char **ids) {
   mg_grid_work *w = &s->work;
+  mg_recipe r;
   const mg_grid_cell *c = &s->cells[cell];
-  const mg_resolved *r = &c->resolved;
-  const mg_terms *terms = &s->grid.cells[cell].terms;
+  const mg_status status = mg_recipe_of_cell(&s->grid.cells[cell], &c->resolved, s->list, ids, &r);
+  if (status != MG_OK) return status;
   mg_grid_item *item = &w->items[w->item_count++];
   *item = (mg_grid_item){.recipe = c->recipe,
                          .target = (uint32_t)c->target,
-                         .method = (uint32_t)(terms->method - mg_methods),
-                         .count = (uint32_t)r->count,
-                         .best = (uint32_t)r->best,
-                         .base = r->base,
-                         .head = (int32_t)mg_head_policy_of(terms->head),
-                         .seed = terms->seed,
+                         .method = (uint32_t)(r.method - mg_methods),
+                         .count = (uint32_t)r.count,
+                         .best = (uint32_t)r.best,
+                         .base = r.base,
+                         .head = (int32_t)r.head,
+                         .seed = r.seed,
                          .first = w->source_count};
-  memcpy(item->values, r->values, sizeof item->values);
-  for (size_t k = 0; k < r->count; k++) {
-    w->sources[w->source_count++] = r->source[k];
-    w->weights[w->weight_count++] = r->weight[k];
+  memcpy(item->values, r.values, sizeof item->values);
+  for (size_t k = 0; k < r.count; k++) {
+    w->sources[w->source_count++] = r.source[k];
+    w->weights[w->weight_count++] = r.weight[k];
   }
+  return MG_OK;
 }
 
 static mg_status list_items(mg_grid_stage *s) {
+  mg_status status = MG_OK;
   mg_grid_work *w = &s->work;
   size_t count = 0, sources = 0;
   size_t *left = mg_alloc(s->grid.count, sizeof *left);
-  if (left == NULL) return MG_ERR_NOMEM;
+  const char **ids = mg_alloc(s->list->count, sizeof *ids);
+  if (left == NULL || ids == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
   for (size_t k = 0; k < s->grid.count; k++) {
     if (!is_left(s, k)) continue;
     left[count++] = k;
@@ -340,16 +331,18 @@ static mg_status list_items(mg_grid_stage *s) {
   w->items = mg_alloc(count, sizeof *w->items);
   w->sources = mg_alloc(sources, sizeof *w->sources);
   w->weights = mg_alloc(sources, sizeof *w->weights);
-  const bool room = w->items != NULL && w->sources != NULL && w->weights != NULL;
-  for (size_t k = 0; room && k < count; k++) add_item(s, left[k]);
-  free(left);
-  return room ? MG_OK : MG_ERR_NOMEM;
+  if (w->items == NULL || w->sources == NULL || w->weights == NULL) status = MG_ERR_NOMEM;
+  for (size_t k = 0; k < count && status == MG_OK; k++) status = add_item(s, left[k], ids);
+cleanup:
+  free(left), free(ids);
+  return status;
 }
 
 /* As many merges in one pass as there is memory for, and yet some groups for every rank. */
 static mg_status list_groups(mg_grid_stage *s) {
   mg_grid_work *w = &s->work;
-  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1, most = share < s->models ? share : s->models;
+  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1,
+               most = share < s->plan.models ? share : s->plan.models;
   w->groups = mg_alloc(w->item_count, sizeof *w->groups);
   if (w->groups == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < w->item_count; k++) {
@@ -410,7 +403,8 @@ static mg_status list_quantities(mg_grid_stage *s) {
   MG_TRY(mg_quantities_create(&seen), cleanup);
   for (size_t k = 0; k < s->grid.count; k++) {
     if (!is_left(s, k)) continue;
-    const mg_recipe recipe = recipe_of(s, k, ids);
+    mg_recipe recipe;
+    MG_TRY(mg_recipe_of_cell(&s->grid.cells[k], &s->cells[k].resolved, s->list, ids, &recipe), cleanup);
     MG_TRY(mg_recipe_quantities(&recipe, mg_rows_table(s->deltas.rows), seen, &list), cleanup);
   }
   qsort(list.items, list.count, sizeof *list.items, by_source);

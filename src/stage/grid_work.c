@@ -132,7 +132,7 @@ static mg_status make_room(mg_grid_worker *w) {
   w->blocks = mg_alloc(t->models, sizeof *w->blocks);
   w->logits = mg_alloc(longest, (size_t)t->shape->classes * sizeof *w->logits);
   w->predictions = mg_alloc(longest, sizeof *w->predictions);
-  w->at = (target_setup){.target = -1, .tokens = mg_alloc(t->tokenized->token_count, sizeof *w->at.tokens)};
+  w->at = (target_setup){.target = -1, .tokens = mg_alloc(t->most_tokens, sizeof *w->at.tokens)};
   if (!w->recipes || !w->ids || !w->blocks || !w->logits || !w->predictions || !w->at.tokens) return MG_ERR_NOMEM;
   MG_TRY(mg_quantities_create(&w->quantities), done);
 done:

@@ -26,9 +26,7 @@ mg_status mg_recipe_of_cell(const mg_cell *cell, const mg_resolved *resolved, co
                         .weight = resolved->weight,
                         .best = resolved->best,
                         .base = resolved->base,
-                        .head = strcmp(terms->head, "method") == 0   ? MG_HEAD_METHOD
-                                : strcmp(terms->head, "random") == 0 ? MG_HEAD_RANDOM
-                                                                     : MG_HEAD_LINEAR,
+                        .head = mg_head_policy_of(terms->head),
                         .seed = terms->seed};
   memcpy(recipe->values, resolved->values, sizeof recipe->values);
   for (size_t k = 0; k < resolved->count; k++) ids[k] = sources->items[resolved->source[k]].id;

@@ -61,7 +61,7 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
   plan->lease_flops = lease_flops(plan, threads);
   predict_memory(config, list->count, threads, plan);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
-  MG_TRY(mg_memory_hold(config, NULL, NULL, plan), failed);
+  MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
   return MG_OK;
 failed:
   mg_nxn_plan_free(plan);

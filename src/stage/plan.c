@@ -56,12 +56,32 @@ cleanup:
   return status;
 }
 
+mg_plans mg_prediction_plans(const mg_prediction *p) {
+  return (mg_plans){.gram = p->with_gram ? &p->gram : NULL,
+                    .cka = p->with_cka ? &p->cka : NULL,
+                    .nxn = p->with_nxn ? &p->nxn : NULL,
+                    .grid = p->with_grid ? &p->grid : NULL};
+}
+
+/* The cells, and what they share the memory with. */
+static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
+  mg_status status = MG_OK;
+  const mg_plans before = {.gram = p->with_gram ? &p->gram : NULL, .cka = p->with_cka ? &p->cka : NULL, .nxn = &p->nxn};
+  const mg_memory others = mg_memory_predict(&before);
+  MG_TRY(mg_grid_expand(config, &p->nxn.texts.targets, &p->cells), done);
+  MG_TRY(mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, &p->nxn, &others, &p->cells, &p->grid), done);
+  MG_TRY(mg_measure_merging(&p->merge_rate), done);
+done:
+  return status;
+}
+
 static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   mg_status status = MG_OK;
   const mg_source_list *list = &p->roster.list;
   p->with_gram = mg_stage_wanted(config, "compatibility");
   p->with_cka = mg_cka_wanted(config);
   p->with_nxn = mg_stage_wanted(config, "nxn");
+  p->with_grid = mg_stage_wanted(config, "grid");
   if (p->with_gram) {
     MG_TRY(mg_measure_kernel(p->ops, (int)list->count, &p->kernel_rate), done);
     MG_TRY(mg_gram_plan_make(config, p->table, (int)list->count, p->dtype, p->bytes_per_element, mg_rows_staging_bytes(),
@@ -74,8 +94,9 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
     MG_TRY(mg_measure_forward(p->with_nxn ? &p->nxn.shape : &p->cka.shape,
                               p->with_nxn ? &p->nxn.texts.tokenized.sequences : &p->cka.probes.sequences, &p->forward_rate),
            done);
-  MG_TRY(mg_memory_hold(config, p->with_gram ? &p->gram : NULL, p->with_cka ? &p->cka : NULL, p->with_nxn ? &p->nxn : NULL),
-         done);
+  if (p->with_grid) MG_TRY(plan_grid(config, p), done);
+  const mg_plans plans = mg_prediction_plans(p);
+  MG_TRY(mg_memory_hold(config, &plans), done);
 done:
   return status;
 }
@@ -116,6 +137,7 @@ mg_status mg_stage_plan(const mg_config *config, int ranks, bool json) {
   if (status == MG_OK && !json) mg_plan_print(config, &p);
   mg_cka_plan_free(&p.cka);
   mg_nxn_plan_free(&p.nxn);
+  mg_grid_free(&p.cells);
   mg_gram_plan_free(&p.gram);
   mg_shard_close(&p.base_shard);
   mg_roster_close(&p.roster);

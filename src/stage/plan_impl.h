@@ -20,9 +20,12 @@ typedef struct mg_prediction {
   int ranks, threads, processors;
   mg_dtype dtype;
   double bytes_per_element;
-  bool with_gram, with_cka, with_nxn; /* what is asked for */
+  bool with_gram, with_cka, with_nxn, with_grid; /* what is asked for */
   mg_cka_plan cka;
   mg_nxn_plan nxn;
+  mg_grid_plan grid;
+  mg_grid cells;
+  double merge_rate;             /* bytes/s of one core: task vectors in memory to merged weights */
   double forward_rate;           /* flop/s of one core */
   double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
   const mg_ops *ops;
@@ -30,11 +33,14 @@ typedef struct mg_prediction {
 
 /* Flop/s of one core on tiles of this many rows. */
 mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate);
+/* Bytes/s of one core adding up rows in memory. */
+mg_status mg_measure_merging(double *rate);
 /* Flop/s (mg_encoder_flops) of one core in forward passes of such texts. */
 mg_status mg_measure_forward(const mg_encoder_shape *shape, const mg_sequences *texts, double *rate);
 /* Bytes/s of one core from files in turn, as the page cache is now; NaN where nothing can be read. */
 mg_status mg_measure_reading(const mg_strings *files, double *rate);
 
+mg_plans mg_prediction_plans(const mg_prediction *prediction);
 void mg_plan_print(const mg_config *config, const mg_prediction *prediction);
 mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *prediction);
 

@@ -8,7 +8,7 @@
 #include "plan_impl.h"
 
 typedef struct hours {
-  double pack, gram, cka, nxn;
+  double pack, gram, cka, nxn, grid;
 } hours;
 
 static hours predict_hours(const mg_prediction *p) {
@@ -18,11 +18,15 @@ static hours predict_hours(const mg_prediction *p) {
   return (hours){.pack = pack_bytes > 0 ? pack_bytes / p->read_rate / cores / 3600 : 0,
                  .gram = p->with_gram ? (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600 : 0,
                  .cka = p->with_cka ? p->cka.flops / passes : 0,
-                 .nxn = p->with_nxn ? p->nxn.flops / passes : 0};
+                 .nxn = p->with_nxn ? p->nxn.flops / passes : 0,
+                 .grid = p->with_grid ? p->grid.flops / passes + p->grid.merge_bytes / p->merge_rate / cores / 3600 : 0};
 }
 
+static double sum_hours(const hours *h) { return h->pack + h->gram + h->cka + h->nxn + h->grid; }
+
 static mg_memory predict_memory(const mg_prediction *p) {
-  return mg_memory_predict(p->with_gram ? &p->gram : NULL, p->with_cka ? &p->cka : NULL, p->with_nxn ? &p->nxn : NULL);
+  const mg_plans plans = mg_prediction_plans(p);
+  return mg_memory_predict(&plans);
 }
 
 /* ---- for people ---- */
@@ -62,13 +66,47 @@ static void print_stages(const mg_prediction *p, const hours *h) {
         mg_format_bytes((double)(p->nxn.master_bytes + p->nxn.answer_bytes), b));
 }
 
+/* Cells a method, in the order of the grid. */
+static void print_methods(const mg_grid *grid) {
+  int column = 13;
+  for (size_t k = 0; k < grid->count; k++) {
+    const mg_method *method = grid->cells[k].terms.method;
+    size_t count = 0;
+    bool seen = false;
+    for (size_t i = 0; i < k && !seen; i++) seen = grid->cells[i].terms.method == method;
+    for (size_t i = k; !seen && i < grid->count; i++) count += grid->cells[i].terms.method == method;
+    if (seen) continue;
+    if (column == 13) printf("             ");
+    column += printf("%s%s %zu", column > 13 ? ", " : "", method->name, count);
+    if (column > 100) {
+      puts(",");
+      column = 13;
+    }
+  }
+  if (column > 13) puts("");
+}
+
+static void print_grid(const mg_prediction *p, const hours *h) {
+  char a[32], b[32], c[32];
+  if (!p->with_grid) return;
+  printf("grid         %zu cells, %zu of them merges (equal recipes are computed once), up to %zu in one pass\n", p->grid.cells,
+         p->grid.merges, p->grid.models);
+  print_methods(&p->cells);
+  printf("             merging moves %s in memory, evaluating computes %.4g GFLOP, %.3g h; %s a model, %s for sources a node",
+         mg_format_bytes(p->grid.merge_bytes, a), p->grid.flops / 1e9, h->grid, mg_format_bytes((double)p->grid.model_bytes, b),
+         mg_format_bytes((double)p->grid.store_bytes, c));
+  const size_t fit = p->grid.store_bytes > 0 ? (size_t)(p->grid.store_bytes / p->grid.source_bytes) - 1 : 0;
+  printf(" (%zu of %zu)\n", fit, p->roster.list.count);
+}
+
 void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   char a[32], b[32], c[32], d[32], e[32];
   const hours h = predict_hours(p);
   const mg_memory m = predict_memory(p);
   print_family(config, p, &h);
   print_stages(p, &h);
-  printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", h.pack + h.gram + h.cka + h.nxn, p->ranks,
+  print_grid(p, &h);
+  printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", sum_hours(&h), p->ranks,
          p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
   printf("rates        ");
   if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
@@ -105,6 +143,20 @@ static json_t *nxn_json(const mg_prediction *p, const hours *h) {
                    "master_bytes", bytes(p->nxn.master_bytes + p->nxn.answer_bytes));
 }
 
+static json_t *grid_json(const mg_prediction *p, const hours *h) {
+  const mg_grid_plan *g = &p->grid;
+  json_t *cells = json_array();
+  for (size_t k = 0; k < p->cells.count; k++) {
+    const mg_cell *cell = &p->cells.cells[k];
+    json_array_append_new(cells, json_pack("{s:s, s:s, s:s}", "key", cell->key, "locale", cell->terms.locale, "method",
+                                           cell->terms.method->name));
+  }
+  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:o, s:o}", "cells", (json_int_t)g->cells, "merges",
+                   (json_int_t)g->merges, "flops", g->flops, "bytes_moved", g->merge_bytes, "hours", h->grid,
+                   "bytes_per_second", p->merge_rate, "models", (json_int_t)g->models, "model_bytes", bytes(g->model_bytes),
+                   "store_bytes", bytes(g->store_bytes), "source_bytes", bytes(g->source_bytes), "list", cells);
+}
+
 static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
   const mg_memory m = predict_memory(p);
   return json_pack("{s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process), "held_bytes",
@@ -120,13 +172,14 @@ mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
       "{s:i, s:o, s:I, s:I, s:i, s:i, s:s, s:s, s:f, s:{s:I, s:f, s:f, s:f}, s:{s:s, s:f, s:f, s:f}, s:o}", "sources",
       (int)p->roster.list.count, "skipped", skipped, "tensors", (json_int_t)p->table->count, "parameters",
       (json_int_t)p->table->elements, "ranks", p->ranks, "threads", p->threads, "result", config->result, "shards_dtype",
-      config->shards.dir != NULL ? mg_dtype_name(p->dtype) : "none", "hours", h.pack + h.gram + h.cka + h.nxn, "pack", "shards",
+      config->shards.dir != NULL ? mg_dtype_name(p->dtype) : "none", "hours", sum_hours(&h), "pack", "shards",
       (json_int_t)p->pack.missing, "bytes_read", p->pack.bytes_read, "bytes_written", p->pack.bytes_written, "hours", h.pack,
       "rates", "kernel", p->ops->kernel, "flops_per_second", p->kernel_rate, "forward_flops_per_second", p->forward_rate,
       "read_bytes_per_second", isfinite(p->read_rate) ? p->read_rate : 0.0, "memory", memory_json(config, p));
   if (root != NULL && p->with_gram) json_object_set_new(root, "compatibility", gram_json(p, &h));
   if (root != NULL && p->with_cka) json_object_set_new(root, "cka", cka_json(p, &h));
   if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));
+  if (root != NULL && p->with_grid) json_object_set_new(root, "grid", grid_json(p, &h));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "mergegrid/log.h"
+#include "mergegrid/merge.h"
 #include "plan_impl.h"
 
 static const double KERNEL_SECONDS = 0.2, READ_SECONDS = 0.3;
@@ -107,6 +108,14 @@ mg_status mg_measure_forward(const mg_encoder_shape *whole, const mg_sequences *
   if (status == MG_OK) status = time_batches(e, &shape, texts, logits, ids, offset, rate);
   mg_encoder_destroy(&e);
   free(logits), free(ids), free(offset);
+  return status;
+}
+
+/* Half of a grid's methods are sums, half do more. */
+mg_status mg_measure_merging(double *rate) {
+  double linear = 0, elected = 0;
+  const mg_status status = mg_merge_rate(&linear, &elected);
+  *rate = 2 / (1 / linear + 1 / elected);
   return status;
 }
 

@@ -137,12 +137,18 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
   if (mg_stage_wanted(a->config, "nxn")) MG_TRY(mg_nxn_open(a, &stages->nxn), done);
   if (mg_stage_wanted(a->config, "grid")) MG_TRY(mg_grid_stage_open(a, stages, &stages->grid), done);
-  const mg_status fits = mg_memory_hold(a->config, stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
-                                        stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
-                                        stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL);
+  const mg_plans plans = mg_stages_plans(stages);
+  const mg_status fits = mg_memory_hold(a->config, &plans);
   MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
 done:
   return status;
+}
+
+mg_plans mg_stages_plans(const mg_stages *stages) {
+  return (mg_plans){.gram = stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
+                    .cka = stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
+                    .nxn = stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL,
+                    .grid = stages->grid != NULL ? mg_grid_stage_plan(stages->grid) : NULL};
 }
 
 static void close_stages(mg_stages *stages) {

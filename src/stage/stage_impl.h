@@ -269,14 +269,39 @@ mg_status mg_grid_stage_compute(mg_grid_stage *stage);
 mg_status mg_grid_stage_collect(mg_grid_stage *stage, mg_result_grid *out);
 size_t mg_grid_stage_failed(const mg_grid_stage *stage);
 
+/** The stage grid: what a run and a plan know before sources are chosen. */
+typedef struct mg_grid_plan {
+  size_t cells, merges;                  /**< declared; of methods that merge (before equal ones are found) */
+  double flops;                          /**< of evaluating them all */
+  double merge_bytes;                    /**< that their merging reads and writes in memory */
+  size_t most_tokens;                    /**< different ones in one target's texts */
+  size_t models;                         /**< merged in one pass */
+  uint64_t model_bytes, source_bytes;    /**< of a merged model; of a source in memory */
+  uint64_t store_bytes;                  /**< for sources, once a node; counted in every rank */
+  uint64_t activation_bytes, pass_bytes; /**< of every rank */
+  uint64_t master_bytes, table_bytes;    /**< kept on rank 0; of rank 0 at the end */
+} mg_grid_plan;
+
+/** What stages will need; NULL: not asked for. */
+typedef struct mg_plans {
+  const mg_gram_plan *gram;
+  const mg_cka_plan *cka;
+  const mg_nxn_plan *nxn;
+  const mg_grid_plan *grid;
+} mg_plans;
+
 /** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
 typedef struct mg_memory {
   uint64_t process, held, working, total;
 } mg_memory;
-/** NULL: not asked for. */
-mg_memory mg_memory_predict(const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+mg_memory mg_memory_predict(const mg_plans *plans);
 /** MG_ERR_NOMEM where that exceeds compute.memory_budget; says what would help. */
-mg_status mg_memory_hold(const mg_config *config, const mg_gram_plan *gram, const mg_cka_plan *cka, const mg_nxn_plan *nxn);
+mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans);
+
+/** Not collective. others: of the other stages. grid: its cells. */
+mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
+                            const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
+const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
 
 const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
@@ -289,6 +314,8 @@ struct mg_stages {
   mg_nxn_stage *nxn;
   mg_grid_stage *grid;
 };
+
+mg_plans mg_stages_plans(const mg_stages *stages);
 
 /** Rank 0. Takes what finished results (the run's own, and `reuse`) know already, as if journaled. */
 mg_status mg_stages_import(mg_attempt *attempt, mg_stages *stages, const mg_identity *identity);

@@ -100,7 +100,7 @@ static void exported_as_pandas_writes(void **state) {
   size_t size;
   assert_int_equal(write_one(path, 7), MG_OK);
   char *out = in_dir("out");
-  assert_int_equal(mg_result_export(path, out, MG_EXPORT_FLAT), MG_OK);
+  assert_int_equal(mg_result_export(&(mg_strings){1, &path}, out, MG_EXPORT_FLAT), MG_OK);
   assert_int_equal(mg_read_file(csv, 1 << 20, &data, &size), MG_OK);
   assert_string_equal(data, ",fr-FR,\"ü, \"\"x\"\"\",sw-KE\n"
                             "fr-FR,1.0,0.3333333333333333,\n"
@@ -157,7 +157,7 @@ static void truncated_and_foreign_files(void **state) {
     assert_int_equal(mg_replace_file(path, data, cut), MG_OK);
     assert_int_not_equal(mg_result_verify(path), MG_OK);
     assert_int_not_equal(mg_result_show(path, &(mg_show_options){.top = 3}), MG_OK);
-    assert_int_not_equal(mg_result_export(path, out, MG_EXPORT_FLAT), MG_OK);
+    assert_int_not_equal(mg_result_export(&(mg_strings){1, &path}, out, MG_EXPORT_FLAT), MG_OK);
   }
   assert_false(mg_path_exists(out));
   assert_int_equal(mg_replace_file(path, "something else", 14), MG_OK);
