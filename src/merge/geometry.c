@@ -168,8 +168,8 @@ static double find_step(const sphere *s) {
 }
 
 /*
- * The mean on the sphere (Karcher 1977), found by its own iteration, of those that have a direction, times the mean norm, of
- * all: as a mean of weights would, a tensor that is 0 shortens it. Every iterate is in the span.
+ * The mean on the sphere (Karcher 1977) of those that have a direction, found by its own iteration, times the mean norm of all.
+ * Every iterate is in the span.
  */
 mg_status mg_karcher(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
   const double tolerance = mg_value(recipe, "tol"), most = mg_value(recipe, "max_iter");
