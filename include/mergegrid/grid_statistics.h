@@ -45,14 +45,14 @@ typedef struct mg_grid_tables {
 mg_status mg_grid_statistics(const mg_grid_statistics_input *input, mg_grid_tables *tables);
 void mg_grid_tables_free(mg_grid_tables *tables);
 
-/** Two cells of a target on the texts that cells are scored on: a row of predictions each, −1 is wrong. */
+/** Two rows of predictions on the texts that cells are scored on; −1 is wrong. */
 typedef struct mg_cell_comparison {
-  size_t texts, both, only_a, only_b, neither; /**< right in both, … */
-  size_t differ;                               /**< texts with another prediction, right or wrong */
-  double delta, low, high;                     /**< accuracy of a − that of b, with its 95% interval */
-  double p;                                    /**< McNemar, exact */
+  size_t texts, both, only_first, only_second, neither; /**< right in both, … */
+  size_t differ;                                        /**< texts with another prediction, right or wrong */
+  double delta, low, high; /**< accuracy of the first − that of the second, with its 95% interval */
+  double p;                /**< McNemar, exact */
 } mg_cell_comparison;
-mg_status mg_compare_predictions(const mg_grid_answers *answers, const int32_t *a, const int32_t *b,
+mg_status mg_compare_predictions(const mg_grid_answers *answers, const int32_t *first, const int32_t *second,
                                  mg_cell_comparison *comparison);
 
 #endif

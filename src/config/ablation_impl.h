@@ -48,6 +48,9 @@ typedef struct mg_ablating {
 
 /* MG_ERR_CONFIG where there is no such key. */
 mg_status mg_ablation_key_find(const mg_ablating *a, const yaml_node_t *node, const char *name, const mg_ablation_key **key);
+/* MG_ERR_CONFIG: name is none of the known; names the nearest, or lists all. */
+mg_status mg_ablation_unknown(const mg_ablating *a, const yaml_node_t *node, const char *name, const char *const *known,
+                              size_t count);
 /* NULL where the block does not say it. */
 const mg_ablation_said *mg_ablation_find(const mg_ablation_block *block, const char *name);
 /* A line of remarks, once. */

@@ -109,10 +109,23 @@ static mg_status count_variants(const reading *r, const yaml_node_t *node, size_
   return node != NULL ? mg_method_variants(r->origin, r->key, r->document, node, count) : MG_OK;
 }
 
+/* One value, of a method with lists a variant of it. */
+static mg_status set_value(const reading *r, const yaml_node_t *node, size_t variant, mg_terms *terms) {
+  mg_status status = MG_OK;
+  if (r->option == NULL) return set_map(r, node, variant, terms);
+  MG_TRY(mg_term_set(r->option, r->key, r->origin, r->document, node, variant, terms), done);
+  if (r->option->term == MG_GIVEN(MG_TERM_LOCALE) && strcmp(terms->locale, "all") == 0)
+    return mg_config_error(r->origin, node, "%s: 'all' stands alone, as in `locale: all`", r->key);
+done:
+  return status;
+}
+
 static mg_status add_value(const reading *r, const yaml_node_t *node, mg_axis *axis, size_t *room) {
   mg_status status = MG_OK;
   size_t variants = 1;
   MG_TRY(count_variants(r, node, &variants), done);
+  if (axis->count + variants > MG_MOST_VALUES)
+    return mg_config_error(r->origin, node, "%s: more than %d values", r->key, MG_MOST_VALUES);
   if (axis->count + variants > *room) {
     const size_t wanted = 2 * (axis->count + variants);
     mg_terms *grown = reallocarray(axis->values, wanted, sizeof *grown);
@@ -123,15 +136,8 @@ static mg_status add_value(const reading *r, const yaml_node_t *node, mg_axis *a
   for (size_t v = 0; v < variants; v++) {
     mg_terms *terms = &axis->values[axis->count++];
     *terms = (mg_terms){0};
-    if (r->option != NULL)
-      MG_TRY(mg_term_set(r->option, r->key, r->origin, r->document, node, v, terms), done);
-    else
-      MG_TRY(set_map(r, node, v, terms), done);
+    MG_TRY(set_value(r, node, v, terms), done);
   }
-  if (axis->count > MG_MOST_VALUES) return mg_config_error(r->origin, node, "%s: more than %d values", r->key, MG_MOST_VALUES);
-  if (r->option != NULL && r->option->term == MG_GIVEN(MG_TERM_LOCALE) &&
-      strcmp(axis->values[axis->count - 1].locale, "all") == 0)
-    return mg_config_error(r->origin, node, "%s: 'all' stands alone, as in `locale: all`", r->key);
 done:
   return status;
 }

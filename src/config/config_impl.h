@@ -135,6 +135,9 @@ const mg_option *mg_term_option(const char *name);
 /** MG_ERR_CONFIG: name is no term of `key`; names the nearest, or lists all. more: what else it may be. */
 mg_status mg_term_unknown(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *name,
                           const char *more);
+#ifdef __clang_analyzer__
+#define mg_term_unknown(...) ((void)mg_term_unknown(__VA_ARGS__), MG_ERR_CONFIG) /* as for mg_fail */
+#endif
 /** Sets what an option stands for in terms, and that it was said. key: for messages. */
 mg_status mg_term_set(const mg_option *option, const char *key, const mg_yaml_origin *origin, yaml_document_t *document,
                       const yaml_node_t *node, size_t variant, mg_terms *terms);

@@ -200,22 +200,58 @@ static const char *open_sections(const char *before, const char *key, mg_text *y
   return name;
 }
 
+/* Lists and maps. */
+static mg_status write_compound(const mg_config *config, const mg_option *o, mg_text *yaml) {
+  const void *field = (const char *)config + o->field;
+  switch (o->type) {
+  case MG_OPTION_SOURCES:
+    return write_sources(&config->family, yaml);
+  case MG_OPTION_LAYERS:
+    write_layers(field, yaml);
+    return MG_OK;
+  case MG_OPTION_TARGETS:
+    if (is_all(field))
+      mg_text_append(yaml, "all");
+    else
+      quote_list(yaml, field);
+    return MG_OK;
+  case MG_OPTION_METHOD:
+    write_method(&config->recipe, is_plain(&config->recipe), yaml);
+    return MG_OK;
+  case MG_OPTION_WEIGHTS:
+    write_weights(&config->recipe, yaml);
+    return MG_OK;
+  case MG_OPTION_MATRICES:
+    return write_matrices(&config->grid, yaml);
+  case MG_OPTION_FILES:
+    return write_files(field, yaml);
+  case MG_OPTION_PRESETS:
+    mg_text_append(yaml, "%s", config->grid.preset.items[0].yaml);
+    return MG_OK;
+  case MG_OPTION_AXES:
+    write_axes(field, yaml);
+    return MG_OK;
+  case MG_OPTION_PHASES:
+    write_phases(&config->grid, yaml);
+    return MG_OK;
+  default:
+    quote_list(yaml, field);
+    return MG_OK;
+  }
+}
+
 static mg_status write_value(const mg_config *config, const mg_option *o, mg_text *yaml) {
   const void *field = (const char *)config + o->field;
   switch (o->type) {
   case MG_OPTION_PATH:
     return quote_path(yaml, *(char *const *)field);
   case MG_OPTION_DIR_OR_NONE:
+  case MG_OPTION_FILE_OR_NULL:
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
-    mg_text_append(yaml, "none");
+    mg_text_append(yaml, o->type == MG_OPTION_DIR_OR_NONE ? "none" : "null");
     return MG_OK;
-  case MG_OPTION_SOURCES:
-    return write_sources(&config->family, yaml);
-  case MG_OPTION_STRINGS:
-  case MG_OPTION_LOCALES:
-  case MG_OPTION_CHOICES:
-    quote_list(yaml, field);
-    return MG_OK;
+  case MG_OPTION_STAGE_OR_FILE:
+    return word_or_path(yaml, *(char *const *)field, "stage");
   case MG_OPTION_CHOICE:
     if (o->field == offsetof(mg_config, family.skip_missing))
       mg_text_append(yaml, "%s", o->choices[config->family.skip_missing ? 1 : 0]);
@@ -247,42 +283,9 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
   case MG_OPTION_COUNT:
     mg_text_append(yaml, "%d", *(const int *)field);
     return MG_OK;
-  case MG_OPTION_LAYERS:
-    write_layers(field, yaml);
-    return MG_OK;
-  case MG_OPTION_TARGETS:
-    if (is_all(field))
-      mg_text_append(yaml, "all");
-    else
-      quote_list(yaml, field);
-    return MG_OK;
-  case MG_OPTION_METHOD:
-    write_method(&config->recipe, is_plain(&config->recipe), yaml);
-    return MG_OK;
-  case MG_OPTION_WEIGHTS:
-    write_weights(&config->recipe, yaml);
-    return MG_OK;
-  case MG_OPTION_MATRICES:
-    return write_matrices(&config->grid, yaml);
-  case MG_OPTION_STAGE_OR_FILE:
-    return word_or_path(yaml, *(char *const *)field, "stage");
-  case MG_OPTION_FILES:
-    return write_files(field, yaml);
-  case MG_OPTION_PRESETS:
-    mg_text_append(yaml, "%s", config->grid.preset.items[0].yaml);
-    return MG_OK;
-  case MG_OPTION_AXES:
-    write_axes(field, yaml);
-    return MG_OK;
-  case MG_OPTION_PHASES:
-    write_phases(&config->grid, yaml);
-    return MG_OK;
-  case MG_OPTION_FILE_OR_NULL:
-    if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
-    mg_text_append(yaml, "null");
-    return MG_OK;
+  default:
+    return write_compound(config, o, yaml);
   }
-  return MG_OK;
 }
 
 mg_status mg_config_resolved(const mg_config *config, mg_text *yaml) {

@@ -26,8 +26,8 @@ const mg_option *mg_term_option(const char *name) {
   return NULL;
 }
 
-mg_status mg_term_unknown(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *name,
-                          const char *more) {
+mg_status(mg_term_unknown)(const mg_yaml_origin *origin, const yaml_node_t *node, const char *key, const char *name,
+                           const char *more) {
   mg_text all = {0};
   const char *names[MG_TERM_COUNT + 1];
   size_t count = 0;

@@ -197,40 +197,69 @@ static mg_status set_text(const mg_option *o, int choice, char **field) {
   return MG_OK;
 }
 
+/* Lists and maps. */
+static mg_status set_compound(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document,
+                              const yaml_node_t *node, void *field) {
+  switch (o->type) {
+  case MG_OPTION_SOURCES:
+    return mg_sources_set(o, origin, document, node, field);
+  case MG_OPTION_LAYERS:
+  case MG_OPTION_TARGETS:
+    return mg_layers_set(o, origin, document, node, field);
+  case MG_OPTION_METHOD:
+    return mg_recipe_method_set(o, origin, document, node, MG_NO_VARIANT, field);
+  case MG_OPTION_WEIGHTS:
+    return mg_recipe_sources_set(o, origin, document, node, field);
+  case MG_OPTION_MATRICES:
+    return mg_matrices_set(o, origin, document, node, field);
+  case MG_OPTION_FILES:
+    return mg_files_set(o, origin, document, node, field);
+  case MG_OPTION_PRESETS:
+    return mg_presets_set(o, origin, document, node, field);
+  case MG_OPTION_AXES:
+    return mg_axes_set(o, origin, document, node, field);
+  case MG_OPTION_PHASES:
+    return mg_phases_set(o, origin, document, node, field);
+  default:
+    return mg_list_set(o, origin, document, node, field);
+  }
+}
+
+static mg_status set_word(const mg_option *o, const mg_yaml_origin *origin, const yaml_node_t *node, mg_config *config,
+                          void *field) {
+  static const mg_dtype dtypes[] = {MG_F32, MG_BF16, MG_F16};
+  int choice = 0;
+  const mg_status status = mg_choice_set(o, origin, node, &choice);
+  if (status != MG_OK) return status;
+  if (o->type == MG_OPTION_CHOICE_TEXT) return set_text(o, choice, field);
+  if (o->type == MG_OPTION_DTYPE)
+    config->shards.dtype = dtypes[choice]; // NOLINT(clang-analyzer-core.uninitialized.Assign): as many as choices
+  else if (o->field == offsetof(mg_config, family.skip_missing))
+    config->family.skip_missing = choice == 1;
+  else
+    config->compatibility.gram = (mg_gram_level)choice;
+  return MG_OK;
+}
+
 mg_status mg_value_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
                        void *base) {
-  static const mg_dtype dtypes[] = {MG_F32, MG_BF16, MG_F16};
   mg_status status = MG_OK;
-  mg_config *config = base; /* of those types that only a configuration has */
   void *field = (char *)base + o->field;
   const char *text;
-  int choice = 0;
   switch (o->type) {
   case MG_OPTION_PATH:
     MG_TRY(mg_scalar(origin, node, o->key, o->expected, &text), done);
     return mg_set_path(origin, text, field);
   case MG_OPTION_DIR_OR_NONE:
     return set_dir_or_none(o, origin, node, field);
-  case MG_OPTION_SOURCES:
-    return mg_sources_set(o, origin, document, node, field);
-  case MG_OPTION_STRINGS:
-  case MG_OPTION_LOCALES:
-  case MG_OPTION_CHOICES:
-    return mg_list_set(o, origin, document, node, field);
+  case MG_OPTION_FILE_OR_NULL:
+    return set_file_or_null(o, origin, node, field);
+  case MG_OPTION_STAGE_OR_FILE:
+    return set_stage_or_file(o, origin, node, field);
   case MG_OPTION_CHOICE:
-    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
-    if (o->field == offsetof(mg_config, family.skip_missing))
-      config->family.skip_missing = choice == 1;
-    else
-      config->compatibility.gram = (mg_gram_level)choice;
-    return MG_OK;
   case MG_OPTION_CHOICE_TEXT:
-    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
-    return set_text(o, choice, field);
   case MG_OPTION_DTYPE:
-    MG_TRY(mg_choice_set(o, origin, node, &choice), done);
-    config->shards.dtype = dtypes[choice]; // NOLINT(clang-analyzer-core.uninitialized.Assign): as many as choices
-    return MG_OK;
+    return set_word(o, origin, node, base, field);
   case MG_OPTION_BOOL:
     return set_bool(o, origin, node, field);
   case MG_OPTION_THREADS:
@@ -244,27 +273,8 @@ mg_status mg_value_set(const mg_option *o, const mg_yaml_origin *origin, yaml_do
     return set_string(text, field);
   case MG_OPTION_COUNT:
     return set_count(o, origin, node, field);
-  case MG_OPTION_LAYERS:
-  case MG_OPTION_TARGETS:
-    return mg_layers_set(o, origin, document, node, field);
-  case MG_OPTION_METHOD:
-    return mg_recipe_method_set(o, origin, document, node, MG_NO_VARIANT, field);
-  case MG_OPTION_WEIGHTS:
-    return mg_recipe_sources_set(o, origin, document, node, field);
-  case MG_OPTION_MATRICES:
-    return mg_matrices_set(o, origin, document, node, field);
-  case MG_OPTION_FILE_OR_NULL:
-    return set_file_or_null(o, origin, node, field);
-  case MG_OPTION_STAGE_OR_FILE:
-    return set_stage_or_file(o, origin, node, field);
-  case MG_OPTION_FILES:
-    return mg_files_set(o, origin, document, node, field);
-  case MG_OPTION_PRESETS:
-    return mg_presets_set(o, origin, document, node, field);
-  case MG_OPTION_AXES:
-    return mg_axes_set(o, origin, document, node, field);
-  case MG_OPTION_PHASES:
-    return mg_phases_set(o, origin, document, node, field);
+  default:
+    return set_compound(o, origin, document, node, field);
   }
 done:
   return status;
@@ -282,6 +292,10 @@ void mg_option_clear(const mg_option *o, mg_config *config) {
   if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
   if (o->type == MG_OPTION_METHOD) config->recipe.method = NULL;
   if (o->type == MG_OPTION_WEIGHTS) mg_strings_free(&config->recipe.sources);
+  if (o->type == MG_OPTION_MATRICES) {
+    mg_strings_free(&config->grid.similarity_names);
+    mg_strings_free(&config->grid.similarity_files);
+  }
   if (o->type != MG_OPTION_PATH && o->type != MG_OPTION_TEXT) return;
   free(*text);
   *text = NULL;

@@ -13,6 +13,8 @@ typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_e
 
 /* Rows may be read, and sums written, so many elements past their count. */
 enum { MG_MERGE_SLACK = 32 };
+/* Sums that are made at once of the same rows. */
+enum { MG_MERGE_MANY = 4 };
 /* Element k goes to part k mod so many; parts are added up in halves. */
 enum { MG_MERGE_PARTS = 16 };
 
@@ -31,10 +33,21 @@ typedef struct mg_merge_rows {
   const double *alone; /* what a value that no other source changes is multiplied by; NULL: 1 */
 } mg_merge_rows;
 
+/* One of many sums of the same rows. */
+typedef struct mg_merge_sum {
+  const double *weight; /* [sources] */
+  double base_factor, lambda;
+  float *out; /* may be written to MG_MERGE_SLACK elements past the count */
+} mg_merge_sum;
+
 typedef struct mg_merge_kernels {
   const char *name;
   /* sum[k] = Σ w_s tau_s[k], bounds left aside */
   void (*add_up)(const mg_merge_rows *rows, double *sum);
+  /* MG_MERGE_MANY such sums of the same rows, finished as by finish, each into its own out. Bits set: those not all finite. */
+  unsigned (*sums)(const mg_merge_rows *rows, const mg_merge_sum *sums, const float *base);
+  /* copies past the caches, where `to` is aligned to 64 bytes */
+  void (*stream)(float *to, const float *from, long count);
   /* the same of what lies within bounds */
   void (*add_up_between)(const mg_merge_rows *rows, double *sum);
   /* sum[k] = Σ vote_s value_s[k] */

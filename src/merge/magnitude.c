@@ -203,7 +203,7 @@ mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const m
   s.sources[0] = quantities[0].source;
   s.values = mg_alloc_aligned(room * sizeof(float)), s.other = mg_alloc_aligned(room * sizeof(float));
   s.copy = mg_alloc_aligned(room * sizeof(float)), s.words = mg_alloc(room, sizeof *s.words);
-  s.order = mg_alloc(room, 2 * sizeof *s.order);
+  s.order = mg_alloc(room, sizeof *s.order);
   if (!done || !s.values || !s.other || !s.copy || !s.words || !s.order) {
     status = mg_fail(MG_ERR_NOMEM, "out of memory");
     goto cleanup;

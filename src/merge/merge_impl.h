@@ -180,6 +180,7 @@ struct mg_pass_recipe {
   mg_prepared *tensors; /* [T] */
   size_t *slot;         /* [sources] number among the pass' sources */
   size_t base_slot;     /* of the source that stands in for theta_0 */
+  size_t set;           /* the first recipe of the pass that has the same sources */
   atomic_int tie;       /* of all tensors together, under a global trim */
   char *failure;
 };
@@ -194,14 +195,18 @@ mg_status mg_prepare(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t 
 
 /* ---- a tile (tile.c) ---- */
 
+/* Elements of a tile that many sums are made of at a time: they stay in the first cache. */
+enum { MG_PIECE = 512 };
+
 /* What a thread computes a tile in; capacity elements, and MG_MERGE_SLACK besides. */
 typedef struct mg_tile_scratch {
   float *block, **own; /* [sources] rows that may be written to */
   const float **tau;
   float *base;
   double *sum;
+  float *piece; /* [MG_MERGE_MANY, MG_PIECE] */
   uint32_t *words;
-  uint64_t *order;        /* [2 capacity] */
+  uint64_t *order;
   double *small, *weight; /* [(sources + 4)²], [sources] */
 } mg_tile_scratch;
 mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scratch *scratch);
@@ -228,7 +233,8 @@ struct mg_combining {
   int64_t first;
   const float *base; /* theta_0 */
   double *sum;
-  bool undecided; /* votes cancelled, and what wins then was not yet known */
+  int tie[2];     /* what wins where votes cancel: ±1, 0 not yet known; of each election that a method holds */
+  bool undecided; /* they did, and it was not */
 };
 
 /* Everything up to combining it. */
@@ -237,6 +243,11 @@ mg_combining mg_ready_tile(const mg_pass_recipe *recipe, const mg_tensor_table *
 /* One recipe's elements; *finite: are all? *undecided: mg_find_ties has to be asked, and the tile merged again. */
 void mg_merge_tile(const mg_pass_recipe *recipe, const mg_tensor_table *table, const mg_tile *tile,
                    const mg_tile_scratch *scratch, float *out, bool *finite, bool *undecided);
+/* Is the tensor a sum of the sources' rows as they are, each with a weight? */
+bool mg_is_sum_of_rows(const mg_pass_recipe *recipe, size_t t);
+/* Up to MG_MERGE_MANY recipes that are, of the same sources: the bits of mg_merge_tile. */
+void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
+                   bool stream, float *const *out, bool *finite);
 void mg_combine_sum(mg_combining *c);
 void mg_combine_between(mg_combining *c);
 void mg_combine_by_row(mg_combining *c);
@@ -286,7 +297,7 @@ mg_status mg_check_layers(const mg_pass_recipe *recipe);
 mg_status mg_layer_swap(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
 mg_status mg_exclude_layers(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
 mg_status mg_include_layers(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);
-/* della.c: drops the elements of whole rows by their ranks. order: scratch [2 row]; words [count]. */
+/* della.c: drops the elements of whole rows by their ranks. order: scratch [row]; words [count]. */
 void mg_keep_by_rank(float *delta, int64_t first, int64_t count, int64_t row, const mg_stream *stream,
                      const mg_formula *formula, float scale, uint32_t *words, uint64_t *order);
 mg_status mg_check_della(const mg_formula *formula);

@@ -23,6 +23,7 @@ typedef struct pass_worker {
   const float **at;            /* [sources] where each source's tile is */
   const float **tau;           /* [sources of a recipe] */
   int *wanted;                 /* [sources] those to read */
+  bool *taken;                 /* [recipes] of the chunk at hand */
   mg_tile_scratch scratch;
 } pass_worker;
 
@@ -40,6 +41,7 @@ struct mg_pass {
   int64_t capacity;          /* elements of the largest chunk */
   pass_worker *workers;      /* [terms.threads] */
   /* of a run */
+  bool stream; /* more is written than caches hold */
   chunk *chunks;
   size_t chunk_count;
   atomic_size_t next;
@@ -59,6 +61,9 @@ uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads
 }
 
 /* ---- creating ---- */
+
+/* What is written may still be in a cache when it is read again, up to here. */
+static const double CACHED_BYTES = 64 << 20;
 
 static bool add_source(int *sources, size_t *count, int source) {
   for (size_t k = 0; k < *count; k++)
@@ -90,6 +95,16 @@ static mg_status list_sources(mg_pass *p) {
   return MG_OK;
 }
 
+/* The first recipe that has the same sources as recipe r. */
+static size_t find_set(const mg_pass *p, size_t r) {
+  const mg_recipe *own = &p->terms.recipes[r];
+  for (size_t k = 0; k < r; k++) {
+    const mg_recipe *other = &p->terms.recipes[k];
+    if (other->count == own->count && memcmp(other->source, own->source, own->count * sizeof *own->source) == 0) return k;
+  }
+  return r;
+}
+
 static mg_status take_recipe(const mg_pass *p, const mg_recipe *recipe, mg_pass_recipe *to) {
   mg_status status = MG_OK;
   MG_TRY(mg_pass_recipe_open(recipe, p->table, to), done);
@@ -107,9 +122,9 @@ static mg_status make_worker(mg_pass *p, pass_worker *w) {
   w->pass = p;
   w->rows = mg_alloc(n, sizeof *w->rows), w->fetched = mg_alloc(n, sizeof *w->fetched);
   w->at = mg_alloc(n, sizeof *w->at), w->tau = mg_alloc(p->most, sizeof *w->tau);
-  w->wanted = mg_alloc(n, sizeof *w->wanted);
+  w->wanted = mg_alloc(n, sizeof *w->wanted), w->taken = mg_alloc(p->terms.count, sizeof *w->taken);
   w->block = mg_alloc_aligned((n + 1) * tile * sizeof(float));
-  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->block)
+  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->taken || !w->block)
     return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", n);
   memset(w->block, 0, (n + 1) * tile * sizeof(float)); /* what lies behind a tile is read along */
   for (size_t k = 0; k < n; k++) w->rows[k] = w->block + k * tile;
@@ -123,7 +138,7 @@ done:
 static void free_worker(pass_worker *w) {
   mg_delta_reader_free(&w->reader);
   mg_tile_scratch_free(&w->scratch);
-  free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->block);
+  free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->taken), free(w->block);
 }
 
 mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
@@ -142,7 +157,10 @@ mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
     status = MG_ERR_NOMEM;
     goto failed;
   }
-  for (size_t r = 0; r < terms->count; r++) MG_TRY(take_recipe(p, &terms->recipes[r], &p->recipes[r]), failed);
+  for (size_t r = 0; r < terms->count; r++) {
+    MG_TRY(take_recipe(p, &terms->recipes[r], &p->recipes[r]), failed);
+    p->recipes[r].set = find_set(p, r);
+  }
   for (int k = 0; k < terms->threads; k++) MG_TRY(make_worker(p, &p->workers[k]), failed);
   *out = p;
   return MG_OK;
@@ -239,20 +257,41 @@ static mg_status merge_tile(pass_worker *w, mg_pass_recipe *r, const mg_tile *ti
   return status;
 }
 
+/* Recipe k, and with it those behind it that are sums of the same rows too: a row is then loaded once for all. *count of them.
+ */
+static void gather_sums(pass_worker *w, const chunk *c, size_t k, mg_pass_recipe **recipes, float **out, size_t *count) {
+  mg_pass *p = w->pass;
+  *count = 0;
+  for (size_t m = k; m < p->terms.count && *count < MG_MERGE_MANY; m++) {
+    mg_pass_recipe *r = &p->recipes[m];
+    if (r->set != p->recipes[k].set || w->taken[m] || has_failed(p, r) || !mg_is_sum_of_rows(r, c->range->tensor)) continue;
+    w->taken[m] = true;
+    recipes[*count] = r;
+    out[(*count)++] = p->out[m] + c->range->offset + (c->first - c->range->first);
+  }
+}
+
 static mg_status merge_chunk(pass_worker *w, const chunk *c) {
   mg_status status = MG_OK;
   mg_pass *p = w->pass;
   mg_tile tile = {.t = c->range->tensor, .first = c->first, .count = c->count, .tau = w->tau};
+  memset(w->taken, 0, p->terms.count * sizeof *w->taken);
   MG_TRY(fetch(w, c, &tile.base), done);
   for (size_t k = 0; k < p->terms.count; k++) {
-    mg_pass_recipe *r = &p->recipes[k];
-    float *out = p->out[k] + c->range->offset + (c->first - c->range->first);
-    bool finite = true;
-    if (has_failed(p, r)) continue;
+    mg_pass_recipe *r = &p->recipes[k], *recipes[MG_MERGE_MANY] = {r};
+    float *out[MG_MERGE_MANY] = {p->out[k] + c->range->offset + (c->first - c->range->first)};
+    bool finite[MG_MERGE_MANY] = {true};
+    size_t count = 1;
+    if (w->taken[k] || has_failed(p, r)) continue;
     for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
     tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
-    MG_TRY(merge_tile(w, r, &tile, out, &finite), done);
-    if (!finite) say_nonfinite(p, r, c, out);
+    if (mg_is_sum_of_rows(r, tile.t)) gather_sums(w, c, k, recipes, out, &count);
+    if (count > 1)
+      mg_merge_sums(recipes, count, &tile, &w->scratch, p->stream, out, finite);
+    else
+      MG_TRY(merge_tile(w, r, &tile, out[0], &finite[0]), done);
+    for (size_t m = 0; m < count; m++)
+      if (!finite[m]) say_nonfinite(p, recipes[m], c, out[m]);
   }
 done:
   return status;
@@ -287,6 +326,9 @@ static mg_status cut(mg_pass *p, const mg_range *ranges, size_t range_count) {
   p->chunks = mg_alloc(count, sizeof *p->chunks);
   p->chunk_count = 0;
   if (p->chunks == NULL) return MG_ERR_NOMEM;
+  int64_t elements = 0;
+  for (size_t k = 0; k < range_count; k++) elements += ranges[k].count;
+  p->stream = (double)elements * (double)p->terms.count * sizeof(float) > CACHED_BYTES;
   for (size_t k = 0; k < range_count; k++) {
     const mg_range *r = &ranges[k];
     const int64_t size = mg_chunk_length(&p->table->tensors[r->tensor]);

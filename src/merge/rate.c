@@ -23,8 +23,14 @@ mg_status mg_merge_rate(double *linear, double *elected) {
     for (size_t at = 0; at < ELEMENTS; at += PIECE) {
       const float *tau[SOURCES];
       for (size_t s = 0; s < SOURCES; s++) tau[s] = block + s * ELEMENTS + at;
-      const mg_merge_rows rows = {
-          .sources = SOURCES, .count = PIECE, .tau = tau, .weight = weight, .threshold = low, .ceiling = high};
+      const mg_merge_rows rows = {.sources = SOURCES,
+                                  .count = PIECE,
+                                  .tau = tau,
+                                  .weight = weight,
+                                  .vote = weight,
+                                  .threshold = low,
+                                  .ceiling = high,
+                                  .tie = 1};
       if (pass < 2)
         kernels->add_up(&rows, sum);
       else

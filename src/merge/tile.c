@@ -13,9 +13,10 @@ mg_stream mg_stream_of_tensor(uint64_t seed, const char *id, const char *tensor)
 
 void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
                     uint32_t *words) {
-  const double limit = density * 4294967296.0; /* of 32 random bits */
+  const double limit = ceil(density * 4294967296.0) - 1; /* the last of the 2^32 words that keeps an element */
+  const uint32_t last = (uint32_t)fmin(limit, 4294967295.0);
   mg_stream_words(stream, (uint64_t)first, (uint64_t)count, words);
-  for (int64_t k = 0; k < count; k++) delta[k] = (double)words[k] < limit ? delta[k] * scale : 0;
+  for (int64_t k = 0; k < count; k++) delta[k] = words[k] <= last ? delta[k] * scale : 0;
 }
 
 /* ---- room ---- */
@@ -31,7 +32,8 @@ static size_t padded(int64_t capacity) { return ((size_t)capacity + MG_MERGE_SLA
 
 uint64_t mg_tile_scratch_bytes(size_t sources, int64_t capacity) {
   const uint64_t row = padded(capacity);
-  return row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + 2 * sizeof(uint64_t));
+  return MG_MERGE_MANY * MG_PIECE * sizeof(float) +
+         row * ((sources + 1) * sizeof(float) + sizeof(double) + sizeof(uint32_t) + sizeof(uint64_t));
 }
 
 mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scratch *s) {
@@ -40,11 +42,12 @@ mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scrat
                          .own = mg_alloc(sources, sizeof *s->own),
                          .tau = mg_alloc(sources, sizeof *s->tau),
                          .sum = mg_alloc_aligned(row * sizeof(double)),
+                         .piece = mg_alloc_aligned(MG_MERGE_MANY * MG_PIECE * sizeof(float)),
                          .words = mg_alloc(row, sizeof *s->words),
-                         .order = mg_alloc(row, 2 * sizeof *s->order),
+                         .order = mg_alloc(row, sizeof *s->order),
                          .small = mg_alloc(sources + 4, (sources + 4) * sizeof *s->small),
                          .weight = mg_alloc(sources, sizeof *s->weight)};
-  if (!s->block || !s->own || !s->tau || !s->sum || !s->words || !s->order || !s->small || !s->weight)
+  if (!s->block || !s->own || !s->tau || !s->sum || !s->piece || !s->words || !s->order || !s->small || !s->weight)
     return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", sources);
   memset(s->block, 0, (sources + 1) * row * sizeof(float)); /* what lies behind a tile is read along */
   for (size_t k = 0; k < sources; k++) s->own[k] = s->block + k * row;
@@ -53,7 +56,8 @@ mg_status mg_tile_scratch_create(size_t sources, int64_t capacity, mg_tile_scrat
 }
 
 void mg_tile_scratch_free(mg_tile_scratch *s) {
-  free(s->block), free(s->own), free(s->tau), free(s->sum), free(s->words), free(s->order), free(s->small), free(s->weight);
+  free(s->block), free(s->own), free(s->tau), free(s->sum), free(s->piece), free(s->words), free(s->order), free(s->small),
+      free(s->weight);
   *s = (mg_tile_scratch){0};
 }
 
@@ -178,16 +182,17 @@ void mg_combine_by_row(mg_combining *c) {
 
 /* ---- elections ---- */
 
-/* +1, −1, or 0: not yet known. */
-static int known_tie(const mg_combining *c, int election) {
-  if (c->prepared->formula->count_signs == NULL) return 1;
-  return atomic_load(c->prepared->formula->global_trim ? &c->pass->tie : &c->prepared->tie[election]);
+/* Looked at once, since others may find out in between. */
+static void look_at_ties(mg_combining *c) {
+  const mg_formula *f = c->prepared->formula;
+  for (int k = 0; k < 2; k++)
+    c->tie[k] = f->count_signs == NULL ? 1 : atomic_load(f->global_trim ? &c->pass->tie : &c->prepared->tie[k]);
 }
 
-double mg_tie_of(const mg_combining *c, int election) { return known_tie(c, election) < 0 ? -1 : 1; }
+double mg_tie_of(const mg_combining *c, int election) { return c->tie[election] < 0 ? -1 : 1; }
 
 void mg_note_undecided(mg_combining *c, int election, bool cancelled) {
-  c->undecided = c->undecided || (cancelled && known_tie(c, election) == 0);
+  c->undecided = c->undecided || (cancelled && c->tie[election] == 0);
 }
 
 void mg_combine_elect(mg_combining *c) {
@@ -204,7 +209,53 @@ void mg_merge_tile(const mg_pass_recipe *p, const mg_tensor_table *table, const 
                    float *out, bool *finite, bool *undecided) {
   const mg_prepared *prepared = &p->tensors[tile->t];
   mg_combining c = mg_ready_tile(p, table, tile, scratch);
+  look_at_ties(&c);
   prepared->formula->combine(&c);
   *undecided = c.undecided;
   *finite = p->kernels->finish(c.base, c.sum, prepared->base_factor, prepared->lambda, c.rows.count, out);
+}
+
+/* ---- many at once ---- */
+
+bool mg_is_sum_of_rows(const mg_pass_recipe *p, size_t t) {
+  const mg_prepared *prepared = &p->tensors[t];
+  bool all = prepared->formula->combine == mg_combine_sum && prepared->base == MG_BASE_FAMILY && prepared->drop == MG_DROP_NONE;
+  for (size_t s = 0; s < p->recipe->count && all; s++) all = prepared->weight[s] != 0; /* else its row has to be left out */
+  return all;
+}
+
+/* The last elements of a tile are computed with what lies behind them, which does not count. */
+static unsigned check_end(const float *values, int64_t count, size_t bit) {
+  for (int64_t k = 0; k < count; k++)
+    if (!isfinite(values[k])) return 1U << bit;
+  return 0;
+}
+
+void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
+                   bool stream, float *const *out, bool *finite) {
+  const mg_merge_kernels *kernels = recipes[0]->kernels;
+  mg_merge_sum sums[MG_MERGE_MANY];
+  mg_merge_rows rows = {.sources = recipes[0]->recipe->count, .tau = scratch->tau};
+  unsigned bad = 0;
+  memcpy(scratch->tau, tile->tau, rows.sources * sizeof *scratch->tau);
+  for (size_t m = 0; m < MG_MERGE_MANY; m++) { /* what is not asked for is made and thrown away */
+    const mg_prepared *p = &recipes[m < count ? m : 0]->tensors[tile->t];
+    sums[m] = (mg_merge_sum){
+        .weight = p->weight, .base_factor = p->base_factor, .lambda = p->lambda, .out = scratch->piece + m * MG_PIECE};
+  }
+  for (int64_t at = 0; at < tile->count; at += MG_PIECE) {
+    rows.count = (long)(tile->count - at < MG_PIECE ? tile->count - at : MG_PIECE);
+    const bool whole = rows.count % MG_MERGE_SLACK == 0;
+    const unsigned found = kernels->sums(&rows, sums, tile->base + at);
+    if (whole) bad |= found;
+    for (size_t m = 0; m < count; m++) {
+      if (!whole) bad |= check_end(sums[m].out, rows.count, m);
+      if (stream)
+        kernels->stream(out[m] + at, sums[m].out, rows.count);
+      else
+        memcpy(out[m] + at, sums[m].out, (size_t)rows.count * sizeof(float));
+    }
+    for (size_t s = 0; s < rows.sources; s++) scratch->tau[s] += rows.count;
+  }
+  for (size_t m = 0; m < count; m++) finite[m] = (bad >> m & 1) == 0;
 }

@@ -127,7 +127,7 @@ void mg_parameter_text(const mg_parameter *p, double value, mg_text *text) {
 }
 
 static void print_parameter(const mg_parameter *p, FILE *out) {
-  fprintf(out, "    %-10s %s; ", p->name, p->help);
+  fprintf(out, "    %-14s %s; ", p->name, p->help);
   if (p->type == MG_PARAMETER_NUMBER) {
     fprintf(out, "%s %g to %s%g; default: %g\n", p->low_open ? "above" : "from", p->low, p->high_open ? "below " : "", p->high,
             p->initial);

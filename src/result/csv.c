@@ -56,12 +56,18 @@ void mg_csv_number(mg_text *text, double value) {
 /* As csv.writer quotes: where the field holds a comma, a quote or a line end. */
 void mg_csv_field(mg_text *text, const char *field) {
   if (field[strcspn(field, ",\"\r\n")] == '\0') {
-    mg_text_append(text, "%s", field);
+    mg_text_append_bytes(text, field, strlen(field));
     return;
   }
-  mg_text_append(text, "\"");
-  for (; *field != '\0'; field++) mg_text_append(text, *field == '"' ? "\"\"" : "%c", *field);
-  mg_text_append(text, "\"");
+  mg_text_append_bytes(text, "\"", 1);
+  for (size_t plain; *field != '\0'; field += plain) {
+    plain = strcspn(field, "\"");
+    mg_text_append_bytes(text, field, plain);
+    if (field[plain] != '"') continue;
+    mg_text_append_bytes(text, "\"\"", 2);
+    plain++;
+  }
+  mg_text_append_bytes(text, "\"", 1);
 }
 
 mg_status mg_export_text(const char *dir, const char *name, const mg_text *text) {

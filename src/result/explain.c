@@ -23,7 +23,7 @@ const int32_t *mg_cell_row(const mg_explaining *e, const mg_grid_answers *a, siz
 void mg_print_comparison(const mg_cell_comparison *c) {
   printf("%+.4f, 95%% interval [%+.4f, %+.4f], p %.4g (McNemar, exact)\n", c->delta, c->low, c->high, c->p);
   printf("  of %zu texts: both right %zu, only the first %zu, only the second %zu, neither %zu; another prediction on %zu\n",
-         c->texts, c->both, c->only_a, c->only_b, c->neither, c->differ);
+         c->texts, c->both, c->only_first, c->only_second, c->neither, c->differ);
 }
 
 /* ---- one cell ---- */

@@ -116,27 +116,29 @@ done:
   return status;
 }
 
-mg_status mg_compare_predictions(const mg_grid_answers *a, const int32_t *x, const int32_t *y, mg_cell_comparison *c) {
+mg_status mg_compare_predictions(const mg_grid_answers *answers, const int32_t *first, const int32_t *second,
+                                 mg_cell_comparison *comparison) {
   mg_status status = MG_OK;
   mg_interval interval;
   mg_paired_target pair = {0};
+  mg_cell_comparison c = {0};
   int32_t *difference = NULL;
   double p;
-  *c = (mg_cell_comparison){0};
-  MG_TRY(add_pair(a, x, y, &difference, &pair), cleanup);
-  for (size_t k = 0; k < a->texts; k++) {
-    if (!a->scored[k]) continue;
-    const bool right = x[k] == a->label[k], other = y[k] == a->label[k];
-    c->both += right && other;
-    c->only_a += right && !other;
-    c->only_b += !right && other;
-    c->neither += !right && !other;
-    c->differ += x[k] != y[k];
+  MG_TRY(add_pair(answers, first, second, &difference, &pair), cleanup);
+  for (size_t k = 0; k < answers->texts; k++) {
+    if (!answers->scored[k]) continue;
+    const bool right = first[k] == answers->label[k], other = second[k] == answers->label[k];
+    c.both += right && other;
+    c.only_first += right && !other;
+    c.only_second += !right && other;
+    c.neither += !right && !other;
+    c.differ += first[k] != second[k];
   }
-  c->texts = pair.texts;
+  c.texts = pair.texts;
   MG_TRY(mg_paired_bootstrap(&pair, 1, DRAWS, SEED, &interval, &p), cleanup);
-  c->delta = interval.estimate, c->low = interval.low, c->high = interval.high;
-  c->p = c->texts > 0 ? mg_mcnemar(c->only_a, c->only_b) : NAN;
+  c.delta = interval.estimate, c.low = interval.low, c.high = interval.high;
+  c.p = c.texts > 0 ? mg_mcnemar(c.only_first, c.only_second) : NAN;
+  *comparison = c;
 cleanup:
   free(difference);
   return status;

@@ -1,4 +1,5 @@
 """What the other commands print and write: export, show, plan, verify, init, help, and the committed result."""
+import glob
 import json
 import os
 import subprocess
@@ -132,11 +133,29 @@ class Commands(Case):
         self.good("show", path)
 
     def test_configurations_of_the_repository(self):
-        for name in sorted(os.listdir(f"{SOURCE}/configs")):
-            if name == "emoji48.yaml":
-                self.good("plan", "-c", f"{SOURCE}/configs/{name}", "--set", f"shards.dir={self.path('s')}", "--set", f"result={self.path('x.h5')}")
-            elif name.endswith(".yaml"):  # valid, but their models are not here
-                self.refused("plan", "-c", f"{SOURCE}/configs/{name}", says="models")
+        for path in sorted(glob.glob(f"{SOURCE}/configs/**/*.yaml", recursive=True)):
+            if os.path.basename(path).startswith("emoji48"):
+                self.good("plan", "-c", path, "--set", f"shards.dir={self.path('s')}", "--set", f"result={self.path('x.h5')}")
+            else:  # valid, but their models are not here
+                self.refused("plan", "-c", path, says="models")
+
+    def test_init_from_an_ablation(self):
+        """An ablation file, with the demonstration's family: a run.yaml that plan takes."""
+        made = self.good("init", "--from", f"{SOURCE}/tests/data/ablations/overnight.yaml", "--base", BASE, "--sources", PATTERN,
+                         "--similarity", f"{EMOJI}/uriel_similarity.csv", "--texts", f"{EMOJI}/texts/{{locale}}.jsonl").stdout
+        self.assertIn("#   db_path: ", made)
+        with open(self.path("run.yaml"), "w", encoding="utf-8") as file:
+            file.write(made)
+        self.assertIn("24 cells", self.good("plan", "-c", self.path("run.yaml")).stdout)
+        alone = self.good("init", "--from", f"{SOURCE}/tests/data/ablations/constructive.yaml").stdout
+        self.assertIn('sources: "haryos_model/xlm-roberta-base_massive_k_{locale}"', alone)
+        with open(self.path("bad.yaml"), "w", encoding="utf-8") as file:
+            file.write("ablation:\n  sweep: {num_langages: [3]}\n")
+        self.refused("init", "--from", self.path("bad.yaml"),
+                     says="bad.yaml:2:11: 'num_langages' is no key known here; the nearest is 'num_languages'")
+        self.refused("init", "--from", self.path("none.yaml"), says="none.yaml")
+        self.refused("init", code=2, says="--base")
+        self.refused("init", "--from", self.path("bad.yaml"), "--base", BASE, code=2, says="--sources")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from common import BINARY, SOURCE, Case, h5py, np
+from common import BINARY, SOURCE, Case, h5py, np, result_bits, write_yaml
 
 try:
     import pandas
@@ -36,6 +36,11 @@ class GridResult(Case):
     def check_result(self, *paths):
         return subprocess.run([sys.executable, f"{SOURCE}/scripts/check-result", *paths], capture_output=True, text=True)
 
+    def without_grid(self):
+        config = write_yaml(self.path("plain.yaml"), family={"locales": ["af-ZA", "sw-KE"]}, shards={"dir": "none"}, result=self.path("plain.h5"))
+        self.good("run", "-c", config)
+        return self.path("plain.h5")
+
     def show(self, *args):
         return json.loads(self.good("show", self.result, "--json", *args).stdout)["grid"]
 
@@ -51,6 +56,12 @@ class GridResult(Case):
         done = self.check_result(self.result)
         self.assertEqual(done.returncode, 0, done.stdout)
         self.good("verify", self.result)
+
+    def test_equal_input_gives_equal_bits(self):
+        again = self.path("again.h5")
+        subprocess.run([f"{os.path.dirname(BINARY)}/test_grid", again], check=True)
+        self.same_bits(again, result_bits(self.result))
+        self.assertEqual(self.check_result("--identical", self.result, again).returncode, 0)
 
     def test_check_result_finds_what_does_not_follow(self):
         changes = {"/grid/cells/accuracy": (0, "is not its predictions"), "/grid/weights": (0, "/grid/weights"),
@@ -163,7 +174,7 @@ class GridResult(Case):
         self.assertEqual(set(cells.columns), set(self.cells.columns))
         for name in cells.columns:
             read, wrote = cells[name], self.cells[name]
-            if wrote.dtype == object:
+            if not pandas.api.types.is_numeric_dtype(wrote):
                 pandas.testing.assert_series_equal(read.fillna("").astype(str), wrote.astype(str), check_dtype=False)
             else:
                 self.assertEqual(read.dtype.kind, "i" if wrote.dtype.kind == "u" else wrote.dtype.kind, name)
@@ -179,8 +190,9 @@ class GridResult(Case):
         cells = self.exported(self.result, second)("grid_cells.csv")
         self.assertEqual(list(cells.result), [self.result] * 42 + [second] * 42)
         self.assertEqual(self.text("out/comparison.md").count("## "), 2)
-        shutil.copy(f"{SOURCE}/tests/data/small-result.h5", second)
-        self.refused("export", self.result, second, "-o", self.path("none"), says=(second, "no stage grid"))
+        plain = self.without_grid()
+        for results in ((self.result, plain), (plain, self.result)):
+            self.refused("export", *results, "-o", self.path("none"), says=(plain, "no stage grid"))
         self.assertFalse(os.path.exists(self.path("none")))
 
     def test_tables_of_methods(self):
@@ -320,7 +332,9 @@ class GridResult(Case):
         keys = sorted(self.cells.key)
         shared = next(key[0] for key, following in zip(keys, keys[1:]) if key[0] == following[0])
         self.refused("explain", self.result, shared, says=f"begins with '{shared}'")
-        self.refused("explain", f"{SOURCE}/tests/data/small-result.h5", "--cell", "0", says="no stage grid")
+        plain = self.without_grid()
+        self.refused("explain", plain, "--cell", "0", says="no stage grid")
+        self.refused("show", plain, "--where", "method=ties", says="no stage grid")
 
 
 if __name__ == "__main__":

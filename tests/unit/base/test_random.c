@@ -33,7 +33,7 @@ static void known_answers(void **state) {
 
 static void any_range_is_the_same(void **state) {
   (void)state;
-  enum { N = 103 };
+  enum { N = 403 }; /* some are computed many at once */
   uint32_t all[N], some[N];
   const mg_stream stream = mg_stream_of(42, 1, 2), other = mg_stream_of(42, 2, 1);
   mg_stream_words(&stream, 0, N, all);

@@ -207,14 +207,16 @@ static void refusals(void **state) {
   refused("  phases: 3\n", "2:11", "a list was expected");
   refused("  fixed: {method: &a ties}\n", "2:19", "anchors");
   refused("  fixed: {method: []}\n", "2:19", "the list is empty");
+  static const char *const nothing[][2] = {
+      {"  fixed: {method: [fisher, regmean]}\n", "no method of it is in this version"},
+      {"  fixed: {num_languages: 3}\n", "neither method nor experiment_type"},
+      {"  sweep: {num_languages: [3], experiment_type: [{method: soft, num_languages: 3}]}\n", "comes to what is no grid"}};
   char *text;
-  assert_int_equal(converted("  fixed: {method: [fisher, regmean]}\n", &text), MG_ERR_CONFIG);
-  assert_has(mg_error_message(), "no method of it is in this version");
-  assert_int_equal(converted("  fixed: {num_languages: 3}\n", &text), MG_ERR_CONFIG);
-  assert_has(mg_error_message(), "neither method nor experiment_type");
-  assert_int_equal(converted("  sweep: {num_languages: [3], experiment_type: [{method: soft, num_languages: 3}]}\n", &text),
-                   MG_ERR_CONFIG);
-  assert_has(mg_error_message(), "comes to what is no grid");
+  for (size_t k = 0; k < sizeof nothing / sizeof *nothing; k++) {
+    assert_int_equal(converted(nothing[k][0], &text), MG_ERR_CONFIG);
+    assert_has(mg_error_message(), nothing[k][1]);
+    free(text);
+  }
   assert_int_equal(print(&(mg_init_options){.from = "nothing.yaml"}, &text), MG_ERR_IO);
   free(text);
 }

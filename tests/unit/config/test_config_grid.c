@@ -169,8 +169,9 @@ static void settings(void **state) {
   c = good(text, "grid.sweep={}", "grid.fixed.top_k=9");
   EXPECT_AXES(&c->grid.phases[0], "preset", "num_languages", "method", "top_k");
   mg_config_free(&c);
-  c = good(text, "grid={}", NULL);
+  c = good(GRID "  similarity: {A: a.csv}\n  fixed: {method: own}\n", "grid={}", NULL);
   assert_int_equal(c->grid.phase_count, 0);
+  assert_int_equal(c->grid.similarity_names.count, 0);
   mg_config_free(&c);
   SETTING_REFUSED("grid.sweep.methods=[ties]", "grid.sweep: 'methods'", "nearest is 'method'");
   SETTING_REFUSED("grid.sweep.method=[tise]", "grid.sweep.method", "ties?");

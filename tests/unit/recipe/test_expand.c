@@ -84,30 +84,31 @@ static void duplicates(void **state) {
 static void json(void **state) {
   (void)state;
   mg_text text = {0};
-  mg_config *c = parsed(GRID "  fixed: {locale: \"a\\\"b\\\\c\", method: {dare_ties: {density: 0.1, lambda: -1.5}}}\n"
+  mg_config *c = parsed(GRID "  fixed: {locale: \"a\\\"b\\\\c\", method: [{magmax: {lambda: -1.5}}, ties]}\n"
                              "  sweep: {sources: [{x: 1, b: 3}], similarity_type: URIEL}\n");
   mg_grid g = expanded(c, &NONE);
   assert_int_equal(mg_cell_json(&g.cells[0], &text), MG_OK);
-  assert_string_equal(
-      text.data, "{\"locale\": \"a\\\"b\\\\c\", \"method\": \"dare_ties\", \"parameters\": {\"density\": 0.1, \"rescale\": "
-                 "\"inverse\", \"combine\": \"mean\", \"lambda\": -1.5, \"weighted\": false}, \"sources\": {\"b\": 0.75, "
-                 "\"x\": 0.25}, \"similarity_type\": \"URIEL\", \"num_languages\": 2, \"include_target\": false, \"preset\": "
-                 "\"none\", \"seed\": 42, \"head\": \"linear\", \"axis\": \"column\", \"select\": \"topk\", \"top_k\": 20, "
-                 "\"sinkhorn_iters\": 20, \"inctar\": \"by_weight\", \"drop_strongest\": false, \"lambda_rule\": \"none\", "
-                 "\"duplicates\": \"first\"}");
+  assert_string_equal(text.data,
+                      "{\"locale\": \"a\\\"b\\\\c\", \"method\": \"magmax\", \"parameters\": {\"lambda\": -1.5}, \"sources\": "
+                      "{\"b\": 0.75, \"x\": 0.25}, \"similarity_type\": \"URIEL\", \"num_languages\": 2, \"include_target\": "
+                      "false, \"preset\": \"none\", \"seed\": 42, \"head\": \"linear\", \"axis\": \"column\", \"select\": "
+                      "\"topk\", \"top_k\": 20, \"sinkhorn_iters\": 20, \"inctar\": \"by_weight\", \"drop_strongest\": false, "
+                      "\"lambda_rule\": \"none\", \"duplicates\": \"first\"}");
   mg_text_free(&text);
-  assert_int_equal(mg_cell_parameters_json(&g.cells[0], &text), MG_OK);
-  assert_string_equal(text.data, "{\"density\": 0.1, \"rescale\": \"inverse\", \"combine\": \"mean\", \"lambda\": -1.5, "
-                                 "\"weighted\": false}");
+  assert_int_equal(mg_cell_parameters_json(&g.cells[1], &text), MG_OK);
+  assert_non_null(strstr(text.data, "{\"density\": 0.2, \"trim\": \"tensor\""));
+  assert_non_null(strstr(text.data, "\"weighted\": false"));
   mg_text_free(&text);
   assert_int_equal(strlen(g.cells[0].key), 16);
   assert_int_equal(strspn(g.cells[0].key, "0123456789abcdef"), 16);
   mg_grid_free(&g);
   mg_config_free(&c);
-  c = parsed("seed: 18446744073709551615\n" GRID "  fixed: {locale: a, method: model_stock, similarity_type: REAL}\n");
+  c = parsed("seed: 18446744073709551615\n" GRID
+             "  fixed: {locale: a, method: {layer_swap: {layers: \"0-3,8\"}}, similarity_type: REAL}\n");
   g = expanded(c, &NONE);
   assert_int_equal(mg_cell_json(&g.cells[0], &text), MG_OK);
-  assert_non_null(strstr(text.data, "\"parameters\": {}, \"sources\": null, \"similarity_type\": \"REAL\""));
+  assert_non_null(strstr(text.data, "\"parameters\": {\"layers\": \"0-3,8\""));
+  assert_non_null(strstr(text.data, "}, \"sources\": null, \"similarity_type\": \"REAL\""));
   assert_non_null(strstr(text.data, "\"seed\": 18446744073709551615"));
   mg_text_free(&text);
   mg_grid_free(&g);

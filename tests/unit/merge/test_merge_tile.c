@@ -1,0 +1,312 @@
+/* The kernels of every instruction set against plain loops, bit by bit, over odd sizes. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "merge/kernels_impl.h"
+#include "merge/merge_impl.h"
+
+enum { SOURCES = 5, MOST = 1000, ROOM = MOST + MG_MERGE_SLACK };
+
+static float tau[SOURCES][ROOM], base[ROOM];
+static const float *rows_of[SOURCES];
+static double weight[SOURCES], vote[SOURCES], threshold[SOURCES], ceiling[SOURCES], shift[SOURCES], alone[SOURCES];
+static double expected[ROOM], got[ROOM];
+static const long COUNTS[] = {1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 250, 999, MOST};
+enum { COUNT_COUNT = sizeof COUNTS / sizeof *COUNTS };
+
+/* Multiples of 1/64, so that votes cancel and magnitudes are equal now and then; zeros; what lies behind the end is not finite.
+ */
+static void make_rows(unsigned seed, long count) {
+  for (size_t s = 0; s < SOURCES; s++) {
+    rows_of[s] = tau[s];
+    for (long k = 0; k < ROOM; k++)
+      tau[s][k] =
+          k >= count ? (k % 2 ? NAN : INFINITY) : (float)(rand_r(&seed) % 33 - 16) / (rand_r(&seed) % 4 ? 64.0F : 61.0F);
+    weight[s] = 0.1 + (double)(rand_r(&seed) % 100) / 300;
+    vote[s] = s % 2 ? 1 : weight[s];
+    threshold[s] = (double)(float)(rand_r(&seed) % 8) / 64;
+    ceiling[s] = s == 1 ? 13.0 / 64 : INFINITY;
+    shift[s] = (double)(rand_r(&seed) % 17 - 8) / 31;
+    alone[s] = 1 + (double)s / 7;
+  }
+  for (long k = 0; k < ROOM; k++) base[k] = k >= count ? NAN : (float)(rand_r(&seed) % 2001 - 1000) / 997.0F;
+}
+
+static mg_merge_rows rows_with(long count, bool shifted, double tie) {
+  return (mg_merge_rows){.sources = SOURCES,
+                         .count = count,
+                         .tau = rows_of,
+                         .weight = weight,
+                         .vote = vote,
+                         .threshold = threshold,
+                         .ceiling = ceiling,
+                         .shift = shifted ? shift : NULL,
+                         .along = base,
+                         .tie = tie,
+                         .floor = 0.2};
+}
+
+static double value_of(const mg_merge_rows *r, size_t s, long k) {
+  const double x = (double)r->tau[s][k], within = fabs(x) >= r->threshold[s] && fabs(x) < r->ceiling[s] ? x : 0;
+  return r->shift != NULL ? within - r->shift[s] * (double)r->along[k] : within;
+}
+
+static void assert_same_bits(const double *a, const double *b, long count, const char *what, const char *kernel) {
+  for (long k = 0; k < count; k++)
+    if (memcmp(&a[k], &b[k], sizeof *a) != 0 && (a[k] != 0 || b[k] != 0))
+      fail_msg("%s of %ld elements, kernel %s: element %ld is %a, not %a", what, count, kernel, k, b[k], a[k]);
+}
+
+/* Runs a check with all kernels of this machine over all sizes. */
+typedef void (*check_fn)(const mg_merge_kernels *kernels, long count);
+
+static void with_all(check_fn check) {
+  const mg_merge_kernels *all[3];
+  const size_t number = mg_merge_kernels_all(all);
+  assert_true(number >= 1);
+  for (size_t k = 0; k < number; k++)
+    for (size_t c = 0; c < COUNT_COUNT; c++) {
+      make_rows((unsigned)(c + 1), COUNTS[c]);
+      check(all[k], COUNTS[c]);
+    }
+}
+
+/* ---- sums ---- */
+
+static void check_sums(const mg_merge_kernels *kernels, long count) {
+  const mg_merge_rows r = rows_with(count, false, 1);
+  for (long k = 0; k < count; k++) {
+    expected[k] = 0;
+    for (size_t s = 0; s < SOURCES; s++) expected[k] += weight[s] * (double)tau[s][k];
+  }
+  kernels->add_up(&r, got);
+  assert_same_bits(expected, got, count, "add_up", kernels->name);
+  for (long k = 0; k < count; k++) {
+    expected[k] = 0;
+    for (size_t s = 0; s < SOURCES; s++) expected[k] += weight[s] * value_of(&r, s, k);
+  }
+  kernels->add_up_between(&r, got);
+  assert_same_bits(expected, got, count, "add_up_between", kernels->name);
+  for (int shifted = 0; shifted < 2; shifted++) {
+    const mg_merge_rows v = rows_with(count, shifted, 1);
+    for (long k = 0; k < count; k++) {
+      expected[k] = 0;
+      for (size_t s = 0; s < SOURCES; s++) expected[k] += vote[s] * value_of(&v, s, k);
+    }
+    kernels->votes(&v, got);
+    assert_same_bits(expected, got, count, "votes", kernels->name);
+  }
+}
+
+static void check_others(const mg_merge_kernels *kernels, long count) {
+  mg_merge_rows r = rows_with(count, false, 1);
+  for (long k = 0; k < count; k++) {
+    expected[k] = 0;
+    for (size_t s = 0; s < SOURCES; s++)
+      if (fabs((double)tau[s][k]) > fabs(expected[k])) expected[k] = (double)tau[s][k];
+  }
+  kernels->largest(&r, got);
+  assert_same_bits(expected, got, count, "largest", kernels->name);
+  for (int apart = 0; apart < 2; apart++) {
+    r.alone = apart ? alone : NULL;
+    for (long k = 0; k < count; k++) {
+      double total = 0, share = 0, own = 0;
+      int number = 0;
+      for (size_t s = 0; s < SOURCES; s++) {
+        const double x = value_of(&r, s, k);
+        total += weight[s] * x;
+        if (x == 0) continue;
+        share += weight[s];
+        own += alone[s] * x;
+        number++;
+      }
+      expected[k] = apart && number == 1 ? own : share > 0 ? total / share : 0;
+    }
+    kernels->average_active(&r, got);
+    assert_same_bits(expected, got, count, "average_active", kernels->name);
+  }
+  for (long k = 0; k < count; k++) {
+    double mean = 0, total = 0;
+    for (size_t s = 0; s < SOURCES; s++) mean += (double)tau[s][k];
+    mean /= SOURCES;
+    for (size_t s = 0; s < SOURCES; s++) total += ((double)tau[s][k] - mean) * ((double)tau[s][k] - mean);
+    expected[k] = total / SOURCES;
+  }
+  kernels->variance(&r, got);
+  assert_same_bits(expected, got, count, "variance", kernels->name);
+}
+
+static void check_near(const mg_merge_kernels *kernels, long count) {
+  for (int from_base = 0; from_base < 2; from_base++) {
+    for (long k = 0; k < count; k++) {
+      const double a = from_base ? 0 : (double)tau[0][k], way = (double)tau[1][k] - a;
+      const double size = fabs(way) > 1e-6 ? fabs(way) : 1e-6, u = 0.05 / size < 1 ? 0.05 / size : 1;
+      expected[k] = a + u * way;
+    }
+    kernels->near(from_base ? NULL : tau[0], tau[1], 0.05, count, got);
+    assert_same_bits(expected, got, count, "near", kernels->name);
+  }
+}
+
+/* ---- elections ---- */
+
+static double elected(const mg_merge_rows *r, mg_elected how, long k, bool *cancelled) {
+  double votes = 0, total = 0, share = 0, most = 0;
+  for (size_t s = 0; s < SOURCES; s++) votes += r->vote[s] * value_of(r, s, k);
+  const double sign = votes > 0 ? 1 : votes < 0 ? -1 : r->tie;
+  for (size_t s = 0; s < SOURCES; s++) {
+    const double x = value_of(r, s, k);
+    if (!(x * sign > 0)) continue;
+    total += r->weight[s] * x;
+    share += r->weight[s];
+    if (fabs(x) > fabs(most)) most = x;
+  }
+  if (votes == 0 && share > 0) *cancelled = true;
+  if (how == MG_ELECTED_MAX) return most;
+  if (how == MG_ELECTED_SUM || !(share > 0)) return total;
+  return total / (share > r->floor ? share : r->floor);
+}
+
+static size_t cancellations;
+
+static void check_elections(const mg_merge_kernels *kernels, long count) {
+  static const char *const names[] = {"elect mean", "elect sum", "elect max"};
+  for (int how = MG_ELECTED_MEAN; how <= MG_ELECTED_MAX; how++)
+    for (int variant = 0; variant < 4; variant++) { /* a shift or none; either sign where votes cancel */
+      const bool shifted = variant / 2 == 1 && how == MG_ELECTED_MEAN;
+      const mg_merge_rows r = rows_with(count, shifted, variant % 2 ? 1 : -1);
+      bool cancelled = false;
+      for (size_t s = 0; s < SOURCES; s++) vote[s] = 1;
+      for (long k = 0; k < count; k++) expected[k] = elected(&r, (mg_elected)how, k, &cancelled);
+      assert_int_equal(kernels->elect(&r, (mg_elected)how, got), cancelled);
+      assert_same_bits(expected, got, count, names[how], kernels->name);
+      cancellations += cancelled;
+    }
+}
+
+/* ---- sums over elements ---- */
+
+static double add_parts(double *parts) {
+  for (int half = MG_MERGE_PARTS / 2; half > 0; half /= 2)
+    for (int k = 0; k < half; k++) parts[k] += parts[k + half];
+  return parts[0];
+}
+
+static void check_dot(const mg_merge_kernels *kernels, long count) {
+  for (int bounded = 0; bounded < 2; bounded++) {
+    const double low = bounded ? 5.0 / 64 : 0, high = bounded ? 12.0 / 64 : INFINITY;
+    double parts[MG_MERGE_PARTS] = {0};
+    for (long k = 0; k < count; k++)
+      if (fabs((double)tau[0][k]) >= low && fabs((double)tau[0][k]) < high)
+        parts[k % MG_MERGE_PARTS] += (double)tau[0][k] * (double)tau[1][k];
+    const double own = add_parts(parts), theirs = kernels->dot(tau[0], low, high, tau[1], count);
+    assert_same_bits(&own, &theirs, 1, "dot", kernels->name);
+  }
+}
+
+/* In long double with the library's exponential. */
+static long double divergence_of(const float *a, const float *b, long count) {
+  long double total_a = 0, total_b = 0, along = 0;
+  for (long k = 0; k < count; k++) {
+    const long double from = (long double)base[k] + (a != NULL ? (long double)a[k] : 0),
+                      to = (long double)base[k] + (long double)b[k];
+    total_a += expl(from), total_b += expl(to), along += expl(to) * (to - from);
+  }
+  return along / total_b - logl(total_b / total_a);
+}
+
+static void check_divergence(const mg_merge_kernels *kernels, long count) {
+  for (int from_base = 0; from_base < 2; from_base++) {
+    const float *a = from_base ? NULL : tau[0];
+    const double one = mg_merge_portable.divergence(base, a, tau[1], count);
+    const double other = kernels->divergence(base, a, tau[1], count);
+    assert_same_bits(&one, &other, 1, "divergence", kernels->name);
+    assert_true(fabsl(divergence_of(a, tau[1], count) - (long double)one) < 1e-14L);
+  }
+}
+
+static void check_finish(const mg_merge_kernels *kernels, long count) {
+  float out[ROOM], untouched = out[count] = 7;
+  for (long k = 0; k < ROOM; k++) got[k] = k < count ? (double)(k % 13 - 6) / 3 : NAN;
+  assert_true(kernels->finish(base, got, 0.75, 1.25, count, out));
+  for (long k = 0; k < count; k++) assert_true(out[k] == (float)(0.75 * (double)base[k] + 1.25 * got[k]));
+  assert_true(out[count] == untouched);
+  got[count - 1] = count % 2 ? INFINITY : 1e300;
+  assert_false(kernels->finish(base, got, 0.75, 1.25, count, out));
+}
+
+static void sums(void **state) { (void)state, with_all(check_sums); }
+static void others(void **state) { (void)state, with_all(check_others), with_all(check_near); }
+static void elections(void **state) {
+  (void)state, with_all(check_elections);
+  assert_true(cancellations > 0);
+}
+static void over_elements(void **state) {
+  (void)state, with_all(check_dot), with_all(check_divergence), with_all(check_finish);
+}
+
+/* Elements far apart: no exponential overflows, and what is next to nothing counts as that. */
+static void divergence_of_extremes(void **state) {
+  (void)state;
+  float rows[2][3 + MG_MERGE_SLACK] = {{0, 1000, -1000}, {0, -900, 3e6F}}, zeros[3 + MG_MERGE_SLACK] = {0};
+  const double apart = mg_merge_portable.divergence(zeros, rows[0], rows[1], 3);
+  assert_true(fabs(apart - 2000) < 1e-6);
+  assert_true(mg_merge_portable.divergence(rows[0], NULL, zeros, 3) == 0);
+}
+
+/* ---- rows by rank ---- */
+
+typedef struct placed {
+  float size;
+  int64_t at;
+} placed;
+
+static int by_size(const void *a, const void *b) {
+  const placed *x = a, *y = b;
+  return x->size != y->size ? (x->size > y->size) - (x->size < y->size) : (x->at > y->at) - (x->at < y->at);
+}
+
+static void ranks_against_sorting(void **state) {
+  (void)state;
+  static const int64_t ROWS[] = {1, 2, 3, 37, 250, MOST};
+  const mg_stream stream = mg_stream_of_tensor(42, "aa", "a tensor");
+  static uint32_t words[MOST];
+  static uint64_t order[2 * MOST];
+  for (size_t c = 0; c < sizeof ROWS / sizeof *ROWS; c++)
+    for (int rescale = MG_RESCALE_INVERSE; rescale <= MG_RESCALE_NONE; rescale++) {
+      const int64_t row = ROWS[c], count = MOST / row * row, first = 3 * row;
+      const mg_formula f = {.drop_density = 0.5, .drop_spread = 0.2, .rescale = (mg_rescale)rescale};
+      make_rows((unsigned)c, MOST);
+      memcpy(tau[1], tau[0], sizeof tau[0]);
+      mg_keep_by_rank(tau[1], first, count, row, &stream, &f, 3, words, order);
+      mg_stream_words(&stream, (uint64_t)first, (uint64_t)count, words);
+      for (int64_t at = 0; at < count; at += row) {
+        placed sorted[MOST];
+        for (int64_t k = 0; k < row; k++) sorted[k] = (placed){fabsf(tau[0][at + k]), at + k};
+        qsort(sorted, (size_t)row, sizeof *sorted, by_size);
+        for (int64_t rank = 0; rank < row; rank++) {
+          const int64_t k = sorted[rank].at;
+          const double p = row > 1 ? 0.3 + 0.4 / (double)(row - 1) * (double)rank : 0.5;
+          const float kept = rescale == MG_RESCALE_INVERSE ? (float)((double)tau[0][k] / p) : tau[0][k] * 3;
+          if (tau[1][k] != ((double)words[k] < p * 4294967296.0 ? kept : 0))
+            fail_msg("rows of %lld: element %lld of rank %lld", (long long)row, (long long)k, (long long)rank);
+        }
+      }
+    }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(sums),
+                                     cmocka_unit_test(others),
+                                     cmocka_unit_test(elections),
+                                     cmocka_unit_test(over_elements),
+                                     cmocka_unit_test(divergence_of_extremes),
+                                     cmocka_unit_test(ranks_against_sorting)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
