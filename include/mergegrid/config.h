@@ -150,6 +150,9 @@ typedef struct mg_config {
  * is named as "--set key=value". Required keys: family.base, family.sources. *config is owned by the caller.
  */
 mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **config);
+/** The same of a text that is in no file of its own: `file` is for messages, and relative paths are relative to dir. */
+mg_status mg_config_parse_in(const char *dir, const char *file, const char *text, size_t size, const mg_strings *settings,
+                             mg_config **config);
 void mg_config_free(mg_config **config);
 
 /** The terms' names as keys have them: "locale", "method", … */

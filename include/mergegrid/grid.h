@@ -43,6 +43,9 @@ void mg_grid_free(mg_grid *grid);
  */
 mg_status mg_grid_recipe_cell(const mg_config *config, mg_cell *cell);
 
+/** Are a cell's sources chosen by a similarity, neither named nor one that follows from the target? */
+bool mg_terms_choose(const mg_terms *terms);
+
 /**
  * The coordinates as one line of JSON, keys in a fixed order, numbers with the digits that read back: what `key` hashes.
  * Sources that were named are sorted by id, their weights scaled to a sum of 1. Appended to json.

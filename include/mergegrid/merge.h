@@ -56,6 +56,9 @@ typedef struct mg_deltas {
   const int32_t *class_of; /**< [sources, classes] the family's class of a source's own; NULL: all as they are */
 } mg_deltas;
 
+/** Does a tensor have a row (or an element) a class, so that it is put in the family's order? Only what the base lacks has. */
+bool mg_has_row_a_class(const mg_tensor *tensor, size_t classes);
+
 /** Elements first … first + count − 1 of a tensor; offset: where they belong in a block of floats. */
 typedef struct mg_range {
   size_t tensor;

@@ -174,17 +174,20 @@ mg_status mg_result_write(const char *path, const mg_result_data *data);
 /** identity of a finished result (from /provenance/inputs). MG_ERR_CORRUPT if path is no mergegrid result. */
 mg_status mg_result_read_identity(const char *path, mg_identity *identity);
 
-/**
- * Accuracy of every source (rows: ids) on every target (columns) of a finished result: of `select`'s texts, or of the
- * partition's. MG_ERR_INPUT where it has no stage nxn.
- */
-mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table);
-
 /** What a finished result has, for runs that build on it. Opened once, its seal checked. */
 typedef struct mg_result_reader mg_result_reader;
 mg_status mg_result_open(const char *path, mg_result_reader **reader);
 void mg_result_close(mg_result_reader **reader);
 bool mg_result_has(const mg_result_reader *reader, const char *object); /**< "/nxn", "/grid" */
+/** The configuration it was computed with, resolved, as YAML. The caller frees. */
+mg_status mg_result_read_config(const mg_result_reader *reader, char **yaml);
+/** As mg_result_read_identity. */
+mg_status mg_result_read_inputs(const mg_result_reader *reader, mg_identity *identity);
+/** The sources in the order of the result, with the directories that they had. */
+mg_status mg_result_read_sources(const mg_result_reader *reader, mg_source_list *list);
+/** Appends the strings of a dataset: "/labels", "/targets", "/compatibility/gram/groups". MG_ERR_CORRUPT where there is none.
+ */
+mg_status mg_result_read_list(const mg_result_reader *reader, const char *path, mg_strings *list);
 /** Row of the source `id` in the order of the result; −1 where it has none. */
 mg_status mg_result_source(const mg_result_reader *reader, const char *id, ptrdiff_t *source);
 /**
@@ -197,15 +200,19 @@ mg_status mg_result_read_source(const mg_result_reader *reader, int part, const 
 mg_status mg_result_read_gram(const mg_result_reader *reader, mg_gram *gram);
 /** CKA matrices [layers,N,N], biased and unbiased; the caller frees them. MG_ERR_INPUT where there are none of that size. */
 mg_status mg_result_read_cka(const mg_result_reader *reader, size_t layers, size_t sources, double **biased, double **unbiased);
+/**
+ * Accuracy of every source (rows: ids) on every target (columns): of `select`'s texts, or of the partition's. MG_ERR_INPUT
+ * where it has no stage nxn.
+ */
+mg_status mg_result_read_evaluation(const mg_result_reader *reader, bool select, mg_labelled_table *table);
+/**
+ * A matrix of compatibilities [N,N] by ids: CKA of the last layer compared, or task-vector cosines. MG_ERR_INPUT where it has
+ * none.
+ */
+mg_status mg_result_read_compatibility(const mg_result_reader *reader, bool cka, mg_labelled_table *table);
 /** Cells of the grid that failed; 0 without a grid. */
 mg_status mg_result_failed_cells(const char *path, size_t *failed);
 bool mg_result_has_grid(const char *path);
-
-/**
- * A matrix of compatibilities [N,N] by ids of a finished result: CKA of the last layer compared, or task-vector cosines.
- * MG_ERR_INPUT where it has none.
- */
-mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table);
 
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);

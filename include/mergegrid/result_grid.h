@@ -39,8 +39,9 @@ typedef struct mg_grid_answers {
 } mg_grid_answers;
 void mg_grid_answers_free(mg_grid_answers *answers);
 
-/** A result with a grid, opened once: a file is read through from end to end to be held to its checksums. */
-typedef struct mg_grid_reader mg_grid_reader;
+/** A result with a grid, opened once: a file is read through from end to end to be held to its checksums. Whatever reads a
+ * result that is open reads this one. */
+typedef mg_result_reader mg_grid_reader;
 mg_status mg_grid_open(const char *path, mg_grid_reader **reader);
 void mg_grid_close(mg_grid_reader **reader);
 
@@ -48,11 +49,23 @@ void mg_grid_close(mg_grid_reader **reader);
 mg_status mg_grid_read_table(const mg_grid_reader *reader, mg_grid_table *table);
 /** Of a target that the table has. */
 mg_status mg_grid_read_answers(const mg_grid_reader *reader, const char *target, mg_grid_answers *answers);
+/**
+ * A similarity matrix that cells went by, as it was read, all repeated labels kept where any cell kept them. MG_ERR_INPUT where
+ * the result has none of that name. The caller frees the table.
+ */
+mg_status mg_grid_read_matrix(const mg_grid_reader *reader, const char *name, mg_labelled_table *table);
 
 /** The same of a file that is opened and closed again. */
 mg_status mg_grid_table_read(const char *path, mg_grid_table *table);
 void mg_grid_table_free(mg_grid_table *table);
 mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_answers *answers);
+
+/**
+ * Conditions `column=value|value,column=value` on the cells' columns (NULL: none): which cells they all hold for, into take
+ * [C]. option: for messages. MG_ERR_USAGE: no condition, no column, no value of its type; MG_ERR_INPUT: a value that no cell
+ * has.
+ */
+mg_status mg_grid_table_where(const mg_grid_table *table, const char *option, const char *where, bool *take);
 
 /** The cell whose key begins with `key`. MG_ERR_INPUT: none (names the nearest), or several (lists some). */
 mg_status mg_grid_table_find(const mg_grid_table *table, const char *key, size_t *cell);

@@ -35,6 +35,7 @@ struct mg_command {
   char *output;                                     /* -o */
   char *where, *sort;                               /* show, run */
   mg_strings cells;                                 /* --cell */
+  char *best;                                       /* merge */
   int64_t ranks, top;
   double max_hours;
   bool json, quiet, verbose, rehash, fresh, resume, merginguriel;

@@ -67,9 +67,18 @@ cleanup:
   return status;
 }
 
+static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
+  const mg_merge_cell_options options = {.result = command->files.items[0],
+                                         .cell = command->cells.count > 0 ? command->cells.items[0] : NULL,
+                                         .best = command->best,
+                                         .settings = &command->settings};
+  return mg_stage_merge_cell(comm, &options, command->output);
+}
+
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
   mg_status status = MG_OK;
   mg_config *config = NULL;
+  if (command->verb == MG_VERB_MERGE && command->files.count > 0) return merge_cell(command, comm);
   MG_TRY(load_config(command, comm, &config), cleanup);
   if (command->verb == MG_VERB_PACK) {
     const mg_pack_options options = {.rehash = command->rehash};

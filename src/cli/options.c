@@ -9,8 +9,8 @@
 #include "mergegrid/config.h"
 
 #define OF(verb)      (1u << MG_VERB_##verb)
-#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN) | OF(MERGE))
-#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(SHOW) | OF(EXPLAIN) | OF(EXPORT) | OF(VERIFY))
+#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
+#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(EXPORT) | OF(VERIFY))
 
 typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
 
@@ -25,8 +25,11 @@ typedef struct option {
 
 static const option OPTIONS[] = {
     {"config", 'c', TEXT, offsetof(mg_command, config), OF_CONFIGURED, "FILE", "the configuration (YAML); required"},
+    {"config", 'c', TEXT, offsetof(mg_command, config), OF(MERGE), "FILE", "the configuration (YAML) whose recipe is merged"},
     {"set", 0, LIST, offsetof(mg_command, settings), OF_CONFIGURED, "KEY=VALUE",
      "replaces a value of the configuration (repeatable); VALUE in YAML"},
+    {"set", 0, LIST, offsetof(mg_command, settings), OF(MERGE), "KEY=VALUE",
+     "replaces a value of the configuration, FILE's or RESULT's (whose paths are then relative to here); repeatable"},
     {"rehash", 0, FLAG, offsetof(mg_command, rehash), OF(PACK), NULL,
      "compare contents even where no file changed by size, time and inode"},
     {"ranks", 'n', COUNT, offsetof(mg_command, ranks), OF(PLAN), "RANKS", "plan for this many ranks (default 1)"},
@@ -40,7 +43,10 @@ static const option OPTIONS[] = {
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
      "cells to list (default 20), the most accurate first; without a grid: closest and farthest pairs (default 5)"},
-    {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN), "KEY", "a cell's key, or a prefix that no other cell's has"},
+    {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN) | OF(MERGE), "KEY",
+     "a cell's key, or a prefix that no other cell's has"},
+    {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
+     "the cell that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
@@ -73,7 +79,8 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
     [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
-    [MG_VERB_MERGE] = {"merge", "-c run.yaml -o DIR", "write the configuration's recipe as a checkpoint", 0, 0},
+    [MG_VERB_MERGE] = {"merge", "-c run.yaml | RESULT -o DIR",
+                       "write a recipe, or a result's cell (--cell, --best), as a checkpoint", 0, 1},
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
     [MG_VERB_EXPLAIN] = {"explain", "RESULT --cell KEY [KEY]", "how a cell came about, with numbers; or why two cells differ",
                          1, 3},
@@ -243,6 +250,20 @@ static mg_status find_verb(const char *word, mg_verb *found) {
                  nearest ? nearest : "", nearest ? "' is meant?)" : "");
 }
 
+/* The recipe of a configuration, or one cell of a result. */
+static mg_status check_merge(const mg_command *command) {
+  const bool cell = command->cells.count > 0 || command->best != NULL;
+  if (command->config == NULL && command->files.count == 0) return usage(command, "-c FILE or a RESULT is missing", NULL);
+  if (command->config != NULL && command->files.count > 0)
+    return usage(command, "-c FILE and a result exclude each other:", command->files.items[0]);
+  if (command->config != NULL && cell) return usage(command, "--cell and --best are about a RESULT, not about -c FILE", NULL);
+  if (command->files.count > 0 && !cell)
+    return usage(command, "which cell? --cell KEY or --best COLUMN=VALUE,... is missing behind", command->files.items[0]);
+  if (command->cells.count + (command->best != NULL) > 1)
+    return usage(command, "one cell can be merged: one --cell KEY, or --best", NULL);
+  return MG_OK;
+}
+
 static mg_status check_complete(const mg_command *command) {
   const verb *v = &VERBS[command->verb];
   const int files = (int)command->files.count;
@@ -258,6 +279,7 @@ static mg_status check_complete(const mg_command *command) {
     return usage(command, "a cell is missing: --cell KEY", NULL);
   if (command->verb == MG_VERB_EXPLAIN && command->cells.count + (size_t)files - 1 > 2)
     return usage(command, "one cell or two can be explained, not more", NULL);
+  if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if (command->fresh && command->resume) return usage(command, "--fresh and --resume exclude each other", NULL);
   if (command->quiet && command->verbose) return usage(command, "--quiet and --verbose exclude each other", NULL);
   return MG_OK;
@@ -319,7 +341,7 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->stages);
   mg_strings_free(&c->cells);
   free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->from), free(c->output);
-  free(c->where), free(c->sort);
+  free(c->where), free(c->sort), free(c->best);
   free(c);
   *command = NULL;
 }

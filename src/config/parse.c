@@ -203,14 +203,11 @@ static mg_status apply_setting(const char *setting, const char *dir, mg_config *
   return status;
 }
 
-mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **out) {
+mg_status mg_config_parse_in(const char *dir, const char *file, const char *text, size_t size, const mg_strings *settings,
+                             mg_config **out) {
   mg_status status = MG_OK;
-  char *dir = mg_path_dirname(file);
   mg_config *config = mg_alloc_zero(1, sizeof *config);
-  if (config == NULL || dir == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
+  if (config == NULL) return MG_ERR_NOMEM;
   config->file = mg_strdup(file);
   if (config->file == NULL) {
     status = MG_ERR_NOMEM;
@@ -229,6 +226,13 @@ mg_status mg_config_parse(const char *file, const char *text, size_t size, const
   config = NULL;
 cleanup:
   mg_config_free(&config);
+  return status;
+}
+
+mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **out) {
+  char *dir = mg_path_dirname(file);
+  if (dir == NULL) return MG_ERR_NOMEM;
+  const mg_status status = mg_config_parse_in(dir, file, text, size, settings, out);
   free(dir);
   return status;
 }

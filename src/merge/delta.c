@@ -24,9 +24,15 @@ void mg_delta_reader_free(mg_delta_reader *r) {
   *r = (mg_delta_reader){0};
 }
 
-/* Does a tensor have a row (or an element) a class, in an order that is not the family's? */
-static bool is_permuted(const mg_deltas *d, int source, const mg_tensor *tensor) {
-  if (d->class_of == NULL || !tensor->source_only || tensor->ndim < 1 || (size_t)tensor->shape[0] != d->classes) return false;
+/* A hidden layer of a head may happen to be as wide as there are classes. */
+static bool is_hidden(const char *name) { return strstr(name, ".dense.") != NULL || strstr(name, "pre_classifier.") != NULL; }
+
+bool mg_has_row_a_class(const mg_tensor *tensor, size_t classes) {
+  return tensor->source_only && tensor->ndim >= 1 && (size_t)tensor->shape[0] == classes && !is_hidden(tensor->name);
+}
+
+bool mg_delta_is_permuted(const mg_deltas *d, int source, const mg_tensor *tensor) {
+  if (d->class_of == NULL || !mg_has_row_a_class(tensor, d->classes)) return false;
   const int32_t *class_of = d->class_of + (size_t)source * d->classes;
   for (size_t c = 0; c < d->classes; c++)
     if (class_of[c] != (int32_t)c) return true;
@@ -71,7 +77,7 @@ mg_status mg_delta_read(mg_delta_reader *r, const int *sources, size_t n, size_t
     done += now;
   }
   for (size_t k = 0; k < n; k++)
-    if (is_permuted(r->deltas, sources[k], tensor)) MG_TRY(read_permuted(r, sources[k], t, first, count, to[k]), done);
+    if (mg_delta_is_permuted(r->deltas, sources[k], tensor)) MG_TRY(read_permuted(r, sources[k], t, first, count, to[k]), done);
 done:
   return status;
 }

@@ -23,6 +23,8 @@ typedef struct mg_delta_reader {
 } mg_delta_reader;
 mg_status mg_delta_reader_create(const mg_deltas *deltas, size_t most, mg_delta_reader *reader);
 void mg_delta_reader_free(mg_delta_reader *reader);
+/* Does a source have a tensor's rows in an order of classes that is not the family's? */
+bool mg_delta_is_permuted(const mg_deltas *deltas, int source, const mg_tensor *tensor);
 /* tau of sources [n] into to[k] [count]; theta_0 into base (may be NULL). Any range of a tensor. */
 mg_status mg_delta_read(mg_delta_reader *reader, const int *sources, size_t n, size_t t, int64_t first, int64_t count,
                         float *const *to, float *base);

@@ -107,12 +107,22 @@ static void make_relative(products *p) {
   p->n = m;
 }
 
+/* Grams are of heads as the sources have them. */
+static bool is_permuted(const mg_pass_terms *terms, const mg_pass_recipe *p, size_t t) {
+  const mg_tensor *tensor = &mg_rows_table(terms->deltas->rows)->tensors[t];
+  const int base = p->tensors[t].base;
+  bool any = base >= 0 && mg_delta_is_permuted(terms->deltas, base, tensor);
+  for (size_t k = 0; k < p->recipe->count && !any; k++) any = mg_delta_is_permuted(terms->deltas, p->recipe->source[k], tensor);
+  return any;
+}
+
 static mg_status find_products(const mg_pass_terms *terms, const mg_pass_recipe *p, size_t t, int *sources, products *to) {
   const mg_recipe *r = p->recipe;
   const mg_prepared *prepared = &p->tensors[t];
   const bool whole = prepared->formula->keep == MG_KEEP_ALL && prepared->drop == MG_DROP_NONE;
   to->n = r->count;
-  if (terms->gram == NULL || prepared->base == MG_BASE_RANDOM || !whole) return measure(terms, p, t, to);
+  if (terms->gram == NULL || prepared->base == MG_BASE_RANDOM || !whole || is_permuted(terms, p, t))
+    return measure(terms, p, t, to);
   memcpy(sources, r->source, r->count * sizeof *sources);
   if (prepared->base >= 0) sources[to->n++] = prepared->base;
   look_up(terms->gram, t, sources, to);

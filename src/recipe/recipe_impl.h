@@ -10,8 +10,6 @@ void mg_terms_put(mg_terms *to, const mg_terms *from);
  * sources where they are named.
  */
 void mg_terms_complete(const mg_config *config, mg_terms *terms);
-/* Are sources to be chosen by a similarity? */
-bool mg_terms_choose(const mg_terms *terms);
 /* Does the lambda rule decide over this parameter, since nobody said it? */
 bool mg_terms_ruled(const mg_terms *terms, size_t parameter);
 /* Is the method a share of those sources that dare_linear or task_arithmetic (dare_ties or ties) add up? */

@@ -119,7 +119,7 @@ static mg_status print_candidates(const mg_explaining *e, size_t cell, const jso
   mg_labelled_table table = {0};
   mg_similarity similarity = {0};
   mg_selection selection = {0};
-  MG_TRY(mg_grid_read_matrix(&e->reader->h5, c->similarity_type, &table), cleanup);
+  MG_TRY(mg_grid_read_matrix(e->reader, c->similarity_type, &table), cleanup);
   MG_TRY(mg_similarity_of(&table, c->similarity_type,
                           says(terms, "duplicates", "keep") ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST, &similarity, NULL),
          cleanup);

@@ -57,14 +57,14 @@ static bool parse_number(const char *text, double *number) {
 static bool is_word(const char *text, const char *word) { return strcasecmp(text, word) == 0; }
 
 /* The number that is meant by a value of a column that is no text. */
-static mg_status wanted_number(const column_of *c, const char *value, double *number) {
+static mg_status wanted_number(const column_of *c, const char *option, const char *value, double *number) {
   if (c->field->type == MG_COLUMN_BOOL) {
     *number = is_word(value, "true");
     if (is_word(value, "true") || is_word(value, "false")) return MG_OK;
-    return mg_fail(MG_ERR_USAGE, "--where: %s=%s: true or false was expected", c->field->name, value);
+    return mg_fail(MG_ERR_USAGE, "%s: %s=%s: true or false was expected", option, c->field->name, value);
   }
   if (parse_number(value, number)) return MG_OK;
-  return mg_fail(MG_ERR_USAGE, "--where: %s=%s: a number was expected", c->field->name, value);
+  return mg_fail(MG_ERR_USAGE, "%s: %s=%s: a number was expected", option, c->field->name, value);
 }
 
 /* Texts are compared as they are; as numbers where both are some (0.20 is 0.2); hashes may be cut. */
@@ -76,7 +76,8 @@ static bool text_matches(const column_of *c, const char *text, const char *value
 }
 
 /* The values that a column has, for a message. */
-static mg_status no_such_value(const mg_grid_table *t, const column_of *c, const char *name, const char *values) {
+static mg_status no_such_value(const mg_grid_table *t, const char *option, const column_of *c, const char *name,
+                               const char *values) {
   enum { NAMED = 30 };
   mg_strings seen = {0};
   mg_text list = {0};
@@ -85,7 +86,7 @@ static mg_status no_such_value(const mg_grid_table *t, const column_of *c, const
     if (mg_strings_find(&seen, text) < 0 && mg_strings_add(&seen, text) != MG_OK) break;
   }
   for (size_t k = 0; k < seen.count && k < NAMED; k++) mg_text_append(&list, "%s%s", k ? ", " : "", seen.items[k]);
-  mg_fail(MG_ERR_INPUT, "%s: --where: no cell has %s=%s%s%s%s", t->path, name, values, seen.count > 0 ? "; there are " : "",
+  mg_fail(MG_ERR_INPUT, "%s: %s: no cell has %s=%s%s%s%s", t->path, option, name, values, seen.count > 0 ? "; there are " : "",
           list.data ? list.data : "", seen.count > NAMED ? ", …" : "");
   mg_text_free(&list);
   mg_strings_free(&seen);
@@ -93,11 +94,11 @@ static mg_status no_such_value(const mg_grid_table *t, const column_of *c, const
 }
 
 /* Marks cells that have one of the values (separated by '|', which is cut into). */
-static mg_status match_values(const mg_grid_table *t, const column_of *c, char *values, bool *matches) {
+static mg_status match_values(const mg_grid_table *t, const char *option, const column_of *c, char *values, bool *matches) {
   char *rest = values;
   for (char *value; (value = strsep(&rest, "|")) != NULL;) {
     double wanted = NAN;
-    const mg_status status = is_text(c) ? MG_OK : wanted_number(c, value, &wanted);
+    const mg_status status = is_text(c) ? MG_OK : wanted_number(c, option, value, &wanted);
     if (status != MG_OK) return status;
     for (size_t k = 0; k < t->cell_count; k++) {
       const bool same =
@@ -108,7 +109,7 @@ static mg_status match_values(const mg_grid_table *t, const column_of *c, char *
   return MG_OK;
 }
 
-static mg_status apply_condition(const mg_grid_table *t, char *condition, bool *take) {
+static mg_status apply_condition(const mg_grid_table *t, const char *option, char *condition, bool *take) {
   mg_status status = MG_OK;
   size_t found = 0;
   column_of column;
@@ -116,22 +117,23 @@ static mg_status apply_condition(const mg_grid_table *t, char *condition, bool *
   bool *matches = mg_alloc_zero(t->cell_count, sizeof *matches);
   if (matches == NULL) return MG_ERR_NOMEM;
   if (values == NULL) {
-    status = mg_fail(MG_ERR_USAGE, "--where: '%s': COLUMN=VALUE was expected, as method=ties|average,locale=sw-KE", condition);
+    status =
+        mg_fail(MG_ERR_USAGE, "%s: '%s': COLUMN=VALUE was expected, as method=ties|average,locale=sw-KE", option, condition);
     goto cleanup;
   }
   *values++ = '\0';
-  MG_TRY(find_column(t, "--where", condition, &column), cleanup);
+  MG_TRY(find_column(t, option, condition, &column), cleanup);
   shown = mg_strdup(values);
   if (shown == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(match_values(t, &column, values, matches), cleanup);
+  MG_TRY(match_values(t, option, &column, values, matches), cleanup);
   for (size_t k = 0; k < t->cell_count; k++) {
     found += matches[k];
     take[k] = take[k] && matches[k];
   }
-  if (found == 0) status = no_such_value(t, &column, condition, shown);
+  if (found == 0) status = no_such_value(t, option, &column, condition, shown);
 cleanup:
   free(shown);
   free(matches);
@@ -146,14 +148,14 @@ static char *trim(char *text) {
   return text;
 }
 
-mg_status mg_cells_where(const mg_grid_table *t, const char *where, bool *take) {
+mg_status mg_grid_table_where(const mg_grid_table *t, const char *option, const char *where, bool *take) {
   mg_status status = MG_OK;
   for (size_t k = 0; k < t->cell_count; k++) take[k] = true;
   if (where == NULL) return MG_OK;
   char *copy = mg_strdup(where), *rest = copy;
   if (copy == NULL) return MG_ERR_NOMEM;
   for (char *condition; status == MG_OK && (condition = strsep(&rest, ",")) != NULL;)
-    status = apply_condition(t, trim(condition), take);
+    status = apply_condition(t, option, trim(condition), take);
   free(copy);
   return status;
 }

@@ -41,16 +41,8 @@ mg_method_kind mg_kind_of(const char *method);
 /* Where a matrix that cells went by is: /grid/similarity/NAME, '/' replaced. */
 void mg_matrix_path(const char *name, char path[160]);
 
-struct mg_grid_reader {
-  mg_h5_reader h5;
-};
-
 /* Texts of a target, of all partitions; of the one that cells are scored on. */
 mg_status mg_grid_count_texts(const mg_h5_reader *reader, const char *target, size_t *texts);
 mg_status mg_grid_count_scored(const mg_h5_reader *reader, const char *target, size_t *texts);
-
-/* A matrix that cells went by, as it was read, all repeated labels kept. MG_ERR_INPUT where the result has none of that name.
- */
-mg_status mg_grid_read_matrix(const mg_h5_reader *reader, const char *name, mg_labelled_table *table);
 
 #endif

@@ -80,7 +80,7 @@ mg_status mg_grid_view_read(const mg_grid_reader *reader, const char *where, con
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(mg_cells_where(&v->table, where, take), cleanup);
+  MG_TRY(mg_grid_table_where(&v->table, "--where", where, take), cleanup);
   count(v, take);
   MG_TRY(mg_cells_sort(&v->table, sort, v->order, v->matching), cleanup);
   v->shown = (mg_grid_tables){v->table.method_count, v->table.methods, v->table.best_count, v->table.best};

@@ -21,11 +21,6 @@ typedef struct mg_grid_view {
 mg_status mg_grid_view_read(const mg_grid_reader *reader, const char *where, const char *sort, mg_grid_view *view);
 void mg_grid_view_free(mg_grid_view *view);
 
-/*
- * Conditions `column=value|value,column=value` on the cells' columns: take [C]. MG_ERR_USAGE: no condition, no column, no value
- * of its type; MG_ERR_INPUT: a value that no cell has.
- */
-mg_status mg_cells_where(const mg_grid_table *table, const char *where, bool *take);
 /* Sorts indexes of cells by a column, '-' in front for falling; equal ones stay in order. */
 mg_status mg_cells_sort(const mg_grid_table *table, const char *sort, size_t *order, size_t count);
 

@@ -96,6 +96,11 @@ typedef struct mg_h5_reader {
   hid_t file;
 } mg_h5_reader;
 
+/* A result that is open; owns its path. */
+struct mg_result_reader {
+  mg_h5_reader h5;
+};
+
 /* Checks the seal, opens, checks format and schema version. */
 mg_status mg_h5_open(const char *path, mg_h5_reader *reader);
 void mg_h5_close(mg_h5_reader *reader);

@@ -168,13 +168,13 @@ void mg_matrices_free(mg_matrices *m) {
   *m = (mg_matrices){0};
 }
 
-mg_status mg_result_read_evaluation(const char *path, bool select, mg_labelled_table *table) {
+mg_status mg_result_read_evaluation(const mg_result_reader *reader, bool select, mg_labelled_table *table) {
   mg_status status = MG_OK;
   mg_matrices m = {0};
   *table = (mg_labelled_table){0};
-  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  MG_TRY(mg_matrices_read_from(&reader->h5, &m), cleanup);
   if (m.targets.count == 0) {
-    status = mg_fail(MG_ERR_INPUT, "%s: has no stage nxn, whose evaluation is asked for", path);
+    status = mg_fail(MG_ERR_INPUT, "%s: has no stage nxn, whose evaluation is asked for", m.path);
     goto cleanup;
   }
   *table = (mg_labelled_table){
@@ -186,15 +186,15 @@ cleanup:
   return status;
 }
 
-mg_status mg_result_read_compatibility(const char *path, bool cka, mg_labelled_table *table) {
+mg_status mg_result_read_compatibility(const mg_result_reader *reader, bool cka, mg_labelled_table *table) {
   mg_status status = MG_OK;
   mg_matrices m = {0};
   *table = (mg_labelled_table){0};
-  MG_TRY(mg_matrices_read(path, &m), cleanup);
+  MG_TRY(mg_matrices_read_from(&reader->h5, &m), cleanup);
   const size_t n = m.ids.count;
   const double *from = cka && m.cka != NULL ? m.cka + (m.cka_layer_count - 1) * n * n : cka ? NULL : m.cosine;
   if (from == NULL) {
-    status = mg_fail(MG_ERR_INPUT, "%s: has no %s, which is asked for", path, cka ? "CKA" : "task-vector cosines");
+    status = mg_fail(MG_ERR_INPUT, "%s: has no %s, which is asked for", m.path, cka ? "CKA" : "task-vector cosines");
     goto cleanup;
   }
   table->values = mg_alloc(n, n * sizeof *table->values);

@@ -223,6 +223,13 @@ mg_status mg_result_read_identity(const char *path, mg_identity *identity) {
   return status;
 }
 
+mg_status mg_result_read_inputs(const mg_result_reader *reader, mg_identity *identity) {
+  mg_status status;
+  H5E_BEGIN_TRY { status = read_inputs(&reader->h5, identity); }
+  H5E_END_TRY
+  return status;
+}
+
 const char *mg_file_kind(const char *path) {
   char magic[8] = "";
   FILE *file = fopen(path, "rb");

@@ -206,8 +206,9 @@ void mg_grid_answers_free(mg_grid_answers *a) {
 
 /* ---- matrices ---- */
 
-mg_status mg_grid_read_matrix(const mg_h5_reader *r, const char *name, mg_labelled_table *table) {
+mg_status mg_grid_read_matrix(const mg_grid_reader *reader, const char *name, mg_labelled_table *table) {
   mg_status status = MG_OK;
+  const mg_h5_reader *r = &reader->h5;
   char group[160], path[192];
   hsize_t dims[2];
   void *values = NULL;

@@ -181,32 +181,18 @@ mg_status mg_grid_read_table(const mg_grid_reader *reader, mg_grid_table *t) {
 }
 
 mg_status mg_grid_open(const char *path, mg_grid_reader **out) {
-  mg_status status = MG_OK;
-  mg_grid_reader *reader = mg_alloc_zero(1, sizeof *reader);
-  if (reader == NULL) return MG_ERR_NOMEM;
-  char *copy = mg_strdup(path);
-  status = copy != NULL ? mg_h5_open(copy, &reader->h5) : MG_ERR_NOMEM;
-  if (status != MG_OK) goto failed;
-  if (!mg_h5_has(&reader->h5, "/grid")) {
-    status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid, which is asked for", path);
-    mg_h5_close(&reader->h5);
-    goto failed;
+  mg_grid_reader *reader = NULL;
+  const mg_status status = mg_result_open(path, &reader);
+  if (status != MG_OK) return status;
+  if (mg_h5_has(&reader->h5, "/grid")) {
+    *out = reader;
+    return MG_OK;
   }
-  *out = reader;
-  return MG_OK;
-failed:
-  free(copy);
-  free(reader);
-  return status;
+  mg_result_close(&reader);
+  return mg_fail(MG_ERR_INPUT, "%s: has no stage grid, which is asked for", path);
 }
 
-void mg_grid_close(mg_grid_reader **reader) {
-  if (*reader == NULL) return;
-  mg_h5_close(&(*reader)->h5);
-  free((char *)(uintptr_t)(*reader)->h5.path);
-  free(*reader);
-  *reader = NULL;
-}
+void mg_grid_close(mg_grid_reader **reader) { mg_result_close(reader); }
 
 mg_status mg_grid_table_read(const char *path, mg_grid_table *t) {
   mg_grid_reader *reader = NULL;

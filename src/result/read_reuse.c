@@ -1,4 +1,4 @@
-/* What a run takes from a finished result instead of computing it again. */
+/* What others take from a finished result: a run instead of computing it again, a merge of one of its cells. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -6,40 +6,76 @@
 #include "hdf5_impl.h"
 #include "mergegrid/text.h"
 
-struct mg_result_reader {
-  char *path;
-  mg_h5_reader file;
-};
-
 mg_status mg_result_open(const char *path, mg_result_reader **out) {
   mg_status status = MG_OK;
   mg_result_reader *r = mg_alloc_zero(1, sizeof *r);
   if (r == NULL) return MG_ERR_NOMEM;
-  r->path = mg_strdup(path);
-  status = r->path != NULL ? mg_h5_open(r->path, &r->file) : MG_ERR_NOMEM;
+  char *copy = mg_strdup(path);
+  status = copy != NULL ? mg_h5_open(copy, &r->h5) : MG_ERR_NOMEM;
   if (status == MG_OK) {
     *out = r;
     return MG_OK;
   }
-  free(r->path), free(r);
+  free(copy), free(r);
   return status;
 }
 
 void mg_result_close(mg_result_reader **reader) {
   mg_result_reader *r = *reader;
   if (r == NULL) return;
-  mg_h5_close(&r->file);
-  free(r->path), free(r);
+  mg_h5_close(&r->h5);
+  free((char *)(uintptr_t)r->h5.path), free(r);
   *reader = NULL;
 }
 
-bool mg_result_has(const mg_result_reader *r, const char *object) { return mg_h5_has(&r->file, object); }
+bool mg_result_has(const mg_result_reader *r, const char *object) { return mg_h5_has(&r->h5, object); }
 
 mg_status mg_result_source(const mg_result_reader *r, const char *id, ptrdiff_t *source) {
   mg_strings ids = {0};
-  const mg_status status = mg_h5_read_strings(&r->file, "/sources/id", &ids);
+  const mg_status status = mg_h5_read_strings(&r->h5, "/sources/id", &ids);
   *source = status == MG_OK ? mg_strings_find(&ids, id) : -1;
   mg_strings_free(&ids);
+  return status;
+}
+
+mg_status mg_result_read_config(const mg_result_reader *r, char **yaml) {
+  mg_strings text = {0};
+  mg_status status = mg_h5_read_strings(&r->h5, "/provenance/config", &text);
+  if (status == MG_OK && text.count != 1)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /provenance/config: one string was expected", r->h5.path);
+  if (status == MG_OK) *yaml = mg_strdup(text.items[0]);
+  if (status == MG_OK && *yaml == NULL) status = MG_ERR_NOMEM;
+  mg_strings_free(&text);
+  return status;
+}
+
+mg_status mg_result_read_list(const mg_result_reader *r, const char *path, mg_strings *list) {
+  return mg_h5_read_strings(&r->h5, path, list);
+}
+
+mg_status mg_result_read_sources(const mg_result_reader *r, mg_source_list *list) {
+  mg_status status = MG_OK;
+  mg_strings ids = {0}, locales = {0}, paths = {0};
+  *list = (mg_source_list){0};
+  MG_TRY(mg_h5_read_strings(&r->h5, "/sources/id", &ids), cleanup);
+  MG_TRY(mg_h5_read_strings(&r->h5, "/sources/locale", &locales), cleanup);
+  MG_TRY(mg_h5_read_strings(&r->h5, "/sources/path", &paths), cleanup);
+  if (locales.count != ids.count || paths.count != ids.count) {
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /sources: lists of equal length were expected", r->h5.path);
+    goto cleanup;
+  }
+  list->items = mg_alloc_zero(ids.count, sizeof *list->items);
+  if (list->items == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  for (; list->count < ids.count; list->count++) {
+    const size_t k = list->count;
+    list->items[k] = (mg_source){.id = ids.items[k], .locale = locales.items[k], .path = paths.items[k]};
+    ids.items[k] = locales.items[k] = paths.items[k] = NULL; /* moved */
+  }
+cleanup:
+  mg_strings_free(&ids), mg_strings_free(&locales), mg_strings_free(&paths);
   return status;
 }
 
@@ -49,7 +85,7 @@ static bool read_row(const mg_result_reader *r, const char *path, hid_t type, in
   hsize_t dims[3] = {0}, start[3] = {row}, count[3] = {1, expected[0], expected[1]};
   bool read = false;
   H5E_BEGIN_TRY {
-    const hid_t set = H5Dopen2(r->file.file, path, H5P_DEFAULT), space = H5Dget_space(set);
+    const hid_t set = H5Dopen2(r->h5.file, path, H5P_DEFAULT), space = H5Dget_space(set);
     if (set >= 0 && H5Sget_simple_extent_ndims(space) == rank && H5Sget_simple_extent_dims(space, dims, NULL) == rank) {
       const bool fits = row < dims[0] && dims[1] == expected[0] && (rank < 3 || dims[2] == expected[1]);
       const hid_t memory = H5Screate_simple(rank, count, NULL);
@@ -73,7 +109,7 @@ mg_status mg_result_read_source(const mg_result_reader *r, int part, const char 
   bool read = read_row(r, path, H5T_NATIVE_INT32, 2, source, shape, predictions);
   snprintf(path, sizeof path, "%s/logits/%.128s", group, target);
   if (read && logits != NULL) read = read_row(r, path, H5T_NATIVE_FLOAT, 3, source, shape, logits);
-  return read ? MG_OK : mg_fail(MG_ERR_INPUT, "%s: %s: no answers to %zu texts", r->path, path, texts);
+  return read ? MG_OK : mg_fail(MG_ERR_INPUT, "%s: %s: no answers to %zu texts", r->h5.path, path, texts);
 }
 
 mg_status mg_result_read_gram(const mg_result_reader *r, mg_gram *gram) {
@@ -81,16 +117,16 @@ mg_status mg_result_read_gram(const mg_result_reader *r, mg_gram *gram) {
   hsize_t dot[3] = {0}, base[2] = {0}, norm[1] = {0};
   void *data = NULL;
   *gram = (mg_gram){0};
-  MG_TRY(mg_h5_read_numbers(&r->file, "/compatibility/gram/source_dot", H5T_NATIVE_DOUBLE, 3, dot, &data), failed);
+  MG_TRY(mg_h5_read_numbers(&r->h5, "/compatibility/gram/source_dot", H5T_NATIVE_DOUBLE, 3, dot, &data), failed);
   gram->dot = data;
-  MG_TRY(mg_h5_read_numbers(&r->file, "/compatibility/gram/base_dot", H5T_NATIVE_DOUBLE, 2, base, &data), failed);
+  MG_TRY(mg_h5_read_numbers(&r->h5, "/compatibility/gram/base_dot", H5T_NATIVE_DOUBLE, 2, base, &data), failed);
   gram->base_dot = data;
-  MG_TRY(mg_h5_read_numbers(&r->file, "/compatibility/gram/base_norm2", H5T_NATIVE_DOUBLE, 1, norm, &data), failed);
+  MG_TRY(mg_h5_read_numbers(&r->h5, "/compatibility/gram/base_norm2", H5T_NATIVE_DOUBLE, 1, norm, &data), failed);
   gram->base_norm2 = data;
   gram->groups = (size_t)dot[0];
   gram->sources = (size_t)dot[1];
   if (dot[2] == dot[1] && base[0] == dot[0] && base[1] == dot[1] && norm[0] == dot[0]) return MG_OK;
-  status = mg_fail(MG_ERR_CORRUPT, "%s: /compatibility/gram: shapes that do not fit each other", r->path);
+  status = mg_fail(MG_ERR_CORRUPT, "%s: /compatibility/gram: shapes that do not fit each other", r->h5.path);
 failed:
   mg_gram_free(gram);
   return status;
@@ -100,10 +136,10 @@ mg_status mg_result_read_cka(const mg_result_reader *r, size_t layers, size_t so
   mg_status status = MG_OK;
   hsize_t a[3] = {0}, b[3] = {0};
   void *first = NULL, *second = NULL;
-  MG_TRY(mg_h5_read_numbers(&r->file, "/compatibility/cka", H5T_NATIVE_DOUBLE, 3, a, &first), failed);
-  MG_TRY(mg_h5_read_numbers(&r->file, "/compatibility/cka_unbiased", H5T_NATIVE_DOUBLE, 3, b, &second), failed);
+  MG_TRY(mg_h5_read_numbers(&r->h5, "/compatibility/cka", H5T_NATIVE_DOUBLE, 3, a, &first), failed);
+  MG_TRY(mg_h5_read_numbers(&r->h5, "/compatibility/cka_unbiased", H5T_NATIVE_DOUBLE, 3, b, &second), failed);
   if (a[0] != layers || a[1] != sources || a[2] != sources || b[0] != layers || b[1] != sources || b[2] != sources) {
-    status = mg_fail(MG_ERR_INPUT, "%s: /compatibility/cka is not of %zu layers and %zu sources", r->path, layers, sources);
+    status = mg_fail(MG_ERR_INPUT, "%s: /compatibility/cka is not of %zu layers and %zu sources", r->h5.path, layers, sources);
     goto failed;
   }
   *biased = first;
@@ -129,7 +165,7 @@ mg_status mg_result_failed_cells(const char *path, size_t *failed) {
   *failed = 0;
   MG_TRY(mg_result_open(path, &r), cleanup);
   if (!mg_result_has(r, "/grid")) goto cleanup;
-  MG_TRY(mg_h5_read_strings(&r->file, "/grid/cells/status", &states), cleanup);
+  MG_TRY(mg_h5_read_strings(&r->h5, "/grid/cells/status", &states), cleanup);
   for (size_t k = 0; k < states.count; k++) *failed += strcmp(states.items[k], "failed") == 0;
 cleanup:
   mg_strings_free(&states);

@@ -48,6 +48,8 @@ typedef struct surroundings {
   const mg_config *config;
   const mg_source_list *sources;
   const mg_cell *cell;
+  const mg_grid_reader *finished; /* the result that the cell is of, or NULL */
+  mg_result_reader *opened;       /* the configuration's result, where something is read of it */
   mg_labelled_table evaluation;
   mg_grid_matrix *matrices;
   double *accuracy, *compatibility;
@@ -61,17 +63,27 @@ static bool goes_by_evaluation(const mg_config *config, const mg_terms *terms) {
   return terms->sources.count == 0 && m >= 0 && strcmp(grid->similarity_files.items[m], "nxn") == 0;
 }
 
+/* Where evaluations and compatibilities are. */
+static mg_status find_result(surroundings *s, const mg_result_reader **result) {
+  const bool open = s->finished == NULL && s->opened == NULL;
+  const mg_status status = open ? mg_result_open(s->config->result, &s->opened) : MG_OK;
+  *result = s->finished != NULL ? s->finished : s->opened;
+  return status;
+}
+
 /* The evaluation, where the recipe needs it; where it only helps to tell the best source, if it is there. */
 static mg_status read_evaluation(surroundings *s, mg_grid_context *context) {
   const mg_terms *terms = &s->cell->terms;
   const bool best = terms->method->kind == MG_METHOD_MODEL && strcmp(terms->method->name, "own") != 0;
   const bool needed = best || goes_by_evaluation(s->config, terms);
-  if (!mg_path_exists(s->config->result)) {
+  const mg_result_reader *result;
+  if (s->finished == NULL && !mg_path_exists(s->config->result)) {
     if (!needed) return MG_OK;
     return mg_fail(MG_ERR_INPUT, "recipe: goes by the evaluation of the stage nxn, and %s is not there", s->config->result);
   }
   if (terms->locale == NULL) return MG_OK;
-  const mg_status status = mg_result_read_evaluation(s->config->result, true, &s->evaluation);
+  mg_status status = find_result(s, &result);
+  if (status == MG_OK) status = mg_result_read_evaluation(result, true, &s->evaluation);
   if (status != MG_OK) return needed || status == MG_ERR_NOMEM ? status : MG_OK;
   if (mg_strings_find(&s->evaluation.columns, terms->locale) < 0) return MG_OK;
   s->accuracy = mg_alloc(s->sources->count, s->evaluation.columns.count * sizeof *s->accuracy);
@@ -88,12 +100,15 @@ static mg_status read_compatibility(surroundings *s, mg_grid_context *context) {
   const bool cka = strcmp(method, "similarity_x_cka_compatibility") == 0;
   const char *file = cka ? s->config->grid.compatibility.cka : s->config->grid.compatibility.tv;
   const bool stage = strcmp(file, "stage") == 0;
+  const mg_result_reader *result;
   mg_labelled_table table = {0};
   if (!cka && strcmp(method, "similarity_x_tv_compatibility") != 0) return MG_OK;
-  if (stage)
-    MG_TRY(mg_result_read_compatibility(s->config->result, cka, &table), cleanup);
-  else
+  if (stage) {
+    MG_TRY(find_result(s, &result), cleanup);
+    MG_TRY(mg_result_read_compatibility(result, cka, &table), cleanup);
+  } else {
     MG_TRY(mg_labelled_table_read(file, &table), cleanup);
+  }
   s->compatibility = mg_alloc(s->sources->count, s->sources->count * sizeof *s->compatibility);
   if (s->compatibility == NULL) {
     status = MG_ERR_NOMEM;
@@ -104,6 +119,34 @@ static mg_status read_compatibility(surroundings *s, mg_grid_context *context) {
 cleanup:
   mg_labelled_table_free(&table);
   return status;
+}
+
+/* The one matrix that a cell of a finished result went by. */
+static mg_status recall_matrix(surroundings *s) {
+  mg_status status = MG_OK;
+  const mg_terms *terms = &s->cell->terms;
+  const mg_strings *names = &s->config->grid.similarity_names;
+  const bool keep = strcmp(terms->duplicates, "keep") == 0;
+  mg_labelled_table table = {0};
+  s->matrices = mg_alloc_zero(names->count, sizeof *s->matrices);
+  if (s->matrices == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < names->count; k++) s->matrices[k].name = names->items[k];
+  if (!mg_terms_choose(terms) || terms->similarity_type == NULL) return MG_OK;
+  const ptrdiff_t m = mg_strings_find(names, terms->similarity_type);
+  if (m < 0) return MG_OK; /* what resolving says of the cell */
+  MG_TRY(mg_grid_read_matrix(s->finished, terms->similarity_type, &table), cleanup);
+  MG_TRY(mg_similarity_of(&table, terms->similarity_type, keep ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST,
+                          keep ? &s->matrices[m].keep : &s->matrices[m].first, NULL),
+         cleanup);
+cleanup:
+  mg_labelled_table_free(&table);
+  return status;
+}
+
+static mg_status read_matrices(surroundings *s) {
+  if (s->finished != NULL) return recall_matrix(s);
+  return mg_grid_matrices_read(s->config, s->cell, 1, s->sources, s->evaluation.rows.count > 0 ? &s->evaluation : NULL,
+                               &s->matrices, &s->notes);
 }
 
 static mg_status say(const surroundings *s, const mg_grid_context *context, const mg_resolved *resolved) {
@@ -120,15 +163,13 @@ cleanup:
 }
 
 mg_status mg_recipe_resolve(const mg_config *config, const mg_source_list *sources, const mg_cell *cell,
-                            mg_resolved *resolved) {
+                            const mg_grid_reader *finished, mg_resolved *resolved) {
   mg_status status = MG_OK;
-  surroundings s = {.config = config, .sources = sources, .cell = cell};
+  surroundings s = {.config = config, .sources = sources, .cell = cell, .finished = finished};
   mg_grid_context context = {.sources = sources, .matrix_count = config->grid.similarity_names.count};
   *resolved = (mg_resolved){.base = -1};
   MG_TRY(read_evaluation(&s, &context), cleanup);
-  MG_TRY(mg_grid_matrices_read(config, cell, 1, sources, s.evaluation.rows.count > 0 ? &s.evaluation : NULL, &s.matrices,
-                               &s.notes),
-         cleanup);
+  MG_TRY(read_matrices(&s), cleanup);
   context.matrices = s.matrices;
   MG_TRY(read_compatibility(&s, &context), cleanup);
   MG_TRY(mg_grid_resolve(&context, cell, resolved), cleanup);
@@ -137,6 +178,7 @@ cleanup:
   mg_grid_matrices_free(&s.matrices, context.matrix_count);
   mg_labelled_table_free(&s.evaluation);
   mg_strings_free(&s.notes);
+  mg_result_close(&s.opened);
   free(s.accuracy), free(s.compatibility);
   return status;
 }

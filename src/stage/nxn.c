@@ -13,33 +13,11 @@
 
 /* ---- opening ---- */
 
-/* classes [N, C]: what each class of a source is called in the family. */
 static mg_status match_classes(const mg_attempt *a, size_t classes, int32_t *class_of) {
   mg_status status = MG_OK;
-  const mg_strings *family = &a->roster->labels;
-  for (size_t k = 0; k < a->roster->list.count && status == MG_OK; k++) {
-    mg_strings own = {0};
-    int32_t *to = class_of + k * classes;
-    for (size_t c = 0; c < classes; c++) to[c] = (int32_t)c;
-    status = mg_roster_labels(a->config, a->roster, k, &own);
-    const bool named = status == MG_OK && own.count == classes && family->count == classes;
-    if (status == MG_OK && !named && (own.count > 0 || family->count > 0))
-      status = mg_fail(MG_ERR_INPUT, "source %s names %zu labels, the family %zu, and the head has %zu classes",
-                       a->roster->list.items[k].id, own.count, family->count, classes);
-    for (size_t c = 0; named && c < classes && status == MG_OK; c++) {
-      const bool in_place = strcmp(family->items[c], own.items[c]) == 0; /* names need not be unique where nothing moved */
-      const ptrdiff_t at = in_place ? (ptrdiff_t)c : mg_strings_find(family, own.items[c]);
-      if (at < 0)
-        status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s', which the first source does not have",
-                         a->roster->list.items[k].id, own.items[c]);
-      to[c] = (int32_t)at;
-      for (size_t d = 0; d < c && status == MG_OK; d++)
-        if (to[d] == to[c])
-          status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s' twice, and its labels in another order than the first",
-                           a->roster->list.items[k].id, own.items[c]);
-    }
-    mg_strings_free(&own);
-  }
+  for (size_t k = 0; k < a->roster->list.count; k++)
+    MG_TRY(mg_roster_class_of(a->config, a->roster, k, &a->roster->labels, classes, class_of + k * classes), done);
+done:
   return status;
 }
 

@@ -79,6 +79,8 @@ cleanup:
   return status;
 }
 
+/* ---- labels ---- */
+
 mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, size_t source, mg_strings *copy) {
   mg_status status = MG_OK;
   mg_shard *shard = NULL;
@@ -100,6 +102,33 @@ cleanup:
   return status;
 }
 
+mg_status mg_roster_class_of(const mg_config *config, const mg_roster *roster, size_t source, const mg_strings *family,
+                             size_t classes, int32_t *to) {
+  mg_strings own = {0};
+  const char *id = roster->list.items[source].id;
+  mg_status status = mg_roster_labels(config, roster, source, &own);
+  const bool named = status == MG_OK && own.count == classes && family->count == classes;
+  for (size_t c = 0; c < classes; c++) to[c] = (int32_t)c;
+  if (status == MG_OK && !named && (own.count > 0 || family->count > 0))
+    status = mg_fail(MG_ERR_INPUT, "source %s names %zu labels, the family %zu, and the head has %zu classes", id, own.count,
+                     family->count, classes);
+  for (size_t c = 0; named && c < classes && status == MG_OK; c++) {
+    const bool in_place = strcmp(family->items[c], own.items[c]) == 0; /* names need not be unique where nothing moved */
+    const ptrdiff_t at = in_place ? (ptrdiff_t)c : mg_strings_find(family, own.items[c]);
+    if (at < 0)
+      status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s', which the first source does not have", id, own.items[c]);
+    to[c] = (int32_t)at;
+    for (size_t d = 0; d < c && status == MG_OK; d++)
+      if (to[d] == to[c])
+        status = mg_fail(MG_ERR_INPUT, "source %s has the label '%s' twice, and its labels in another order than the first", id,
+                         own.items[c]);
+  }
+  mg_strings_free(&own);
+  return status;
+}
+
+/* ---- opening ---- */
+
 mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster) {
   mg_status status = MG_OK;
   *roster = (mg_roster){.base_there = mg_path_is_dir(config->family.base)};
@@ -115,6 +144,23 @@ mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster)
   if (!quiet)
     for (size_t k = 0; k < roster->list.skipped.count; k++)
       mg_warn("source %s has no checkpoint and is skipped", roster->list.skipped.items[k]);
+  MG_TRY(mg_roster_labels(config, roster, 0, &roster->labels), failed);
+  return MG_OK;
+failed:
+  mg_roster_close(roster);
+  return status;
+}
+
+mg_status mg_roster_open_shards(const mg_config *config, mg_roster *roster) {
+  mg_status status = MG_OK;
+  *roster = (mg_roster){.base_there = mg_path_is_dir(config->family.base)};
+  MG_TRY(mg_sources_resolve(&config->family, has_shard, config->shards.dir, &roster->list), failed);
+  roster->member = mg_alloc(roster->list.count, sizeof *roster->member);
+  if (roster->member == NULL) {
+    status = MG_ERR_NOMEM;
+    goto failed;
+  }
+  for (size_t k = 0; k < roster->list.count; k++) roster->member[k] = -1;
   MG_TRY(mg_roster_labels(config, roster, 0, &roster->labels), failed);
   return MG_OK;
 failed:

@@ -10,6 +10,7 @@
 #include "mergegrid/merge.h"
 #include "mergegrid/ops.h"
 #include "mergegrid/result.h"
+#include "mergegrid/result_grid.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/stage.h"
@@ -28,10 +29,18 @@ typedef struct mg_roster {
  * quiet: do not log notes.
  */
 mg_status mg_roster_open(const mg_config *config, bool quiet, mg_roster *roster);
+/** The same of shards alone, as if there were no checkpoints. */
+mg_status mg_roster_open_shards(const mg_config *config, mg_roster *roster);
 void mg_roster_close(mg_roster *roster);
 /** A source's own labels by index, from its checkpoint, or its shard where that is gone. The caller frees. */
 mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, size_t source, mg_strings *labels);
-/** Collective. The same on all ranks, which must see the same family. */
+/**
+ * What each class of a source's own is called by the names `family`: to [classes], as of mg_deltas; as they are where neither
+ * names any. MG_ERR_INPUT: another number of names, a label that the family lacks or that comes twice.
+ */
+mg_status mg_roster_class_of(const mg_config *config, const mg_roster *roster, size_t source, const mg_strings *family,
+                             size_t classes, int32_t *to);
+/** Collective. mg_roster_open on all ranks, which must see the same family. */
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster);
 
 /** Collective. Packs what is missing or outdated. */
@@ -42,9 +51,11 @@ mg_status mg_roster_rows(const mg_config *config, const mg_roster *roster, mg_ro
 
 /**
  * Not collective. Resolves a recipe of the command merge against the configuration's matrices, and against the result's
- * evaluation and compatibilities where it goes by them; says what came out. MG_ERR_INPUT as of mg_grid_resolve.
+ * evaluation and compatibilities where it goes by them; says what came out. finished: the result that the cell is of, whose
+ * matrices count instead of the configuration's; or NULL. MG_ERR_INPUT as of mg_grid_resolve.
  */
-mg_status mg_recipe_resolve(const mg_config *config, const mg_source_list *sources, const mg_cell *cell, mg_resolved *resolved);
+mg_status mg_recipe_resolve(const mg_config *config, const mg_source_list *sources, const mg_cell *cell,
+                            const mg_grid_reader *finished, mg_resolved *resolved);
 /**
  * A resolved cell as a merge wants it: of one model a merge of one. ids [resolved->count] is filled in; all else is borrowed.
  * MG_ERR_CONFIG: a vote.

@@ -33,8 +33,8 @@ def environment(extra=None):
     return {**os.environ, **MPI, **(extra or {})}
 
 
-def run(*args, ranks=0, env=None, timeout=120):
-    return subprocess.run(command(*args, ranks=ranks), env=environment(env), timeout=timeout, capture_output=True, text=True)
+def run(*args, ranks=0, env=None, timeout=120, cwd=None):
+    return subprocess.run(command(*args, ranks=ranks), env=environment(env), timeout=timeout, capture_output=True, text=True, cwd=cwd)
 
 
 def write_yaml(path, base=BASE, sources=PATTERN, **sections):

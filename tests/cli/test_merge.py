@@ -77,8 +77,26 @@ class Merge(Merging):
         return {}
 
     def test_other_labels(self):
-        write_checkpoint(self.path("bb"), self.sources["bb"], labels=list("wvxyz"))
-        self.refused("aa and bb have their labels in another order")
+        """Heads are put into the order of the family's first source, and config.json says so."""
+        order = [1, 0, 2, 3, 4]
+        for tensors in self.sources.values():
+            tensors["classifier.dense.weight"] = RNG.normal(size=(5, 5)).astype(np.float32)  # as wide as there are classes, by chance
+        for id in ("aa", "bb", "cc"):
+            write_checkpoint(self.path(id), self.sources[id], labels=list("vwxyz"))
+        expected = self.merged("linear", {"bb": 2, "cc": 1})
+        moved = {**self.sources["bb"], **{name: self.sources["bb"][name][order] for name in HEAD}}
+        write_checkpoint(self.path("bb"), moved, labels=list("wvxyz"))
+        got = self.merged("linear", {"bb": 2, "cc": 1})
+        for name, value in expected.items():
+            np.testing.assert_array_equal(got[name], value, err_msg=name)
+        with open(self.path(f"out{self.count}", "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+        self.assertEqual((list(config["id2label"].values()), config["label2id"]["w"]), (list("vwxyz"), 1))
+        write_checkpoint(self.path("bb"), moved, labels=list("wvxyv"))
+        self.refused("id2label", sources={"bb": 2, "cc": 1})
+        write_checkpoint(self.path("bb"), moved, labels=list("wvxyz"))
+        write_checkpoint(self.path("base"), {**self.base, **self.sources["aa"]})
+        self.refused("source bb has its labels in another order than the first, and no tensor that the base lacks has 5 rows", sources=["aa", "bb"])
 
 
 class Demo(unittest.TestCase):
