@@ -185,7 +185,8 @@ mg_status mg_encoder_hold(mg_encoder *e, size_t models) {
   const size_t floats = mg_encoder_block_floats(&e->shape, e->token_room);
   free_models(e);
   e->models = mg_alloc_zero(models, sizeof *e->models);
-  for (; e->models != NULL && e->model_count < models; e->model_count++)
+  if (e->models == NULL) return MG_ERR_NOMEM;
+  for (; e->model_count < models; e->model_count++)
     if ((e->models[e->model_count] = mg_alloc_aligned(floats * sizeof(float))) == NULL) break;
   if (e->model_count < models) return mg_fail(MG_ERR_NOMEM, "out of memory for %zu models of %zu parameters", models, floats);
   mg_encoder_use(e, 0);

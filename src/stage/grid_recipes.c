@@ -385,11 +385,16 @@ static mg_status list_sequences(mg_grid_stage *s) {
   return MG_OK;
 }
 
+static int order(double a, double b) { return (a > b) - (a < b); }
+
 static int by_source(const void *a, const void *b) {
   const mg_quantity *x = a, *y = b;
   if (x->source != y->source) return x->source < y->source ? -1 : 1;
   if (x->tensor != y->tensor) return x->tensor < y->tensor ? -1 : 1;
-  return memcmp(x, y, sizeof *x);
+  if (x->kind != y->kind) return x->kind < y->kind ? -1 : 1;
+  if (x->base != y->base) return x->base < y->base ? -1 : 1;
+  if (x->seed != y->seed) return x->seed < y->seed ? -1 : 1;
+  return x->a != y->a ? order(x->a, y->a) : order(x->b, y->b);
 }
 
 /* Quantities that the items ask for, source by source: a unit each. */
@@ -407,7 +412,7 @@ static mg_status list_quantities(mg_grid_stage *s) {
     MG_TRY(mg_recipe_of_cell(&s->grid.cells[k], &s->cells[k].resolved, s->list, ids, &recipe), cleanup);
     MG_TRY(mg_recipe_quantities(&recipe, mg_rows_table(s->deltas.rows), seen, &list), cleanup);
   }
-  qsort(list.items, list.count, sizeof *list.items, by_source);
+  if (list.count > 0) qsort(list.items, list.count, sizeof *list.items, by_source);
   w->quantities = list.items;
   w->quantity_count = list.count;
   w->unit_of = mg_alloc(s->list->count + 1, sizeof *w->unit_of);

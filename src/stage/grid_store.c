@@ -63,7 +63,11 @@ mg_status mg_node_store_open(MPI_Comm comm, const mg_deltas *deltas, const int *
   mg_node_store *s = mg_alloc_zero(1, sizeof *s);
   const float **tau = mg_alloc_zero(sources, sizeof *tau);
   if (s == NULL || tau == NULL) status = MG_ERR_NOMEM;
-  MG_TRY(mg_agree(comm, status), failed);
+  status = mg_agree(comm, status);
+  if (status != MG_OK || s == NULL) {
+    free(s), free(tau);
+    return status;
+  }
   *s = (mg_node_store){.node = MPI_COMM_NULL, .tau = tau};
   const uint64_t fit = bytes / (stride * sizeof(float));
   if (fit >= 2 && wanted_count > 0) {
@@ -83,7 +87,6 @@ mg_status mg_node_store_open(MPI_Comm comm, const mg_deltas *deltas, const int *
   *out = s;
   return MG_OK;
 failed:
-  if (s == NULL) free(tau);
   mg_node_store_close(&s);
   return status;
 }

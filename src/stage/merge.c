@@ -50,8 +50,9 @@ mg_status mg_merging_classes(const mg_config *config, const mg_roster *roster, c
 
 /* ---- the story ---- */
 
-static mg_status merge(mg_merging *m, const char *output) {
+static mg_status merge(const mg_merging *terms, const char *output) {
   mg_status status = MG_OK;
+  mg_merging merging = *terms, *m = &merging;
   mg_resolved resolved = {.base = -1};
   mg_recipe recipe;
   const char **ids = NULL;
