@@ -270,6 +270,7 @@ static mg_status check_complete(const mg_command *command) {
   if (files < v->least_files) return usage(command, "an argument is missing: mergegrid", v->name);
   if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
+  if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
     return usage(command, "-o DIR is missing", NULL);
   const bool family = command->base != NULL || command->sources != NULL;
@@ -279,7 +280,6 @@ static mg_status check_complete(const mg_command *command) {
     return usage(command, "a cell is missing: --cell KEY", NULL);
   if (command->verb == MG_VERB_EXPLAIN && command->cells.count + (size_t)files - 1 > 2)
     return usage(command, "one cell or two can be explained, not more", NULL);
-  if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if (command->fresh && command->resume) return usage(command, "--fresh and --resume exclude each other", NULL);
   if (command->quiet && command->verbose) return usage(command, "--quiet and --verbose exclude each other", NULL);
   return MG_OK;

@@ -9,7 +9,7 @@ import unittest
 import pandas as pd
 
 from common import BASE, EMOJI, PATTERN, h5py, np, run, write_checkpoint, write_yaml
-from merging import Merging
+from merging import HEAD, RNG, Merging
 
 TEXTS = f"{EMOJI}/texts/{{locale}}.jsonl"
 
