@@ -168,8 +168,8 @@ static double find_step(const sphere *s) {
 }
 
 /*
- * The mean on the sphere (Karcher 1977), found by its own iteration, times the mean norm, of those that have one. Every iterate
- * is in the span.
+ * The mean on the sphere (Karcher 1977) of those that have a direction, found by its own iteration, times the mean norm of all.
+ * Every iterate is in the span.
  */
 mg_status mg_karcher(const mg_geometry *g, const mg_recipe *recipe, mg_coefficients *out) {
   const double tolerance = mg_value(recipe, "tol"), most = mg_value(recipe, "max_iter");
@@ -190,7 +190,7 @@ mg_status mg_karcher(const mg_geometry *g, const mg_recipe *recipe, mg_coefficie
     if (size < tolerance) break;
     for (size_t i = 0; i < g->n && size > 0; i++) s.u[i] = cos(size) * s.u[i] + sin(size) * s.step[i] / size;
   }
-  for (size_t i = 0; i < g->n; i++) s.u[i] *= length * s.share;
+  for (size_t i = 0; i < g->n; i++) s.u[i] *= length / (double)g->n;
   take_theta(g, s.u, out);
   free(block);
   return MG_OK;

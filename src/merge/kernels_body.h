@@ -35,7 +35,7 @@ INLINE vd size_of(vd x) { return (vd)((vm)x & INT64_MAX); }
 INLINE vd between(vd x, vd low, vd high) { return only((size_of(x) >= low) & (size_of(x) < high), x); }
 INLINE void put(double *p, vd x) { *(vd *)(void *)p = x; }
 
-enum { STEP = 4, WIDE = STEP * LANES, VECTORS = MG_MERGE_PARTS / LANES };
+enum { STEP = 4, WIDE = STEP * LANES };
 _Static_assert((int)WIDE <= (int)MG_MERGE_SLACK, "steps read past the end of a tile");
 
 typedef void (*step_fn)(const mg_merge_rows *rows, long at, double *sum);
@@ -304,89 +304,7 @@ static void near(const float *a, const float *b, double t, long count, double *s
   }
 }
 
-/* ---- sums over elements ---- */
-
-INLINE double add_parts(const vd *parts) {
-  double sums[MG_MERGE_PARTS];
-  for (int v = 0; v < VECTORS; v++) put(sums + v * LANES, parts[v]);
-  for (int half = MG_MERGE_PARTS / 2; half > 0; half /= 2)
-    for (int k = 0; k < half; k++) sums[k] += sums[k + half];
-  return sums[0];
-}
-
-/* Lanes of vector v of a block that lie before its end. */
-INLINE vm inside(int v, long valid) {
-  vm lanes;
-  for (int l = 0; l < LANES; l++) lanes[l] = v * LANES + l < valid ? -1 : 0;
-  return lanes;
-}
-
-static double dot(const float *a, double low, double high, const float *b, long count) {
-  const vd from = splat(low), to = splat(high);
-  vd parts[VECTORS] = {{0}};
-  long at = 0;
-  for (; at + MG_MERGE_PARTS <= count; at += MG_MERGE_PARTS)
-    for (int v = 0; v < VECTORS; v++) parts[v] += between(load(a + at + v * LANES), from, to) * load(b + at + v * LANES);
-  for (int v = 0; at < count && v < VECTORS; v++)
-    parts[v] += only(inside(v, count - at), between(load(a + at + v * LANES), from, to) * load(b + at + v * LANES));
-  return add_parts(parts);
-}
-
-/* e^x, for x up to 0: 2^n times a series of what is left, which is at most half of log 2. Below −700 as there: next to 0. */
-INLINE vd exp_of(vd x) {
-  static const double inverse[] = {
-      1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320, 1. / 5040,
-      1. / 720,        1. / 120,       1. / 24,       1. / 6,       1. / 2,      1.,         1.};
-  const double shift = 0x1.8p52, log2e = 0x1.71547652b82fep0, high = 0x1.62e42fee00000p-1, low = 0x1.a39ef35793c76p-33;
-  x = choose(x > splat(-700), x, splat(-700));
-  const vd turns = x * log2e + shift, n = turns - shift, rest = (x - n * high) - n * low;
-  vd sum = splat(inverse[0]);
-  for (size_t k = 1; k < sizeof inverse / sizeof *inverse; k++) sum = sum * rest + inverse[k];
-  return sum * (vd)(((vm)turns + 1023) << 52);
-}
-
-/* A row's largest element of base + tau. */
-INLINE double top_of(const float *base, const float *tau, long count) {
-  vd most[VECTORS];
-  double tops[MG_MERGE_PARTS], top = -INFINITY;
-  for (int v = 0; v < VECTORS; v++) most[v] = splat(-INFINITY);
-  for (long at = 0; at < count; at += MG_MERGE_PARTS)
-    for (int v = 0; v < VECTORS; v++) {
-      const vd x = load(base + at + v * LANES) + (tau != NULL ? load(tau + at + v * LANES) : (vd){0});
-      most[v] = choose(inside(v, count - at) & (x > most[v]), x, most[v]);
-    }
-  for (int v = 0; v < VECTORS; v++) put(tops + v * LANES, most[v]);
-  for (int k = 0; k < MG_MERGE_PARTS; k++) top = tops[k] > top ? tops[k] : top;
-  return top;
-}
-
-/* log x from the series of the inverse hyperbolic tangent. */
-INLINE double log_of(double x) {
-  int exponent;
-  double m = frexp(x, &exponent), sum = 0;
-  if (m < 0x1.6a09e667f3bcdp-1) m *= 2, exponent--;
-  const double z = (m - 1) / (m + 1), square = z * z;
-  for (int k = 29; k > 0; k -= 2) sum = sum * square + 1. / k;
-  return exponent * 0x1.62e42fefa39efp-1 + 2 * z * sum;
-}
-
-static double divergence(const float *base, const float *a, const float *b, long count) {
-  const double top_a = top_of(base, a, count), top_b = top_of(base, b, count);
-  vd total_a[VECTORS] = {{0}}, total_b[VECTORS] = {{0}}, along[VECTORS] = {{0}};
-  for (long at = 0; at < count; at += MG_MERGE_PARTS)
-    for (int v = 0; v < VECTORS; v++) {
-      const long k = at + v * LANES;
-      const vm mask = inside(v, count - at);
-      const vd theta = load(base + k), from = a != NULL ? load(a + k) : (vd){0}, to = load(b + k);
-      const vd weight = exp_of(theta + to - top_b);
-      total_a[v] += only(mask, exp_of(theta + from - top_a));
-      total_b[v] += only(mask, weight);
-      along[v] += only(mask, weight * (to - from));
-    }
-  const double sum_a = add_parts(total_a), sum_b = add_parts(total_b);
-  const double apart = add_parts(along) / sum_b - (top_b - top_a) - log_of(sum_b / sum_a);
-  return apart > 0 ? apart : 0;
-}
+#include "kernels_sums.h"
 
 /* What is not finite leaves NaN in a sum of zeros: one comparison for all. */
 static bool finish(const float *base, const double *sum, double base_factor, double lambda, long count, float *out) {

@@ -57,7 +57,13 @@ uint64_t mg_pass_bytes(const mg_tensor_table *table, size_t sources, int threads
   const int64_t capacity = mg_chunk_capacity(table);
   const uint64_t rows = (sources + 1) * (uint64_t)(capacity + MG_MERGE_SLACK) * sizeof(float);
   const uint64_t thread = rows + mg_tile_scratch_bytes(sources, capacity) + (sources + 4) * MG_TILE * sizeof(float);
-  return (uint64_t)threads * thread + table->count * (sources * 48 + sizeof(mg_prepared));
+  uint64_t tables = 0; /* of rows or columns, where a method keeps them */
+  for (size_t t = 0; t < table->count; t++) {
+    const int64_t row = mg_row_length(&table->tensors[t]);
+    tables += (uint64_t)(table->tensors[t].numel / row + 3 * row) * sizeof(double);
+  }
+  /* one more reads whole tensors */
+  return (uint64_t)(threads + 1) * thread + tables + table->count * (sources * 48 + sizeof(mg_prepared));
 }
 
 /* ---- creating ---- */

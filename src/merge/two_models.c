@@ -10,7 +10,7 @@
 
 /* Along the arc between vectors as they are, whose lengths are left to go from one to the other with them. */
 mg_status mg_nuslerp(const mg_geometry *g, const mg_recipe *r, mg_coefficients *out) {
-  const double least_norm = 1e-7, least_sine2 = 1e-16;
+  const double least_norm = 1e-7, least_sine2 = 1e-14; /* a cosine is rounded: nothing smaller can be told from 0 */
   const bool theta = mg_value(r, "of") != 0;
   const size_t a = mg_first_source(r), b = 1 - a;
   const double t = r->weight[b] / (r->weight[a] + r->weight[b]);

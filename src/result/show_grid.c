@@ -145,8 +145,8 @@ void mg_grid_print(const mg_grid_view *v) {
          v->counts[2], t->partition, t->selected_on_partition ? t->partition : v->select,
          t->selected_on_partition ? " (the texts they are scored on)" : "");
   print_failures(v);
-  print_methods(v);
   print_best(v);
+  print_methods(v); /* last, since it is what is looked for */
 }
 
 void mg_grid_print_cells(const mg_grid_view *v, size_t most) {

@@ -2,7 +2,7 @@
 import unittest
 
 from common import np, write_checkpoint
-from merging import Merging, without_smallest
+from merging import RNG, Merging, without_smallest
 
 THIRD = (1 / 3,) * 3
 WEIGHTS = (0.5, 0.25, 0.25)
@@ -14,7 +14,7 @@ class Geometry(Merging):
             cosines = [np.clip(flat[i] @ flat[j] / max(np.linalg.norm(flat[i]) * np.linalg.norm(flat[j]), 1e-6), -1, 1)
                        for i in range(3) for j in range(i)]
             c = np.cos(np.mean(np.arccos(cosines))) if angles else np.mean(cosines)
-            return 3 * c / (1 + 2 * c)
+            return 3 * c / (1 + 2 * c) if abs(1 + 2 * c) > 1e-6 else 0  # the angles of three signs that differ: the pole
         for average in ("cosines", "angles"):
             def change(_, d, average=average):
                 return rate([x.ravel() for x in d], average == "angles") * sum(d) / 3
@@ -119,11 +119,32 @@ class Geometry(Merging):
         self.check_theta(self.merged("karcher"), change, THIRD)
         self.check_theta(self.merged({"karcher": {"max_iter": 1, "tol": 1e-12}}), lambda n, x: change(n, x, 1, 1e-12), THIRD)
 
+    def test_karcher_of_nothing(self):
+        """A tensor that is 0 has no direction, and the length 0."""
+        self.sources["bb"]["embed"][:] = 0
+        write_checkpoint(self.path("bb"), self.sources["bb"], labels=list("vwxyz"))
+        a, c = (self.sources[id]["embed"].astype(float) for id in ("aa", "cc"))
+        norms = [np.linalg.norm(x) for x in (a, c)]
+        middle = a / norms[0] + c / norms[1]
+        np.testing.assert_allclose(self.merged("karcher")["embed"], middle / np.linalg.norm(middle) * sum(norms) / 3, rtol=3e-7, atol=3e-7)
+
 
 class TwoModels(Merging):
     """The first is the one of larger weight."""
 
     PAIR, HALVES, IDS = {"aa": 1, "cc": 4}, (0.2, 0.8), ("aa", "cc")
+
+    def test_nuslerp_of_opposite_rows(self):
+        """Between them is a straight line, whatever rounding makes of their cosine."""
+        self.base["embed"] = np.round(8 * self.base["embed"]) / np.float32(8)
+        step = RNG.integers(1, 9, self.base["embed"].shape).astype(np.float32) / 8
+        write_checkpoint(self.path("base"), self.base)
+        for id, sign in (("aa", 1), ("cc", -1)):
+            self.sources[id]["embed"] = self.base["embed"] + sign * step
+            write_checkpoint(self.path(id), self.sources[id], labels=list("vwxyz"))
+        for parameters in ({"flatten": False}, {"flatten": False, "row_wise": True}, {"flatten": True}):
+            got = self.merged({"nuslerp": parameters}, {"aa": 3, "cc": 1})
+            np.testing.assert_array_equal(got["embed"], self.base["embed"] + step / 2)
 
     def test_nuslerp(self):
         def slerp(a, b, t=0.2):
@@ -132,7 +153,7 @@ class TwoModels(Merging):
             with np.errstate(all="ignore"):
                 angle = np.arccos(cosine)
                 arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-            return np.where(1 - cosine ** 2 <= 1e-16, (1 - t) * a + t * b, arc)
+            return np.where(1 - cosine ** 2 <= 1e-14, (1 - t) * a + t * b, arc)
         for parameters, shape in (({}, lambda x: x.ravel()), ({"flatten": False}, lambda x: x), ({"flatten": False, "row_wise": True}, lambda x: x.T)):
             def change(_, d, shape=shape):
                 out = slerp(shape(d[1]), shape(d[0]))

@@ -9,11 +9,13 @@ where what is left is our one rounding, and in float, as it does by default. Wei
 on a rounding. Heads, which the base lacks, are held against mergekit's linear merge: that is what `head: linear` means.
 
 Where the two differ, and what is compared there:
-  - ties, breadcrumbs: of equal magnitudes at a cut mergekit keeps as many as the density says, whichever its sort has first; mergegrid keeps
-    all (and drops all at breadcrumbs' upper cut). Compared are the elements that no such magnitude went into; and all elements with a
-    mergekit that is made to cut so.
+  - ties, breadcrumbs, sce: of equal magnitudes (variances) at a cut mergekit keeps as many as the density says, whichever its sort has
+    first; mergegrid keeps all. Compared are the elements that no such magnitude went into; and all elements with a mergekit that is made to
+    cut so.
   - dare, della: other random numbers. mergekit gets mergegrid's masks, which are held against the probabilities that it asks for.
   - multislerp: mergekit adds 1e-8 to the norm of a task vector, which shows where that is small (key biases). With 1e-30 it does not.
+  - arcee_fusion: mergekit's divergences of rows are noise in float, and have 1e-8 added to probabilities in double: compared are elements
+    that this does not decide, and all elements with a mergekit that does not add it.
   - DIFFERENCES: corners where mergekit's floors, meant to avoid divisions by zero, change what is merely small. There ours is held
     against the formula.
   - Defaults differ (density, normalisation, rescaling, weights): the cases say theirs in our terms.
@@ -34,7 +36,7 @@ try:
     import torch
     from safetensors.numpy import load_file, save_file
     from mergekit import sparsify
-    from mergekit.merge_methods import sce
+    from mergekit.merge_methods import arcee_fusion, sce
     from mergekit.merge_methods.api import merge_tensors
 except ImportError as error:  # CTest's code for a skipped test
     print(f"skipped: {error}")
@@ -119,37 +121,60 @@ def cut_by_value(tensor, density, rescale_norm=None, gamma=None):
         if k == 0:
             keep *= size >= order[above - 1] if above > 0 else 0
         elif above > 0:
-            keep *= size < order[above - 1]
+            keep *= size <= order[above]
     return sparsify.rescaled_masked_tensor(tensor, keep.reshape_as(tensor), rescale_norm)
 
 
 def variance_cut(variances, density):
-    """The variance of the last one of sce's selection; None where all or none are selected."""
-    count = int(np.count_nonzero(variances) * density)
-    return np.sort(variances, axis=None)[::-1][count - 1] if density < 1 and count > 0 else None
+    """The variance of the last one of sce's selection, which is not empty; 0 where all are selected."""
+    differing = np.count_nonzero(variances)
+    return np.sort(variances, axis=None)[::-1][max(int(differing * density), 1) - 1] if density < 1 and differing > 0 else 0
 
 
 def at_a_variance_cut(deltas, parameters):
-    """Where the variance is the cut's, up to a float's rounding of it."""
+    """Nowhere; but everywhere where several variances are the cut's, up to a float's rounding: the weights go by what is selected."""
     variances = np.var(np.stack(deltas).astype(float), axis=0)
     cut = variance_cut(variances, parameters["select_topk"])
-    return np.zeros(variances.shape, bool) if cut is None else np.abs(variances - cut) <= 1e-5 * cut
+    return np.full(variances.shape, cut > 0 and np.count_nonzero(np.abs(variances - cut) <= 1e-5 * cut) > 1)
 
 
 def variance_by_value(deltas, density, mask_dtype=None):
     variances = np.var(deltas.double().numpy(), axis=0)
-    cut = variance_cut(variances, density)
-    return torch.from_numpy(variances >= (cut * (1 - 1e-7) if cut is not None else 0 if density >= 1 else math.inf)).to(mask_dtype)
+    return torch.from_numpy(variances >= variance_cut(variances, density) * (1 - 1e-7)).to(mask_dtype)
+
+
+def importance(b, a):
+    """arcee_fusion's, in long double, with nothing added to probabilities, and so that nothing cancels."""
+    a, b = a.astype(np.longdouble), b.astype(np.longdouble)
+    p = np.exp(b - b.max(axis=-1, keepdims=True))
+    p /= p.sum(axis=-1, keepdims=True)
+    x = b - a - (p * (b - a)).sum(axis=-1, keepdims=True)
+    return np.abs(b - a) * np.log1p((p * (np.expm1(-x) + x)).sum(axis=-1, keepdims=True))
+
+
+def threshold(importances):
+    order = np.sort(importances, axis=None)
+    q1, median, q3 = (order[k * (order.size - 1) // 4] for k in (1, 2, 3))
+    return median + 1.5 * (q3 - q1)
+
+
+def at_a_threshold(thetas):
+    """Where 1e-8 in probabilities may decide."""
+    importances = importance(thetas[1], thetas[0])
+    cut = threshold(importances)
+    return np.abs(importances - cut) <= 1e-3 * cut
 
 
 @contextlib.contextmanager
 def equals_stay_together():
-    before = sparsify.magnitude, sparsify.magnitude_outliers, sce.sce_mask
+    """mergekit with our cuts (of arcee_fusion's importances as floats, since multiples of one rounding may be the threshold's)."""
+    before = sparsify.magnitude, sparsify.magnitude_outliers, sce.sce_mask, arcee_fusion._compute_importance
     sparsify.magnitude, sparsify.magnitude_outliers, sce.sce_mask = cut_by_value, cut_by_value, variance_by_value
+    arcee_fusion._compute_importance = lambda b, a: torch.from_numpy(importance(b.numpy(), a.numpy()).astype(np.float32)).double()
     try:
         yield
     finally:
-        sparsify.magnitude, sparsify.magnitude_outliers, sce.sce_mask = before
+        sparsify.magnitude, sparsify.magnitude_outliers, sce.sce_mask, arcee_fusion._compute_importance = before
 
 
 # ---- masks ----
@@ -220,11 +245,18 @@ class Case:
         words = [] if isinstance(self.ours, str) else self.ours[self.name]
         return next((f"{self.name}.{word}" for word in words if word not in known[self.name]), None)
 
+    def tensors(self, family, name):
+        return ([family.base[name]] if self.base is True else []) + family.thetas(name, self.sources)
+
+    def apart(self, family, name):
+        """Where a cut decides otherwise in mergekit."""
+        if self.cut and "importance" in self.cut:
+            return at_a_threshold(self.tensors(family, name))
+        return at_a_cut(family.deltas(name, self.sources), self.cut) if self.cut else np.zeros(family.base[name].shape, bool)
+
     def expected(self, family, name, dtype=torch.float64, masks=None, times=1):
         """mergekit's; of all weights times a power of two, and back."""
-        tensors = family.thetas(name, self.sources)
-        if self.base is True:
-            tensors.insert(0, family.base[name])
+        tensors = self.tensors(family, name)
         parameters = {**({"weight": list(self.sources.values())} if self.weight else {}), **self.parameters}
         asked = []
         with drawn(masks.kept[name], asked) if masks else contextlib.nullcontext():
@@ -254,7 +286,7 @@ class Case:
                 special.append(name)
                 note("formula", DIFFERENCES[self.name, name](self, family, name, masks))
                 continue
-            where = ~at_a_cut(family.deltas(name, self.sources), self.cut) if self.cut else np.ones(value.shape, bool)
+            where = ~self.apart(family, name)
             elements, left_out = elements + value.size, left_out + np.count_nonzero(~where)
             note("double", self.expected(family, name, torch.float64, masks), where)
             note("float", self.expected(family, name, torch.float32, masks), where)
@@ -318,8 +350,8 @@ CASES = [
       for share in (1, 0.5, 0.1)],
     Case("nearswap", parameters={"t": 0.001}, sources=TWO, weight=False, base="first"),
     Case({"nearswap": {"t": 0.05}}, parameters={"t": 0.05}, sources={"sw-KE": 1}, weight=False),
-    Case("arcee_fusion", sources=TWO, weight=False, base="first", loose=math.inf),
-    Case("arcee_fusion", sources={"sw-KE": 1}, weight=False, loose=math.inf),
+    *[Case("arcee_fusion", sources=sources, weight=False, base=base, cut={"importance": True}, loose=math.inf)
+      for sources, base in ((TWO, "first"), ({"sw-KE": 1}, True))],
     Case({"model_stock": {"filter_wise": True}}, parameters={"filter_wise": True}, weight=False, heads_weighted=False),
     Case({"multislerp": {"of": "theta"}}, parameters={"eps": 1e-30}, base=False),
     Case({"task_arithmetic": {"lambda": 0.4, "weighted": True, "normalize": True}}, parameters={"lambda": 0.4, "normalize": True},
@@ -344,6 +376,26 @@ def weighted_sum(deltas, weights):
     return sum(w * d for w, d in zip(weights, deltas))
 
 
+def della_of_one(case, family, name, masks):
+    """A row of one element: it is kept with the density."""
+    weights = list(case.sources.values())
+    deltas = [d.astype(float) * kept for d, kept in zip(family.deltas(name, case.sources), masks.kept[name])]
+    if case.name == "della_linear":
+        return family.base[name] + weighted_sum(deltas, weights)
+    agree = [w * (d * weighted_sum(deltas, weights) > 0) for w, d in zip(weights, deltas)]
+    total = sum(agree) if case.ours["della"].get("combine") != "sum" else np.ones(1)
+    return family.base[name] + weighted_sum(deltas, agree) / np.where(total > 0, total, 1)
+
+
+def unless_density_1(formula):
+    return lambda case, family, name, masks: formula(case, family, name, masks) if masks else case.expected(family, name)
+
+
+def with_our_cuts(case, family, name, _):
+    with equals_stay_together():
+        return case.expected(family, name)
+
+
 DIFFERENCES = {
     # density 0.9 of one element is none for mergekit (but one in its ties); ours keeps one at least
     ("breadcrumbs", "one"): of_deltas(weighted_sum),
@@ -357,6 +409,20 @@ DIFFERENCES = {
     # a tensor that is 0 counts as orthogonal to all others: its share is sin((1 - t) 90°); ours goes straight
     ("slerp", "zero"): lambda case, family, name, _: case.expected(family, name) if "en-US" not in case.sources else sum(
         w * theta.astype(float) for w, theta in zip(case.sources.values(), family.thetas(name, case.sources))),
+    # 0 / 0 is the rank of what is alone
+    ("della", "one"): unless_density_1(della_of_one),
+    ("della_linear", "one"): unless_density_1(della_of_one),
+    ("della", "minute"): scaled,
+    ("della_linear", "minute"): scaled,
+    # no arc lies between opposite task vectors: from a cosine of -1 + 1e-16 mergekit takes factors of 1e7
+    ("nuslerp", "opposite"): lambda case, family, name, _: (of_deltas(weighted_sum) if case.base else lambda *_: case.expected(family, name))(
+        case, family, name, None),
+    # where sources do not differ, or in few elements, mergekit selects nothing
+    ("sce", "one"): with_our_cuts,
+    ("sce", "few"): with_our_cuts,
+    ("sce", "same"): with_our_cuts,
+    # 1e-8 is no small part of a change of probabilities
+    ("arcee_fusion", "minute"): with_our_cuts,
     # 1e-8 is no small part of the norm of a task vector of 1e-8
     ("multislerp", "minute"): scaled,
     # nothing changed: "The weighted sum of the input tensors is zero" ends mergekit's run
