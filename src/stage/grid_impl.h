@@ -62,8 +62,8 @@ typedef struct mg_grid_worker_terms {
   const mg_gram_view *gram; /* NULL where the stage has none a tensor */
   const mg_source_list *list;
   const mg_grid_work *work;
-  size_t most_tokens; /* of one target */
-  size_t models;      /* merges at once */
+  size_t most_tokens;   /* of one target */
+  size_t models;        /* merges at once */
   uint64_t store_bytes; /* that sources in memory may take */
 } mg_grid_worker_terms;
 /* Collective. Brings the sources into the node's memory as far as they fit. */
