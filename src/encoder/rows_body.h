@@ -56,7 +56,13 @@ INLINE void store_some(float *p, vf x, long n) {
   memcpy(p, all, (size_t)n * sizeof(float));
 }
 /* where mask then a else b */
-INLINE vf choose(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mask & (vi)b)); }
+INLINE vf choose(vi mask, vf a, vf b) {
+#if LANES == 8 && defined(__AVX2__)
+  return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
+  return (vf)((mask & (vi)a) | (~mask & (vi)b));
+#endif
+}
 /* false for a NaN */
 INLINE vi is_number(vf x) { return x == x; } /* NOLINT(misc-redundant-expression) */
 INLINE vf largest(vf a, vf b) { return choose(a > b, a, b); }
@@ -166,6 +172,11 @@ INLINE vf gelu_of(vf x) {
 
 static void gelu(float *x, long n) {
   long k = 0;
+  for (; k + 2 * LANES <= n; k += 2 * LANES) { /* one vector's polynomials are a chain: a second fills its gaps */
+    const vf a = gelu_of(load(x + k)), b = gelu_of(load(x + k + LANES));
+    store(x + k, a);
+    store(x + k + LANES, b);
+  }
   for (; k + LANES <= n; k += LANES) store(x + k, gelu_of(load(x + k)));
   if (k < n) store_some(x + k, gelu_of(load_some(x + k, n - k)), n - k);
 }

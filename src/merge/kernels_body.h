@@ -33,6 +33,18 @@ INLINE vd choose(vm mask, vd a, vd b) { return (vd)((mask & (vm)a) | (~mask & (v
 INLINE vd only(vm mask, vd x) { return (vd)(mask & (vm)x); }
 INLINE vd size_of(vd x) { return (vd)((vm)x & INT64_MAX); }
 INLINE vd between(vd x, vd low, vd high) { return only((size_of(x) >= low) & (size_of(x) < high), x); }
+/* a b + c, rounded once. */
+INLINE vd fused(vd a, vd b, vd c) {
+#if LANES == 8 && defined(__AVX512F__)
+  return (vd)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif LANES == 4 && defined(__FMA__)
+  return (vd)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+  vd out = c;
+  for (int l = 0; l < LANES; l++) out[l] = fma(a[l], b[l], c[l]);
+  return out;
+#endif
+}
 INLINE void put(double *p, vd x) { *(vd *)(void *)p = x; }
 
 enum { STEP = 4, WIDE = STEP * LANES };
@@ -53,15 +65,15 @@ INLINE void add_step(const mg_merge_rows *r, long at, double *sum) {
   for (size_t s = 0; s < r->sources; s++) {
     const float *a = r->tau[s] + at;
     const vd w = splat(r->weight[s]);
-    for (int k = 0; k < STEP; k++) total[k] += w * load(a + k * LANES);
+    for (int k = 0; k < STEP; k++) total[k] = fused(w, load(a + k * LANES), total[k]);
   }
   put_step(sum, total);
 }
 
 enum { HALF = STEP / 2 };
 
-/* Half a step of every sum: a row is loaded once for all of them. */
-INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base, long at, vs *damage) {
+/* Half a step of every sum: a row is loaded once for all of them. plain: all factors are 1. */
+INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base, long at, bool plain, vs *damage) {
   vd total[MG_MERGE_MANY][HALF] = {{{0}}}, theta[HALF];
   for (size_t s = 0; s < r->sources; s++) {
     const float *a = r->tau[s] + at;
@@ -69,13 +81,14 @@ INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const fl
     for (int k = 0; k < HALF; k++) value[k] = load(a + k * LANES);
     for (int m = 0; m < MG_MERGE_MANY; m++) {
       const vd w = splat(sums[m].weight[s]);
-      for (int k = 0; k < HALF; k++) total[m][k] += w * value[k];
+      for (int k = 0; k < HALF; k++) total[m][k] = fused(w, value[k], total[m][k]);
     }
   }
   for (int k = 0; k < HALF; k++) theta[k] = load(base + at + k * LANES);
   for (int m = 0; m < MG_MERGE_MANY; m++)
     for (int k = 0; k < HALF; k++) {
-      const vs rounded = __builtin_convertvector(sums[m].base_factor * theta[k] + sums[m].lambda * total[m][k], vs);
+      const vd value = plain ? theta[k] + total[m][k] : sums[m].base_factor * theta[k] + sums[m].lambda * total[m][k];
+      const vs rounded = __builtin_convertvector(value, vs);
       *(vs *)(void *)(sums[m].out + at + k * LANES) = rounded;
       damage[m] += rounded * 0.0f;
     }
@@ -95,7 +108,12 @@ static void stream(float *to, const float *from, long count) {
 static unsigned sums_of_rows(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base) {
   vs damage[MG_MERGE_MANY] = {{0}};
   unsigned bad = 0;
-  for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, damage);
+  bool plain = true;
+  for (int m = 0; m < MG_MERGE_MANY; m++) plain = plain && sums[m].base_factor == 1 && sums[m].lambda == 1;
+  if (plain)
+    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, true, damage);
+  else
+    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, false, damage);
   for (int m = 0; m < MG_MERGE_MANY; m++) {
     float total = 0;
     for (int l = 0; l < LANES; l++) total += damage[m][l];

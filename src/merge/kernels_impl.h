@@ -3,7 +3,8 @@
 
 /*
  * What is done to a tile, one table an instruction set. All of them do the same operations on each element in the same order
- * (products and sums in double, no fused ones), and sums over elements in MG_MERGE_PARTS parts, so their bits are the same.
+ * (products and sums in double, fused where it says so and nowhere else), and sums over elements in MG_MERGE_PARTS parts, so
+ * their bits are the same.
  */
 
 #include <stdbool.h>
@@ -14,7 +15,7 @@ typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_e
 /* Rows may be read, and sums written, so many elements past their count. */
 enum { MG_MERGE_SLACK = 32 };
 /* Sums that are made at once of the same rows. */
-enum { MG_MERGE_MANY = 4 };
+enum { MG_MERGE_MANY = 6 };
 /* Element k goes to part k mod so many; parts are added up in halves. */
 enum { MG_MERGE_PARTS = 16 };
 
@@ -42,7 +43,7 @@ typedef struct mg_merge_sum {
 
 typedef struct mg_merge_kernels {
   const char *name;
-  /* sum[k] = Σ w_s tau_s[k], bounds left aside */
+  /* sum[k] = Σ w_s tau_s[k] by fused multiply-adds, bounds left aside */
   void (*add_up)(const mg_merge_rows *rows, double *sum);
   /* MG_MERGE_MANY such sums of the same rows, finished as by finish, each into its own out. Bits set: those not all finite. */
   unsigned (*sums)(const mg_merge_rows *rows, const mg_merge_sum *sums, const float *base);

@@ -83,7 +83,7 @@ static void check_sums(const mg_merge_kernels *kernels, long count) {
   const mg_merge_rows r = rows_with(count, false, 1);
   for (long k = 0; k < count; k++) {
     expected[k] = 0;
-    for (size_t s = 0; s < SOURCES; s++) expected[k] += weight[s] * (double)tau[s][k];
+    for (size_t s = 0; s < SOURCES; s++) expected[k] = fma(weight[s], (double)tau[s][k], expected[k]);
   }
   kernels->add_up(&r, got);
   assert_same_bits(expected, got, count, "add_up", kernels->name);
