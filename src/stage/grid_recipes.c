@@ -412,7 +412,7 @@ static mg_status list_quantities(mg_grid_stage *s) {
     MG_TRY(mg_recipe_of_cell(&s->grid.cells[k], &s->cells[k].resolved, s->list, ids, &recipe), cleanup);
     MG_TRY(mg_recipe_quantities(&recipe, mg_rows_table(s->deltas.rows), seen, &list), cleanup);
   }
-  if (list.count > 0) qsort(list.items, list.count, sizeof *list.items, by_source);
+  if (list.count > 1) qsort(list.items, list.count, sizeof *list.items, by_source);
   w->quantities = list.items;
   w->quantity_count = list.count;
   w->unit_of = mg_alloc(s->list->count + 1, sizeof *w->unit_of);

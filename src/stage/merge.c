@@ -50,27 +50,28 @@ mg_status mg_merging_classes(const mg_config *config, const mg_roster *roster, c
 
 /* ---- the story ---- */
 
-static mg_status merge(const mg_merging *terms, const char *output) {
+/* begun: all but the recipe and what follows from it. */
+static mg_status merge(const mg_merging *begun, const char *output) {
   mg_status status = MG_OK;
-  mg_merging merging = *terms, *m = &merging;
+  mg_merging m = *begun;
   mg_resolved resolved = {.base = -1};
   mg_recipe recipe;
   const char **ids = NULL;
   int32_t *class_of = NULL;
-  MG_TRY(mg_recipe_resolve(m->config, &m->roster->list, m->cell, NULL, &resolved), cleanup);
+  MG_TRY(mg_recipe_resolve(m.config, &m.roster->list, m.cell, NULL, &resolved), cleanup);
   ids = mg_alloc(resolved.count, sizeof *ids);
   if (ids == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(mg_recipe_of_cell(m->cell, &resolved, &m->roster->list, ids, &recipe), cleanup);
-  MG_TRY(mg_merging_classes(m->config, m->roster, mg_rows_table(m->rows), &recipe, m->labels, &class_of), cleanup);
-  m->recipe = &recipe;
-  m->class_of = class_of;
-  m->resolved = &resolved;
-  m->stand_in = resolved.base >= 0 ? &m->roster->list.items[resolved.base] : NULL;
-  MG_TRY(mg_merging_write(m, output), cleanup);
-  mg_info("%s of %zu source%s in %s", m->cell->terms.method->name, recipe.count, recipe.count == 1 ? "" : "s", output);
+  MG_TRY(mg_recipe_of_cell(m.cell, &resolved, &m.roster->list, ids, &recipe), cleanup);
+  MG_TRY(mg_merging_classes(m.config, m.roster, mg_rows_table(m.rows), &recipe, m.labels, &class_of), cleanup);
+  m.recipe = &recipe;
+  m.class_of = class_of;
+  m.resolved = &resolved;
+  m.stand_in = resolved.base >= 0 ? &m.roster->list.items[resolved.base] : NULL;
+  MG_TRY(mg_merging_write(&m, output), cleanup);
+  mg_info("%s of %zu source%s in %s", m.cell->terms.method->name, recipe.count, recipe.count == 1 ? "" : "s", output);
 cleanup:
   mg_resolved_free(&resolved);
   free(ids), free(class_of);

@@ -10,7 +10,7 @@ from common import BASE, EMOJI, PATTERN, Case, h5py, np, run, safetensors, write
 TEXTS = f"{EMOJI}/texts/{{locale}}.jsonl"
 LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
 TARGETS = ["nl-NL", "sw-KE"]
-BY_SIMILARITY = ["average", "similarity", "similarity_x_tv_compatibility", {"ties": {"density": [0.2, 0.5]}}, {"ties": {"trim": "global"}},
+BY_SIMILARITY = ["average", "similarity", "similarity_x_tv_compatibility", "similarity_x_cka_compatibility", {"ties": {"density": [0.2, 0.5]}}, {"ties": {"trim": "global"}},
                  {"dare_linear": {"density": 0.7}}, {"dare_ties": {"density": 0.7, "rescale": "l1"}}, "breadcrumbs", "magmax",
                  "model_stock", "directional_consensus", "slerp", "karcher", {"exclude_layers": {"layers": "0"}}, "neuromerging", "sce",
                  "own", "best_source", "best_zero_shot", "majority"]
@@ -62,11 +62,14 @@ class Cells(unittest.TestCase):
         cls.dir = tempfile.mkdtemp(prefix="mergegrid-test-")
         cls.addClassCleanup(shutil.rmtree, cls.dir)
         shutil.copy(f"{EMOJI}/uriel_similarity.csv", f"{cls.dir}/uriel.csv")
+        shutil.copy(f"{EMOJI}/uriel_similarity_50.csv", f"{cls.dir}/uriel_50.csv")  # has labels twice
         fixed = {"locale": "nl-NL", "similarity_type": "URIEL", "num_languages": 3}
-        grid = {"similarity": {"URIEL": "uriel.csv", "REAL": "nxn"}, "fixed": {"num_languages": 3},
+        grid = {"similarity": {"URIEL": "uriel.csv", "OLD": "uriel_50.csv", "REAL": "nxn"}, "fixed": {"num_languages": 3},
                 "sweep": {"locale": "all", "similarity_type": ["URIEL"], "method": BY_SIMILARITY},
                 "phases": [{"name": "real", "fixed": {"locale": "sw-KE", "similarity_type": "REAL"},
                             "sweep": {"method": ["similarity", "slerp"], "include_target": [True]}},
+                           {"name": "twice", "fixed": {**fixed, "similarity_type": "OLD", "select": "sinkhorn", "method": "similarity"},
+                            "sweep": {"duplicates": ["first", "keep"]}},
                            {"name": "theirs", "fixed": {**fixed, "preset": "merginguriel"},
                             "sweep": {"method": ["similarity", "ties", "directional_consensus"]}},
                            {"name": "heads", "fixed": fixed, "sweep": {"method": ["ties", "model_stock"], "head": ["method", "random"]}},
@@ -75,7 +78,7 @@ class Cells(unittest.TestCase):
                            {"name": "later", "fixed": {**fixed, "seed": 7}, "sweep": {"method": ["dare_linear"]}}]}
         cls.config = write_yaml(f"{cls.dir}/run.yaml", **family(cls.dir, LOCALES), family={"locales": LOCALES}, texts={"files": TEXTS},
                                 nxn={"targets": TARGETS}, stages=["compatibility", "nxn", "grid"], grid=grid, shards={"dir": "shards"},
-                                result="r.h5")
+                                compatibility={"metrics": ["task_vector_cosine", "cka"]}, result="r.h5")
         done = run("run", "-c", cls.config, "--where", "seed=42", ranks=2)
         assert done.returncode == 3, done.stderr  # one cell has not as many candidates
         cls.result = f"{cls.dir}/r.h5"
@@ -145,10 +148,10 @@ class Cells(unittest.TestCase):
 
     def test_from_the_result_alone(self):
         """Shards, and the base's directory for config.json and tokenizer: all that is needed besides."""
-        cells = [self.cell(method="similarity_x_tv_compatibility"), self.cell(method="slerp"), self.cell(method="ties"), self.cell(method="own"),
+        cells = [self.cell(method="similarity_x_cka_compatibility"), self.cell(phase="twice"), self.cell(method="slerp"), self.cell(method="ties"), self.cell(method="own"),
                  self.cell("sw-KE", similarity_type="REAL", method="similarity"), self.cell(method="directional_consensus", preset="merginguriel")]
         before = {cell["key"]: self.merge("before" + cell["key"], "--cell", cell["key"]) for cell in cells}
-        self.without("uriel.csv", *[f"models/xlm-roberta-emoji_k_{locale}" for locale in LOCALES])
+        self.without("uriel.csv", "uriel_50.csv", *[f"models/xlm-roberta-emoji_k_{locale}" for locale in LOCALES])
         for cell in cells:
             after = self.merge(cell["key"], "--cell", cell["key"])
             with open(f"{before[cell['key']]}/model.safetensors", "rb") as old, open(f"{after}/model.safetensors", "rb") as new:
@@ -194,7 +197,7 @@ class Cells(unittest.TestCase):
         self.assertIn("whether the base is still the same can't be told", self.said)
 
     def test_compatibility_file(self):
-        """A matrix that only the configuration names: it has to be there, and to say what it said."""
+        """A matrix that only the configuration names: it has to be there, and to say what it said. Sources are a map, without shards."""
         folder = self.out
         with h5py.File(self.result) as file:
             cosine = file["compatibility/task_vector_cosine"][:]
@@ -204,15 +207,17 @@ class Cells(unittest.TestCase):
                 file.write("," + ",".join(LOCALES) + "\n" + "".join(f"{locale}," + ",".join(map(repr, map(float, row))) + "\n" for locale, row in zip(LOCALES, matrix)))
         write(cosine ** 2)
         models = f"{self.dir}/models/xlm-roberta-emoji"
-        config = write_yaml(f"{folder}/run.yaml", base=models, sources=models + "_k_{locale}", family={"locales": LOCALES}, texts={"files": TEXTS},
-                            nxn={"targets": ["nl-NL"]}, stages=["grid"],
+        sources = {f"model-{k}": {"path": f"{models}_k_{locale}", "locale": locale} for k, locale in enumerate(LOCALES)}
+        config = write_yaml(f"{folder}/run.yaml", base=models, sources=sources, texts={"files": TEXTS}, nxn={"targets": ["nl-NL"]}, stages=["grid"],
                             grid={"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "compatibility": {"tv": "cosine.csv"},
                                   "fixed": {"locale": "nl-NL", "num_languages": 3, "method": "similarity_x_tv_compatibility"}},
-                            shards={"dir": f"{self.dir}/shards"}, result="r.h5", reuse=[self.result])
+                            shards={"dir": "none"}, result="r.h5")
         done = run("run", "-c", config)
         self.assertEqual(done.returncode, 0, done.stderr)
         best = ("--best", "locale=nl-NL")
         self.merge("a", *best, result=f"{folder}/r.h5")
+        self.assertNotIn("can't be told", self.said)
+        self.assertEqual({source["id"] for source in self.details["sources"]} - set(sources), set())
         write(cosine)
         message = self.merge("b", *best, result=f"{folder}/r.h5", code=1)
         self.assertRegex(message, "was merged from .*, and would now be from ")

@@ -85,6 +85,33 @@ static void written_and_read_back(void **state) {
   free(path);
 }
 
+static void matrices_and_conditions(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5");
+  mg_grid_reader *reader = NULL;
+  mg_grid_table table;
+  mg_labelled_table matrix;
+  bool take[SG_CELLS];
+  assert_int_equal(small_grid_write(path, &made), MG_OK);
+  assert_int_equal(mg_grid_open(path, &reader), MG_OK);
+  assert_int_equal(mg_grid_read_matrix(reader, "URIEL", &matrix), MG_OK);
+  assert_int_equal(matrix.rows.count, SG_LABELS + 1);
+  assert_string_equal(matrix.columns.items[SG_LABELS], "es-ES");
+  assert_memory_equal(matrix.values, made.uriel, sizeof made.uriel);
+  mg_labelled_table_free(&matrix);
+  assert_int_equal(mg_grid_read_matrix(reader, "SYNTAX", &matrix), MG_ERR_INPUT);
+  assert_int_equal(mg_grid_read_table(reader, &table), MG_OK);
+  assert_int_equal(mg_grid_table_where(&table, "--best", "locale=sw-KE,ties.density=0.10", take), MG_OK);
+  for (size_t c = 0; c < SG_CELLS; c++)
+    assert_int_equal(take[c], strcmp(made.cells[c].locale, "sw-KE") == 0 && strcmp(made.swept_values[c], "0.1") == 0);
+  assert_int_equal(mg_grid_table_where(&table, "--best", "langauge=sw-KE", take), MG_ERR_USAGE);
+  assert_non_null(strstr(mg_error_message(), "--best: 'langauge'"));
+  assert_int_equal(mg_grid_table_where(&table, "--best", "locale=it-IT", take), MG_ERR_INPUT);
+  mg_grid_table_free(&table);
+  mg_grid_close(&reader);
+  free(path);
+}
+
 static void answers_are_read_back(void **state) {
   (void)state;
   char *path = in_dir("r.h5");
@@ -283,9 +310,10 @@ static void damage_is_refused(void **state) {
 
 int main(int argc, char **argv) {
   if (argc == 2) return small_grid_write(argv[1], NULL) == MG_OK ? 0 : 1;
-  const struct CMUnitTest tests[] = {cmocka_unit_test(written_and_read_back),     cmocka_unit_test(answers_are_read_back),
-                                     cmocka_unit_test(statistics_of_methods),     cmocka_unit_test(statistics_of_some_cells),
-                                     cmocka_unit_test(best_of_each_target),       cmocka_unit_test(pairs_of_cells),
-                                     cmocka_unit_test(cells_are_found_by_prefix), cmocka_unit_test(damage_is_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(written_and_read_back),    cmocka_unit_test(matrices_and_conditions),
+                                     cmocka_unit_test(answers_are_read_back),    cmocka_unit_test(statistics_of_methods),
+                                     cmocka_unit_test(statistics_of_some_cells), cmocka_unit_test(best_of_each_target),
+                                     cmocka_unit_test(pairs_of_cells),           cmocka_unit_test(cells_are_found_by_prefix),
+                                     cmocka_unit_test(damage_is_refused)};
   return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -94,6 +94,40 @@ static void written_read_and_verified(void **state) {
   free(path);
 }
 
+/* What a merge of one of its cells needs to know. */
+static void read_for_a_merge(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5"), *yaml = NULL;
+  mg_result_reader *reader = NULL;
+  mg_identity inputs = {0};
+  mg_source_list sources;
+  mg_strings labels = {0};
+  mg_labelled_table cosines;
+  assert_int_equal(write_one(path, 7), MG_OK);
+  assert_int_equal(mg_result_open(path, &reader), MG_OK);
+  assert_int_equal(mg_result_read_config(reader, &yaml), MG_OK);
+  assert_string_equal(yaml, "seed: 1\n");
+  assert_int_equal(mg_result_read_inputs(reader, &inputs), MG_OK);
+  assert_string_equal(mg_identity_value(&inputs, "source fr-FR"), "0123");
+  assert_int_equal(mg_result_read_sources(reader, &sources), MG_OK);
+  assert_int_equal(sources.count, 3);
+  assert_string_equal(sources.items[0].id, "fr-FR");
+  assert_string_equal(sources.items[2].id, "sw-KE");
+  assert_int_equal(mg_result_read_list(reader, "/labels", &labels), MG_OK);
+  assert_int_equal(mg_result_read_list(reader, "/nothing", &labels), MG_ERR_CORRUPT);
+  assert_int_equal(mg_result_read_compatibility(reader, false, &cosines), MG_OK);
+  assert_string_equal(cosines.columns.items[0], "fr-FR");
+  assert_true(cosines.values[0] == 1);
+  mg_labelled_table_free(&cosines);
+  assert_int_equal(mg_result_read_compatibility(reader, true, &cosines), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "has no CKA"));
+  assert_int_equal(mg_result_read_evaluation(reader, true, &cosines), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "has no stage nxn"));
+  mg_result_close(&reader);
+  mg_identity_free(&inputs), mg_source_list_free(&sources), mg_strings_free(&labels);
+  free(yaml), free(path);
+}
+
 static void exported_as_pandas_writes(void **state) {
   (void)state;
   char *path = in_dir("r.h5"), *csv = in_dir("out/task_vector_cosine_matrix.csv"), *data = NULL;
@@ -169,8 +203,9 @@ static void truncated_and_foreign_files(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(written_read_and_verified), cmocka_unit_test(exported_as_pandas_writes),
-                                     cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(damage_is_located),
-                                     cmocka_unit_test(truncated_and_foreign_files)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(written_read_and_verified), cmocka_unit_test(read_for_a_merge),
+      cmocka_unit_test(exported_as_pandas_writes), cmocka_unit_test(every_flipped_bit_is_found),
+      cmocka_unit_test(damage_is_located),         cmocka_unit_test(truncated_and_foreign_files)};
   return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
