@@ -12,8 +12,8 @@ INLINE double add_parts(const vd *parts) {
 
 /* Lanes of vector v of a block that lie before its end. */
 INLINE vm inside(int v, long valid) {
-  vm lanes;
-  for (int l = 0; l < LANES; l++) lanes[l] = v * LANES + l < valid ? -1 : 0;
+  vm lanes = {0};
+  for (int l = 0; l < LANES; l++) lanes[l] = -(int64_t)(v * LANES + l < valid);
   return lanes;
 }
 

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "merge_impl.h"
 #include "mergegrid/hash.h"
@@ -41,10 +40,15 @@ void mg_quantities_destroy(mg_quantities **quantities) {
   *quantities = NULL;
 }
 
+static bool is_same(const mg_quantity *a, const mg_quantity *b) {
+  return a->kind == b->kind && a->source == b->source && a->tensor == b->tensor && a->base == b->base && a->seed == b->seed &&
+         a->a == b->a && a->b == b->b;
+}
+
 /* Where it is, or where it belongs. */
 static entry *place_of(entry *entries, size_t room, const mg_quantity *quantity) {
   size_t at = (size_t)mg_hash(quantity, sizeof *quantity) & (room - 1);
-  while (entries[at].used && memcmp(&entries[at].quantity, quantity, sizeof *quantity) != 0) at = (at + 1) & (room - 1);
+  while (entries[at].used && !is_same(&entries[at].quantity, quantity)) at = (at + 1) & (room - 1);
   return &entries[at];
 }
 

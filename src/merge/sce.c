@@ -113,20 +113,20 @@ mg_status mg_prepare_ramplus(const mg_pass_terms *terms, mg_pass_recipe *p, size
   mg_prepared *out = &p->tensors[t];
   const size_t n = p->recipe->count;
   const double r = mg_value(p->recipe, "r"), alpha = mg_value(p->recipe, "alpha");
-  uint64_t *counts = mg_alloc_zero(2 * n, sizeof *counts);
-  const sharing counted = {.shared = counts, .unshared = counts + n};
+  sharing counted = {.shared = mg_alloc_zero(n, sizeof *counted.shared),
+                     .unshared = mg_alloc_zero(n, sizeof *counted.unshared)};
   free(out->table);
   out->table = mg_alloc(n, sizeof *out->table);
-  if (counts == NULL || out->table == NULL) {
+  if (counted.shared == NULL || counted.unshared == NULL || out->table == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(mg_each_tile(terms, p, t, count_sharing, (void *)(uintptr_t)&counted), cleanup);
+  MG_TRY(mg_each_tile(terms, p, t, count_sharing, &counted), cleanup);
   for (size_t s = 0; s < n; s++) {
     const double ratio = counted.unshared[s] > 0 ? (double)counted.shared[s] / (double)counted.unshared[s] : 0;
     out->table[s] = 1 + r * (ratio < alpha ? ratio : alpha);
   }
 cleanup:
-  free(counts);
+  free(counted.shared), free(counted.unshared);
   return status;
 }
