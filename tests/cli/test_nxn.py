@@ -286,9 +286,14 @@ class NxN(unittest.TestCase):
         with h5py.File(path) as f:
             self.assertIn("nxn", f)
             self.assertNotIn("compatibility", f)
-        done = run("run", "-c", config, ranks=2)  # a finished result is not added to
+        done = self.good("run", "-c", config, ranks=2)  # what is there is taken over
+        self.assertIn("answers of 3 of 3 sources are taken", done.stderr)
+        bits = result_bits(path)
+        self.good("run", "-c", config, "--fresh", ranks=2)
+        self.assertEqual(bits, result_bits(path))
+        done = run("run", "-c", config, "--stages", "nxn", ranks=2)  # and nothing is taken away
         self.assertEqual(done.returncode, 1)
-        self.assertIn("compatibility.gram", done.stderr)
+        self.assertIn("compatibility.gram is gone", done.stderr)
 
     def test_without_dev(self):
         def no_dev(locale, records):
