@@ -191,7 +191,7 @@ class Grid:
             columns = {name: column.asstr()[:] if column.dtype == object else column[:] for name, column in file["grid/cells"].items()}
             self.seconds = {row["name"].decode(): float(row["seconds"]) for row in file["provenance/timings"][()]}
             # thread seconds, to be shared by the cores
-            self.merge, self.evaluate = (float(file["provenance"].attrs[name]) / THREADS for name in ("merge_seconds", "evaluate_seconds"))
+            self.merge, self.evaluate = (self.seconds[name] / THREADS for name in ("grid_merge", "grid_evaluate"))
         self.cells = [dict(zip(columns, row)) for row in zip(*columns.values())]
         failed = [cell for cell in self.cells if cell["status"] != "completed"]
         if failed:
