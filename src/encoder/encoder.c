@@ -354,7 +354,7 @@ mg_status mg_encoder_run(mg_encoder *e, const mg_sequences *texts, size_t first,
 }
 
 const char *mg_encoder_numeric_mode(char *buffer, size_t size) {
-  snprintf(buffer, size, "encoder 2: %s, %s rows, batches of %d tokens", openblas_get_config(), mg_row_kernels_get()->name,
+  snprintf(buffer, size, "encoder 3: %s, %s rows, batches of %d tokens", openblas_get_config(), mg_row_kernels_get()->name,
            MG_BATCH_TOKENS);
   return buffer;
 }

@@ -1,7 +1,7 @@
 /*
  * The row operations in vectors of LANES floats, one register each: included once an instruction set, with LANES, KERNELS and
- * KERNELS_NAME set. Sums go by lanes, so the numeric mode names the set. Coefficients are Chebyshev fits made for these
- * intervals (−log erfc on [0, 4], exp on ±log(2)/2).
+ * KERNELS_NAME set. Sums go by lanes, so the numeric mode names the set. Coefficients are minimax fits made for
+ * these intervals (−log2 Φ(−x) on [0, 4√2], exp2 on ±1/2, exp on ±log(2)/2, tanh on [0, 0.6]).
  */
 
 #if defined(__AVX512F__) || defined(__FMA__)
@@ -148,26 +148,33 @@ INLINE vf exp_negative(vf x) {
 }
 
 /*
- * x Φ(x) by erfc(a) = exp(−q(a)) of a = |x| / √2, which is good on both sides: below zero Φ is erfc(a) / 2 itself, above it
- * 1 − erfc(a) / 2. Past a = 4 erfc is below half an ulp of 1.
+ * x Φ(x) = max(x, 0) − |x| Φ(−|x|), and Φ(−b) = 2^−q(b): good on both sides of zero. Past 4√2 Φ(−|x|) is below an ulp of 1, so
+ * that b stops there.
  */
 INLINE vf gelu_of(vf x) {
-  const vf a = (vf)((vi)x & ~(vi)splat(-0.0f)) * splat(0.70710678f);
-  const vi beyond = a > splat(4.0f);
-  const vf b = choose(beyond, splat(4.0f), a);
-  vf q = splat(-5.490833700605435e-6f);
-  q = fused(q, b, splat(8.155141404131427e-5f));
-  q = fused(q, b, splat(-4.933716845698655e-4f));
-  q = fused(q, b, splat(1.3862181222066283e-3f));
-  q = fused(q, b, splat(1.5736558998469263e-4f));
-  q = fused(q, b, splat(-1.935623213648796e-2f));
-  q = fused(q, b, splat(1.0284778475761414e-1f));
-  q = fused(q, b, splat(6.366078853607178e-1f));
-  q = fused(q, b, splat(1.1283798217773438f));
-  q = fused(q, b, splat(-6.432315124982324e-9f));
-  const vf erfc = choose(beyond, splat(0), exp_within(-q));
-  const vf y = splat(0.5f) * x * choose(x < splat(0), erfc, splat(2.0f) - erfc);
-  return choose(is_number(x), y, x);
+  const vf magnitude = (vf)((vi)x & ~(vi)splat(-0.0f)), most = splat(5.6568542f);
+  const vf b = choose(magnitude > most, most, magnitude);
+  vf q = splat(2.8348759985e-6f);
+  q = fused(q, b, splat(-3.9377320540e-5f));
+  q = fused(q, b, splat(1.8617877943e-4f));
+  q = fused(q, b, splat(1.3693924967e-4f));
+  q = fused(q, b, splat(-7.0634231253e-3f));
+  q = fused(q, b, splat(5.2496179946e-2f));
+  q = fused(q, b, splat(4.5920819628e-1f));
+  q = fused(q, b, splat(1.1511052053f));
+  q = fused(q, b, splat(1.0f));
+  const vf magic = splat(12582912.0f); /* 1.5 · 2^23: adding it rounds to a whole number */
+  const vf shifted = magic - q;
+  const vf r = (magic - shifted) - q;
+  vf p = splat(1.5353362019e-4f);
+  p = fused(p, r, splat(1.3398874511e-3f));
+  p = fused(p, r, splat(9.6184373580e-3f));
+  p = fused(p, r, splat(5.5503324709e-2f));
+  p = fused(p, r, splat(2.4022647914e-1f));
+  p = fused(p, r, splat(6.9314720286e-1f));
+  p = fused(p, r, splat(1.0f));
+  const vf tail = (vf)((vi)p + ((vi)shifted << 23)); /* what magic has there is shifted out */
+  return fused(-b, tail, largest(splat(0), x));
 }
 
 static void gelu(float *x, long n) {
@@ -181,9 +188,26 @@ static void gelu(float *x, long n) {
   if (k < n) store_some(x + k, gelu_of(load_some(x + k, n - k)), n - k);
 }
 
-/* The head's, once a text: the library's is good enough. */
+/* (1 − e) / (1 + e) of e = exp(−2 |x|), where that cancels a series in x. Past 10 it is 1. */
+INLINE vf tanh_of(vf x) {
+  const vf sign = (vf)((vi)x & (vi)splat(-0.0f)), a = (vf)((vi)x ^ (vi)sign), most = splat(10.0f);
+  const vf e = exp_within(splat(-2.0f) * choose(a > most, most, a));
+  const vf z = a * a;
+  vf p = splat(-5.9058673867e-3f);
+  p = fused(p, z, splat(2.0805383834e-2f));
+  p = fused(p, z, splat(-5.3786683391e-2f));
+  p = fused(p, z, splat(1.3331958241e-1f));
+  p = fused(p, z, splat(-3.3333299272e-1f));
+  const vf small = fused(p * z, a, a);
+  const vf large = (splat(1.0f) - e) / (splat(1.0f) + e);
+  const vf y = choose(a < splat(0.6f), small, large);
+  return choose(is_number(x), (vf)((vi)y | (vi)sign), x);
+}
+
 static void tanh_all(float *x, long n) {
-  for (long k = 0; k < n; k++) x[k] = tanhf(x[k]);
+  const long whole = n - n % LANES;
+  for (long k = 0; k < whole; k += LANES) store(x + k, tanh_of(load(x + k)));
+  if (whole < n) store_some(x + whole, tanh_of(load_some(x + whole, n - whole)), n - whole);
 }
 
 static void layer_norm(float *out, const float *in, const float *gain, const float *bias, long rows, long n, float epsilon) {

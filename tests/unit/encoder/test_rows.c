@@ -43,11 +43,37 @@ static void test_gelu(void **state) {
     float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 1e30f, -1e30f, 1e-30f, -1e-38f, 3e38f};
     enum { ODD = sizeof odd / sizeof *odd };
     rows->gelu(odd, ODD);
-    assert_true(odd[0] == 0 && odd[1] == 0 && isinf(odd[2]) && isnan(odd[4]));
-    assert_true(odd[5] == 1e30f && odd[6] == 0 && odd[7] == 0.5e-30f && odd[9] == 3e38f);
+    assert_true(odd[0] == 0 && odd[1] == 0 && isinf(odd[2]) && fabsf(odd[3]) < 1e-7f && isnan(odd[4]));
+    assert_true(odd[5] == 1e30f && fabsf(odd[6]) < 1e-7f && odd[7] == 0.5e-30f && odd[9] == 3e38f);
     for (int n = 0; n < 40; n++) { /* nothing past the end is touched */
       for (int i = 0; i < 41; i++) y[i] = 1;
       rows->gelu(y, n);
+      for (int i = 0; i < 41; i++) assert_int_equal(y[i] != 1, i < n);
+    }
+  }
+  free(x), free(y);
+}
+
+static void test_tanh(void **state) {
+  (void)state;
+  enum { N = 40000 };
+  float *x = malloc(N * sizeof *x), *y = malloc(N * sizeof *y);
+  for (size_t k = 0; k < 3; k++) {
+    const mg_row_kernels *rows = use(k);
+    for (int i = 0; i < N; i++) y[i] = x[i] = (float)(i - N / 2) * 6e-4f;
+    rows->tanh(y, N);
+    for (int i = 0; i < N; i++) {
+      const double exact = tanh((double)x[i]);
+      if (fabs((double)y[i] - exact) > 2.5e-7 * fabs(exact))
+        fail_msg("%s: tanh(%g) is %.9g, not %.9g", rows->name, (double)x[i], (double)y[i], exact);
+    }
+    float odd[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 1e30f, -1e30f, 1e-30f, -1e-38f};
+    rows->tanh(odd, sizeof odd / sizeof *odd);
+    assert_true(odd[0] == 0 && odd[1] == 0 && signbit(odd[1]) && odd[2] == 1 && odd[3] == -1 && isnan(odd[4]));
+    assert_true(odd[5] == 1 && odd[6] == -1 && odd[7] == 1e-30f && odd[8] == -1e-38f);
+    for (int n = 0; n < 40; n++) { /* nothing past the end is touched */
+      for (int i = 0; i < 41; i++) y[i] = 1;
+      rows->tanh(y, n);
       for (int i = 0; i < 41; i++) assert_int_equal(y[i] != 1, i < n);
     }
   }
@@ -142,6 +168,7 @@ static void test_attention(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_gelu),
+      cmocka_unit_test(test_tanh),
       cmocka_unit_test(test_layer_norm),
       cmocka_unit_test(test_softmax),
       cmocka_unit_test(test_attention),
