@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 
 static bool reserve(mg_text *text, size_t more) {
   if (text->failed) return false;
@@ -234,9 +235,16 @@ void *mg_alloc_zero(size_t count, size_t size) {
   return memory;
 }
 
+/* From here on pages of 2 MiB are asked for: fewer faults while it is first written, fewer misses of the TLB afterwards. */
+enum { HUGE_PAGE = 2 << 20, WORTH_HUGE = 16 * HUGE_PAGE };
+
 void *mg_alloc_aligned(size_t bytes) {
-  void *memory = bytes > SIZE_MAX - 63 ? NULL : aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
+  const size_t alignment = bytes >= WORTH_HUGE ? HUGE_PAGE : 64;
+  void *memory = bytes > SIZE_MAX - 63 ? NULL : aligned_alloc(alignment, bytes ? (bytes + 63) / 64 * 64 : 64);
   if (memory == NULL) mg_fail(MG_ERR_NOMEM, "out of memory: %zu bytes were wanted", bytes);
+#ifdef MADV_HUGEPAGE
+  if (memory != NULL && alignment == HUGE_PAGE) madvise(memory, bytes, MADV_HUGEPAGE); /* a hint: it may fail */
+#endif
   return memory;
 }
 

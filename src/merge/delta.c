@@ -53,7 +53,7 @@ static mg_status read_permuted(mg_delta_reader *r, int source, size_t t, int64_t
     const int64_t at = own * row + within, leaf_end = (at / MG_LEAF + 1) * MG_LEAF;
     if (now > MG_TILE) now = MG_TILE;
     if (at + now > leaf_end) now = leaf_end - at;
-    MG_TRY(mg_rows_read(d->rows, &source, 1, t, at, now, r->row, MG_TILE * sizeof(float), r->scale, r->base, r->staging), done);
+    MG_TRY(mg_rows_read(d->rows, &source, 1, t, at, now, r->row, MG_TILE * sizeof(float), r->scale, NULL, r->staging), done);
     mg_to_f32(to, r->row, mg_rows_dtype(d->rows), (size_t)now, r->scale[0]);
     first += now, count -= now, to += now;
   }
@@ -61,19 +61,32 @@ done:
   return status;
 }
 
-mg_status mg_delta_read(mg_delta_reader *r, const int *sources, size_t n, size_t t, int64_t first, int64_t count,
-                        float *const *to, float *base) {
+/* Up to a tile within a leaf; rows that are one source's floats go where they belong at once. */
+static mg_status read_tile(mg_delta_reader *r, const int *sources, size_t n, size_t t, int64_t first, int64_t count,
+                           float *const *to, int64_t at, float *base) {
   mg_status status = MG_OK;
   const size_t stride = MG_TILE * sizeof(float);
   mg_rows *rows = r->deltas->rows;
-  const mg_tensor *tensor = &mg_rows_table(rows)->tensors[t];
+  const bool direct = n == 1 && mg_rows_dtype(rows) == MG_F32;
+  MG_TRY(mg_rows_read(rows, sources, (int)n, t, first, count, direct ? (void *)(to[0] + at) : r->raw, stride, r->scale,
+                      base != NULL ? r->base : NULL, r->staging),
+         done);
+  for (size_t k = 0; k < n && !direct; k++)
+    mg_to_f32(to[k] + at, r->raw + k * stride, mg_rows_dtype(rows), (size_t)count, r->scale[k]);
+  if (base != NULL) memcpy(base + at, r->base, (size_t)count * sizeof *base);
+done:
+  return status;
+}
+
+mg_status mg_delta_read(mg_delta_reader *r, const int *sources, size_t n, size_t t, int64_t first, int64_t count,
+                        float *const *to, float *base) {
+  mg_status status = MG_OK;
+  const mg_tensor *tensor = &mg_rows_table(r->deltas->rows)->tensors[t];
   for (int64_t done = 0; done < count;) {
     const int64_t at = first + done, leaf_end = (at / MG_LEAF + 1) * MG_LEAF;
     int64_t now = count - done < MG_TILE ? count - done : MG_TILE;
     if (at + now > leaf_end) now = leaf_end - at;
-    MG_TRY(mg_rows_read(rows, sources, (int)n, t, at, now, r->raw, stride, r->scale, r->base, r->staging), done);
-    for (size_t k = 0; k < n; k++) mg_to_f32(to[k] + done, r->raw + k * stride, mg_rows_dtype(rows), (size_t)now, r->scale[k]);
-    if (base != NULL) memcpy(base + done, r->base, (size_t)now * sizeof *base);
+    MG_TRY(read_tile(r, sources, n, t, at, now, to, done, base), done);
     done += now;
   }
   for (size_t k = 0; k < n; k++)
@@ -103,8 +116,6 @@ mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ran
   mg_status status = MG_OK;
   mg_delta_reader reader = {0};
   const int64_t most = 8 * MG_TILE;
-  float *spare = mg_alloc_aligned((size_t)most * sizeof *spare);
-  if (spare == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
   MG_TRY(mg_delta_reader_create(deltas, 1, &reader), cleanup);
   for (size_t k = 0; k < range_count; k++)
     for (int64_t done = 0; done < ranges[k].count; done += most) {
@@ -113,10 +124,9 @@ mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ran
       if (source == MG_ROW_BASE)
         MG_TRY(mg_delta_read(&reader, NULL, 0, ranges[k].tensor, ranges[k].first + done, now, NULL, to), cleanup);
       else
-        MG_TRY(mg_delta_read(&reader, &source, 1, ranges[k].tensor, ranges[k].first + done, now, &to, spare), cleanup);
+        MG_TRY(mg_delta_read(&reader, &source, 1, ranges[k].tensor, ranges[k].first + done, now, &to, NULL), cleanup);
     }
 cleanup:
   mg_delta_reader_free(&reader);
-  free(spare);
   return status;
 }

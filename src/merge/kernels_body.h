@@ -322,6 +322,7 @@ static void near(const float *a, const float *b, double t, long count, double *s
   }
 }
 
+#include "kernels_random.h"
 #include "kernels_sums.h"
 
 /* What is not finite leaves NaN in a sum of zeros: one comparison for all. */
@@ -354,6 +355,7 @@ const mg_merge_kernels KERNELS = {.name = KERNELS_NAME,
                                   .average_active = average_active,
                                   .variance = variance,
                                   .near = near,
+                                  .keep_random = keep_random,
                                   .dot = dot,
                                   .divergence = divergence,
                                   .finish = finish};

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "mergegrid/random.h"
+
 typedef enum mg_elected { MG_ELECTED_MEAN, MG_ELECTED_SUM, MG_ELECTED_MAX } mg_elected;
 
 /* Rows may be read, and sums written, so many elements past their count. */
@@ -64,6 +66,9 @@ typedef struct mg_merge_kernels {
   void (*variance)(const mg_merge_rows *rows, double *sum);
   /* a + u (b − a), u = t / max(|b − a|, 1e-6) or 1 if that is less; a NULL: 0 */
   void (*near)(const float *a, const float *b, double t, long count, double *sum);
+  /* to[k] = scale from[k] where word first + k of the stream is at most `last`, else 0; from may be to */
+  void (*keep_random)(const mg_stream *stream, uint64_t first, long count, uint32_t last, float scale, const float *from,
+                      float *to);
   /* Σ a[k] b[k] over the |a| from low to below high */
   double (*dot)(const float *a, double low, double high, const float *b, long count);
   /* KL(softmax(base + b) ‖ softmax(base + a)), at least 0; a NULL: 0 */

@@ -8,6 +8,7 @@
 
 typedef struct source_scan {
   const mg_deltas *deltas;
+  const mg_merge_kernels *kernels;
   mg_delta_reader reader;
   const char *id;
   int sources[2];              /* the source, and what stands in for theta_0 */
@@ -36,7 +37,7 @@ static mg_status scan_tensor(source_scan *s, size_t t, mg_tile_visit visit, void
     MG_TRY(mg_delta_read(&s->reader, s->sources, relative ? 2 : 1, t, first, count, to, NULL), done);
     if (random) mg_random_head(tensor, q->seed, first, count, s->other);
     for (int64_t k = 0; (random || relative) && k < count; k++) s->values[k] -= s->other[k];
-    if (thinned) mg_keep_random(s->values, first, count, &stream, q->b, 1, s->words);
+    if (thinned) s->kernels->keep_random(&stream, (uint64_t)first, (long)count, mg_last_kept(q->b), 1, s->values, s->values);
     visit(context, tensor, s->values, first, count);
     if (s->poll != NULL) MG_TRY(s->poll(s->context), done);
   }
@@ -91,11 +92,13 @@ typedef struct norms {
 static void add_norms(void *context, const mg_tensor *tensor, const float *values, int64_t first, int64_t count) {
   norms *n = context;
   float *copy = n->scan->copy;
-  memcpy(copy, values, (size_t)count * sizeof *values);
-  if (n->formula.drop == MG_DROP_BY_RANK)
+  if (n->formula.drop == MG_DROP_BY_RANK) {
+    memcpy(copy, values, (size_t)count * sizeof *values);
     mg_keep_by_rank(copy, first, count, mg_row_length(tensor), &n->stream, &n->formula, 1, n->scan->words, n->scan->order);
-  else
-    mg_keep_random(copy, first, count, &n->stream, n->formula.drop_density, 1, n->scan->words);
+  } else {
+    n->scan->kernels->keep_random(&n->stream, (uint64_t)first, (long)count, mg_last_kept(n->formula.drop_density), 1, values,
+                                  copy);
+  }
   for (int64_t k = 0; k < count; k++) n->before += fabs((double)values[k]), n->after += fabs((double)copy[k]);
 }
 
@@ -198,7 +201,7 @@ mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const m
   mg_status status = MG_OK;
   const size_t room = (size_t)mg_chunk_capacity(mg_rows_table(deltas->rows));
   bool *done = mg_alloc_zero(count, sizeof *done);
-  source_scan s = {.deltas = deltas, .id = id, .poll = poll, .context = context};
+  source_scan s = {.deltas = deltas, .kernels = mg_merge_kernels_get(), .id = id, .poll = poll, .context = context};
   if (count == 0) goto cleanup;
   s.sources[0] = quantities[0].source;
   s.values = mg_alloc_aligned(room * sizeof(float)), s.other = mg_alloc_aligned(room * sizeof(float));

@@ -258,9 +258,8 @@ void mg_count_elected(mg_combining *c, int64_t totals[2]);
 /* What wins in an election of the tile where votes cancel; notes it where that is not known. */
 double mg_tie_of(const mg_combining *c, int election);
 void mg_note_undecided(mg_combining *c, int election, bool cancelled);
-/* Zeroes what the stream drops, multiplies the rest. words: scratch [count]. */
-void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
-                    uint32_t *words);
+/* The last of the 2^32 words that keeps an element. */
+uint32_t mg_last_kept(double density);
 /* The stream of what is random about a source's tensor. */
 mg_stream mg_stream_of_tensor(uint64_t seed, const char *id, const char *tensor);
 
@@ -280,6 +279,7 @@ typedef struct mg_census {
   uint32_t *own;  /* [count] their bins */
   uint64_t *bins; /* of the upper 16 bits; then of the lower ones, for each bin that is looked into */
   size_t looked;  /* into; 0: first turn */
+  uint32_t lowest, span; /* bits of the magnitudes in the bins looked into and between: lowest … lowest + span */
   int32_t *index_of;
 } mg_census;
 /* For the ranks[k]-th largest magnitudes. All values have to be added, turned to the next turn, and added once more. */

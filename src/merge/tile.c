@@ -11,13 +11,7 @@ mg_stream mg_stream_of_tensor(uint64_t seed, const char *id, const char *tensor)
   return mg_stream_of(seed, mg_hash(id, strlen(id)), mg_hash(tensor, strlen(tensor)));
 }
 
-void mg_keep_random(float *delta, int64_t first, int64_t count, const mg_stream *stream, double density, float scale,
-                    uint32_t *words) {
-  const double limit = ceil(density * 4294967296.0) - 1; /* the last of the 2^32 words that keeps an element */
-  const uint32_t last = (uint32_t)fmin(limit, 4294967295.0);
-  mg_stream_words(stream, (uint64_t)first, (uint64_t)count, words);
-  for (int64_t k = 0; k < count; k++) delta[k] = words[k] <= last ? delta[k] * scale : 0;
-}
+uint32_t mg_last_kept(double density) { return (uint32_t)fmin(ceil(density * 4294967296.0) - 1, 4294967295.0); }
 
 /* ---- room ---- */
 
@@ -83,18 +77,20 @@ static const float *change_base(const mg_pass_recipe *p, const mg_prepared *prep
   return scratch->base;
 }
 
-static void drop_at_random(const mg_prepared *prepared, const mg_tensor *tensor, const mg_tile *tile, size_t sources,
+static void drop_at_random(const mg_pass_recipe *p, const mg_prepared *prepared, const mg_tensor *tensor, const mg_tile *tile,
                            const mg_tile_scratch *scratch) {
   const mg_formula *f = prepared->formula;
-  for (size_t s = 0; s < sources; s++) {
+  for (size_t s = 0; s < p->recipe->count; s++) {
     float *own = scratch->own[s];
-    if (scratch->tau[s] != own) memcpy(own, scratch->tau[s], (size_t)tile->count * sizeof *own);
-    if (prepared->drop == MG_DROP_BY_RANK)
+    const float *from = scratch->tau[s];
+    if (prepared->drop == MG_DROP_BY_RANK) {
+      if (from != own) memcpy(own, from, (size_t)tile->count * sizeof *own);
       mg_keep_by_rank(own, tile->first, tile->count, mg_row_length(tensor), &prepared->stream[s], f, prepared->rescale[s],
                       scratch->words, scratch->order);
-    else
-      mg_keep_random(own, tile->first, tile->count, &prepared->stream[s], f->drop_density, prepared->rescale[s],
-                     scratch->words);
+    } else {
+      p->kernels->keep_random(&prepared->stream[s], (uint64_t)tile->first, (long)tile->count, mg_last_kept(f->drop_density),
+                              prepared->rescale[s], from, own);
+    }
     scratch->tau[s] = own;
   }
 }
@@ -107,7 +103,7 @@ mg_combining mg_ready_tile(const mg_pass_recipe *p, const mg_tensor_table *table
   const float *base = tile->base;
   memcpy(scratch->tau, tile->tau, n * sizeof *scratch->tau);
   if (prepared->base != MG_BASE_FAMILY) base = change_base(p, prepared, tensor, tile, scratch);
-  if (prepared->drop != MG_DROP_NONE) drop_at_random(prepared, tensor, tile, n, scratch);
+  if (prepared->drop != MG_DROP_NONE) drop_at_random(p, prepared, tensor, tile, scratch);
   return (mg_combining){.pass = p,
                         .recipe = p->recipe,
                         .prepared = prepared,

@@ -1,5 +1,5 @@
 /*
- * The master's queue. Rank 0 deals units to workers, two ahead of each, and computes beside that. Every message is a header
+ * The master's queue. Rank 0 deals units to workers, up to two to each, and computes beside that. Every message is a header
  * and a payload. An end is always the same: rank 0 sends END to all, every worker answers BYE as its last word, and rank 0
  * takes what still arrives before it; so nothing finished is lost and nobody waits for a message that never comes.
  */
@@ -15,7 +15,7 @@
 #include "mergegrid/stop.h"
 
 enum { TAG_TO_MASTER = 11, TAG_TO_WORKER = 12 };
-enum { LEASES_AHEAD = 2, MASTER_COMPUTES_UP_TO = 32, IDLE_MICROSECONDS = 200 };
+enum { LEASES_AHEAD = 2, LAST_TURNS = 4, MASTER_COMPUTES_UP_TO = 32, IDLE_MICROSECONDS = 200 };
 enum { POLL_EVERY_US = 1000, TICK_EVERY_MS = 100 };
 
 typedef enum message_kind { LEASE = 1, END, RESULT, FAILED, BYE } message_kind;
@@ -75,8 +75,11 @@ static void send_header(farm *f, int worker, message_kind kind, int64_t unit) {
   MPI_Send(&out, (int)sizeof out, MPI_BYTE, worker, TAG_TO_WORKER, f->comm);
 }
 
+/* Towards the end nothing is dealt ahead: what waits behind a long unit is what another rank could do. */
+static int leases_ahead(const farm *f) { return f->job->units - f->next > LAST_TURNS * (int64_t)f->ranks ? LEASES_AHEAD : 1; }
+
 static void top_up(farm *f, int worker) {
-  while (!f->ending && f->status == MG_OK && f->leased[worker] < LEASES_AHEAD && f->next < f->job->units) {
+  while (!f->ending && f->status == MG_OK && f->next < f->job->units && f->leased[worker] < leases_ahead(f)) {
     send_header(f, worker, LEASE, f->next++);
     f->leased[worker]++;
   }

@@ -227,7 +227,8 @@ static mg_status read_checkpoint_rows(mg_rows *rows, const int *sources, int n, 
                                       char *buffer, size_t stride, float *scale, float *base, char *staging) {
   mg_status status = MG_OK;
   const mg_dtype base_dtype = mg_location_dtype(&rows->family->base, tensor);
-  char *raw = staging, *base_raw = staging + MG_TILE * sizeof(double);
+  char *raw = staging, *base_raw = raw + MG_TILE * sizeof(double);
+  if (base == NULL) base = (float *)(void *)(base_raw + MG_TILE * sizeof(double));
   const void *subtrahend = NULL;
   mg_dtype subtrahend_dtype = MG_F32;
   if (base_dtype == MG_DTYPE_COUNT) {
@@ -255,7 +256,7 @@ const mg_tensor_table *mg_rows_table(const mg_rows *rows) { return rows->table; 
 size_t mg_rows_sources(const mg_rows *rows) { return rows->sources; }
 mg_dtype mg_rows_dtype(const mg_rows *rows) { return rows->dtype; }
 double mg_rows_bytes_per_element(const mg_rows *rows) { return rows->bytes_per_element; }
-size_t mg_rows_staging_bytes(void) { return 2 * MG_TILE * sizeof(double); }
+size_t mg_rows_staging_bytes(void) { return MG_TILE * (2 * sizeof(double) + sizeof(float)); }
 
 uint64_t mg_rows_identity(const mg_rows *rows, ptrdiff_t source) {
   const size_t k = source < 0 ? rows->sources : (size_t)source;
@@ -268,9 +269,9 @@ mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, 
   if (rows->shards == NULL)
     return read_checkpoint_rows(rows, sources, n, tensor, first, count, buffer, stride, scale, base, staging);
   const size_t size = mg_dtype_size(rows->dtype), block = rows->first_block[tensor] + (size_t)(first / MG_LEAF);
-  if (rows->table->tensors[tensor].source_only)
+  if (base != NULL && rows->table->tensors[tensor].source_only)
     memset(base, 0, (size_t)count * sizeof *base);
-  else
+  else if (base != NULL)
     MG_TRY(read_shard_row(rows, rows->sources, tensor, first, count, sizeof(float), base), done);
   for (int k = 0; k < n; k++) {
     const size_t source = (size_t)sources[k];

@@ -254,16 +254,18 @@ class Bench:
                 print(f"  {target}, {count} sources, {method}: accuracy {accuracy:.4f} in PyTorch, {expected:.4f} in mergegrid")
 
 
-    def report(self, middle, merge, evaluate, whole, aims):
-        """middle: how PyTorch's cells are averaged; the others are mergegrid's seconds a cell."""
+    def report(self, merge, evaluate, whole, aims):
+        """mergegrid's seconds a cell, means of all its cells, against the mean over the methods of the medians of PyTorch's."""
+        def python(part, methods=SAMPLED):
+            return statistics.mean(statistics.median(part(*seconds) for name, *seconds in self.times if name == method) for method in methods)
         def line(what, python, grid, aim=None):
             print(f"  {what:28s} PyTorch {1e3 * python:10.2f} ms   mergegrid {1e3 * grid:10.3f} ms   {python / grid:7.1f} x"
                   f"{f'   (to be {aim} x)' if aim else ''}")
-        line("load and merge", middle(load + merging for _, load, merging, _ in self.times), merge, aims.get("merge"))
+        line("load and merge", python(lambda load, merging, _: load + merging), merge, aims.get("merge"))
         for method in SAMPLED:
-            line(f"  {method} alone", middle(load + merging for name, load, merging, _ in self.times if name == method), merge)
-        line("evaluate", middle(evaluating for *_, evaluating in self.times), evaluate)
-        line("whole cell", middle(sum(seconds) for _, *seconds in self.times), whole, aims["whole"])
+            line(f"  {method} alone", python(lambda load, merging, _: load + merging, [method]), merge)
+        line("evaluate", python(lambda _, __, evaluating: evaluating), evaluate)
+        line("whole cell", python(lambda *parts: sum(parts)), whole, aims["whole"])
         print(f"accuracy the same in {self.same} of {self.compared} cells")
 
 
@@ -291,8 +293,8 @@ def demo(args, folder):
     bench.compare(grid, said)
     count = len(grid.cells)
     print(f"\n{count} cells, {grid.computed} different recipes: grid {grid.seconds['grid']:.1f} s (to be under 180) after nxn {grid.seconds['nxn']:.1f} s; "
-          f"the command {grid.wall:.1f} s\na cell, of PyTorch the mean of {len(said)}; mergegrid's mean of all stands in every line:")
-    bench.report(statistics.mean, grid.merge / count, grid.evaluate / count, grid.seconds["grid"] / count, {"whole": 10})
+          f"the command {grid.wall:.1f} s\na cell; {len(said)} of PyTorch, mergegrid's mean of all stands in every line:")
+    bench.report(grid.merge / count, grid.evaluate / count, grid.seconds["grid"] / count, {"whole": 10})
 
 
 # ---- XLM-R-base's shape ----
@@ -349,9 +351,9 @@ def xlmr_base(args, folder):
         merge.append(grid.merge / len(grid.cells)), evaluate.append(grid.evaluate / len(grid.cells))
         whole.append(grid.seconds["grid"] / len(grid.cells))
     bench.compare(grid, said)
-    print(f"\n{args.sources} sources, {args.texts} texts a target, {len(grid.cells)} cells\na cell, of PyTorch the median of {len(bench.times)}, of mergegrid "
-          f"of {args.repeats} runs' means, which stand in every line:")
-    bench.report(statistics.median, *map(statistics.median, (merge, evaluate, whole)), {"merge": 30, "whole": 2})
+    print(f"\n{args.sources} sources, {args.texts} texts a target, {len(grid.cells)} cells\na cell; {len(bench.times)} of PyTorch, of mergegrid the median of "
+          f"{args.repeats} runs' means, which stands in every line:")
+    bench.report(*map(statistics.median, (merge, evaluate, whole)), {"merge": 30, "whole": 2})
 
 
 def main():

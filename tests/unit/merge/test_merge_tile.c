@@ -267,6 +267,73 @@ static void divergence_of_extremes(void **state) {
   assert_true(mg_merge_portable.divergence(rows[0], NULL, zeros, 3) == 0);
 }
 
+/* ---- at random ---- */
+
+static void keeping_at_random(void **state) {
+  (void)state;
+  static const uint64_t FIRSTS[] = {0, 1, 3, 4, 37, (1ULL << 34) - 50, (1ULL << 40) + 2};
+  static const double DENSITIES[] = {1e-12, 0.1, 0.5, 1};
+  const mg_stream stream = mg_stream_of_tensor(0x123456789ABCDEFULL, "aa", "a tensor");
+  static uint32_t words[MOST];
+  const mg_merge_kernels *all[3];
+  const size_t number = mg_merge_kernels_all(all);
+  for (size_t f = 0; f < sizeof FIRSTS / sizeof *FIRSTS; f++)
+    for (size_t c = 0; c < COUNT_COUNT; c++)
+      for (size_t d = 0; d < sizeof DENSITIES / sizeof *DENSITIES; d++) {
+        const long count = COUNTS[c];
+        make_rows((unsigned)c, count);
+        mg_stream_words(&stream, FIRSTS[f], (uint64_t)count, words);
+        for (size_t k = 0; k < number; k++) {
+          float *to = tau[1];
+          to[count] = 7;
+          all[k]->keep_random(&stream, FIRSTS[f], count, mg_last_kept(DENSITIES[d]), 3, tau[0], to);
+          for (long i = 0; i < count; i++)
+            if (to[i] != ((double)words[i] < DENSITIES[d] * 4294967296.0 ? 3 * tau[0][i] : 0))
+              fail_msg("%s: element %ld of %ld from %llu", all[k]->name, i, count, (unsigned long long)FIRSTS[f]);
+          assert_true(to[count] == 7);
+        }
+        float *same = tau[0]; /* in place */
+        all[number - 1]->keep_random(&stream, FIRSTS[f], count, mg_last_kept(DENSITIES[d]), 3, same, same);
+        assert_memory_equal(same, tau[1], (size_t)count * sizeof *same);
+      }
+}
+
+/* ---- order statistics ---- */
+
+static int by_magnitude(const void *a, const void *b) {
+  const float x = fabsf(*(const float *)a), y = fabsf(*(const float *)b);
+  return (x < y) - (x > y);
+}
+
+/* Ranks near to each other and far apart, equal values, zeros, runs that no rank lies in. */
+static void ranks_of_magnitudes(void **state) {
+  (void)state;
+  enum { N = 5000 };
+  static float values[N], sorted[N];
+  unsigned seed = 3;
+  static const uint64_t RANKS[][3] = {{1, 2, 3}, {1, N / 2, N}, {N / 5, N / 5 + 1, N / 4}, {N, N, N - 1}};
+  for (int spread = 0; spread < 3; spread++) {
+    for (int k = 0; k < N; k++) {
+      const float x = (float)(rand_r(&seed) % 100001 - 50000) / 50000.0F;
+      values[k] = spread == 0 ? x : spread == 1 ? x * x * x * x * x : (float)(rand_r(&seed) % 5 - 2) / 64.0F;
+    }
+    memcpy(sorted, values, sizeof values);
+    qsort(sorted, N, sizeof *sorted, by_magnitude);
+    for (size_t r = 0; r < sizeof RANKS / sizeof *RANKS; r++) {
+      double found[3];
+      mg_census census;
+      assert_int_equal(mg_census_begin(RANKS[r], 3, &census), MG_OK);
+      for (int turn = 0; turn < 2; turn++) {
+        for (int at = 0; at < N; at += 333) mg_census_add(&census, values + at, N - at < 333 ? N - at : 333);
+        if (turn == 0) assert_int_equal(mg_census_turn(&census), MG_OK);
+      }
+      mg_census_values(&census, found);
+      mg_census_free(&census);
+      for (int k = 0; k < 3; k++) assert_true(found[k] == (double)fabsf(sorted[RANKS[r][k] - 1]));
+    }
+  }
+}
+
 /* ---- rows by rank ---- */
 
 typedef struct placed {
@@ -314,6 +381,8 @@ int main(void) {
                                      cmocka_unit_test(elections),
                                      cmocka_unit_test(over_elements),
                                      cmocka_unit_test(divergence_of_extremes),
+                                     cmocka_unit_test(keeping_at_random),
+                                     cmocka_unit_test(ranks_of_magnitudes),
                                      cmocka_unit_test(ranks_against_sorting)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
