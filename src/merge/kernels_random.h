@@ -59,7 +59,8 @@ INLINE void blocks_words(const mg_stream *s, uint64_t at, vw words[2 * ABREAST])
 INLINE float kept_if(uint32_t word, uint32_t last, float value) { return word <= last ? value : 0; }
 
 /* As far as a block is not taken whole, one by one. */
-static long thin_ends(const mg_stream *s, uint64_t first, long count, uint32_t last, float scale, const float *from, float *to) {
+static long thin_ends(const mg_stream *s, uint64_t first, long count, uint32_t last, float scale, const float *from,
+                      float *to) {
   const uint64_t at = first / 4;
   const uint32_t counter[4] = {(uint32_t)at, (uint32_t)(at >> 32), s->place[0], s->place[1]};
   uint32_t four[4];
@@ -69,7 +70,8 @@ static long thin_ends(const mg_stream *s, uint64_t first, long count, uint32_t l
   return done;
 }
 
-static void keep_random(const mg_stream *s, uint64_t first, long count, uint32_t last, float scale, const float *from, float *to) {
+static void keep_random(const mg_stream *s, uint64_t first, long count, uint32_t last, float scale, const float *from,
+                        float *to) {
   for (long done = 0; done < count;) {
     if ((first + (uint64_t)done) % 4 != 0 || count - done < PER_TURN) {
       done += thin_ends(s, first + (uint64_t)done, count - done, last, scale, from + done, to + done);

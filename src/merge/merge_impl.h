@@ -275,10 +275,10 @@ mg_status mg_find_ties(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_
 
 typedef struct mg_census {
   size_t count;
-  uint64_t *left; /* [count] ranks; within their bins after the first turn */
-  uint32_t *own;  /* [count] their bins */
-  uint64_t *bins; /* of the upper 16 bits; then of the lower ones, for each bin that is looked into */
-  size_t looked;  /* into; 0: first turn */
+  uint64_t *left;        /* [count] ranks; within their bins after the first turn */
+  uint32_t *own;         /* [count] their bins */
+  uint64_t *bins;        /* of the upper 16 bits; then of the lower ones, for each bin that is looked into */
+  size_t looked;         /* into; 0: first turn */
   uint32_t lowest, span; /* bits of the magnitudes in the bins looked into and between: lowest … lowest + span */
   int32_t *index_of;
 } mg_census;

@@ -14,14 +14,19 @@ void mg_setting_text(const mg_grid_table *t, const char *method, const char *par
   json_t *all = json_loads(parameters, 0, NULL);
   const size_t length = strlen(method);
   mg_text_append(text, "%s", method);
+  /* a number elsewhere: what a preset makes it differs without being swept */
+  const json_t *rule = json_object_get(all, "lambda");
+  bool ruled = json_is_string(rule);
   for (size_t k = 0; k < t->swept.count; k++) {
     const char *name = t->swept.items[k];
     if (strncmp(name, method, length) != 0 || name[length] != '.') continue;
     const json_t *value = json_object_get(all, name + length + 1);
+    if (value == rule) ruled = false;
     if (json_is_string(value)) mg_text_append(text, " %s=%s", name + length + 1, json_string_value(value));
     if (json_is_number(value)) mg_text_append(text, " %s=%.10g", name + length + 1, json_number_value(value));
     if (json_is_boolean(value)) mg_text_append(text, " %s=%s", name + length + 1, json_is_true(value) ? "true" : "false");
   }
+  if (ruled) mg_text_append(text, " lambda=%s", json_string_value(rule));
   json_decref(all);
 }
 

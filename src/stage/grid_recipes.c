@@ -173,6 +173,8 @@ static mg_status hash_recipe(const mg_grid_stage *s, size_t cell, const char **i
   }
   uint64_t h = mg_hash_more(s->text_hash[c->target], text.data, text.size);
   h = hash_source(s, MG_ROW_BASE, h);
+  /* coefficients from stored Grams are summed in another order than those computed on the way */
+  if (r->kind == MG_CELL_MERGE) h = mg_hash_more(h, s->attempt->config->compatibility.gram == MG_GRAM_TENSOR ? "t" : "", 1);
   for (size_t k = 0; k < r->count; k++) h = hash_source(s, r->source[k], h);
   if (recipe.base >= 0) h = hash_source(s, recipe.base, mg_hash_more(h, "base", 5));
   *hash = h != 0 ? h : 1;

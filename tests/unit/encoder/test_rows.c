@@ -167,11 +167,8 @@ static void test_attention(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_gelu),
-      cmocka_unit_test(test_tanh),
-      cmocka_unit_test(test_layer_norm),
-      cmocka_unit_test(test_softmax),
-      cmocka_unit_test(test_attention),
+      cmocka_unit_test(test_gelu),    cmocka_unit_test(test_tanh),      cmocka_unit_test(test_layer_norm),
+      cmocka_unit_test(test_softmax), cmocka_unit_test(test_attention),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
