@@ -127,8 +127,8 @@ double mg_rows_bytes_per_element(const mg_rows *rows);
 /**
  * Reads `count` ≤ MG_TILE elements from `first` on (within one leaf of the tensor) of n sources: row k of the result at
  * (char *)buffer + k × stride, in mg_rows_dtype. scale[k] is set so that value = element × scale[k]. `base` (64-byte aligned,
- * room for count floats) receives θ0, zeros for source_only tensors; NULL: not wanted. staging: mg_rows_staging_bytes() of aligned memory, one a
- * thread.
+ * room for count floats) receives θ0, zeros for source_only tensors; NULL: not wanted. staging: mg_rows_staging_bytes() of
+ * aligned memory, one a thread.
  */
 mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count, void *buffer,
                        size_t stride, float *scale, float *base, void *staging);

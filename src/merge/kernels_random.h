@@ -34,7 +34,7 @@ enum { ABREAST = 2, PER_TURN = ABREAST * 4 * LANES }; /* chains of multiplicatio
    end: products do not look at it. */
 INLINE void blocks_words(const mg_stream *s, uint64_t at, vw words[2 * ABREAST]) {
   vq c0[ABREAST], c1[ABREAST], c2[ABREAST], c3[ABREAST];
-  vq number;
+  vq number = {0};
   uint32_t k0 = s->key[0], k1 = s->key[1];
   for (int l = 0; l < LANES; l++) number[l] = at + (uint64_t)l;
   for (int u = 0; u < ABREAST; u++) {
