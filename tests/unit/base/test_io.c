@@ -11,22 +11,7 @@
 
 #include <cmocka.h>
 
-static char dir[64];
-
-static int make_dir(void **state) {
-  (void)state;
-  strcpy(dir, "/tmp/test_io_XXXXXX");
-  return mkdtemp(dir) == NULL;
-}
-
-static int remove_dir(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command);
-}
-
-static char *in_dir(const char *name) { return mg_path_join(dir, name); }
+#include "unit/scratch.h"
 
 static void files_are_replaced_whole(void **state) {
   (void)state;

@@ -13,6 +13,7 @@
 #include "cli/init_impl.h"
 #include "mergegrid/config.h"
 #include "mergegrid/io.h"
+#include "unit/cli/init_text.h"
 
 #define FAMILY  MG_TEST_DATA "/emoji48"
 #define BASE    FAMILY "/xlm-roberta-emoji"
@@ -71,27 +72,6 @@ static void write_checkpoint(void **state, const char *name, const char *const *
 }
 
 /* ---- calling it ---- */
-
-static mg_status print(const mg_init_options *options, char **text) {
-  size_t size = 0;
-  *text = NULL;
-  FILE *out = open_memstream(text, &size);
-  assert_non_null(out);
-  const mg_status status = mg_init_print(options, out);
-  assert_int_equal(fclose(out), 0);
-  if (status != MG_OK) assert_int_equal(size, 0);
-  return status;
-}
-
-static char *printed(const mg_init_options *options) {
-  char *text;
-  if (print(options, &text) != MG_OK) fail_msg("%s", mg_error_message());
-  return text;
-}
-
-static void assert_has(const char *text, const char *part) {
-  if (strstr(text, part) == NULL) fail_msg("lacks: %s\nin:\n%s", part, text);
-}
 
 static void assert_refused(const mg_init_options *options, mg_status code, const char *part) {
   char *text;

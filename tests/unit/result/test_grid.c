@@ -13,24 +13,9 @@
 #include "mergegrid/io.h"
 #include "mergegrid/statistics.h"
 #include "small_grid.h"
+#include "unit/scratch.h"
 
-static char dir[64];
 static small_grid made;
-
-static char *in_dir(const char *name) { return mg_path_join(dir, name); }
-
-static int make_dir(void **state) {
-  (void)state;
-  strcpy(dir, "/tmp/test_grid_XXXXXX");
-  return mkdtemp(dir) == NULL;
-}
-
-static int remove_dir(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command);
-}
 
 static void assert_text(const char *read, const char *wrote) { assert_string_equal(read, wrote != NULL ? wrote : ""); }
 

@@ -13,25 +13,9 @@
 #include <cmocka.h>
 
 #include "mergegrid/io.h"
+#include "unit/scratch.h"
 
 enum { N = 3, T = 2 };
-
-static char dir[64];
-
-static char *in_dir(const char *name) { return mg_path_join(dir, name); }
-
-static int make_dir(void **state) {
-  (void)state;
-  strcpy(dir, "/tmp/test_result_XXXXXX");
-  return mkdtemp(dir) == NULL;
-}
-
-static int remove_dir(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command);
-}
 
 static mg_status write_one(const char *path, double changed) {
   char a[] = "fr-FR", b[] = "ü, \"x\"", c[] = "sw-KE", path_a[] = "m/a", path_b[] = "m/b", path_c[] = "m/c";

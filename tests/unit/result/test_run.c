@@ -15,22 +15,14 @@
 #include "mergegrid/io.h"
 #include "mergegrid/result.h"
 #include "mergegrid/stop.h"
+#include "unit/scratch.h"
 
-static char dir[64], result[96];
+static char result[96];
 
-static int make_dir(void **state) {
-  (void)state;
-  strcpy(dir, "/tmp/test_run_XXXXXX");
-  if (mkdtemp(dir) == NULL) return 1;
+static int make_place(void **state) {
+  if (make_dir(state) != 0) return 1;
   snprintf(result, sizeof result, "%s/sub/r.h5", dir);
   return 0;
-}
-
-static int remove_dir(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command);
 }
 
 static char *beside(const char *suffix) {
@@ -335,7 +327,7 @@ static void a_stop_ends_the_wait(void **state) {
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_dir)
   const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other),
                                      TEST(records_are_read_again),
                                      TEST(other_inputs_are_refused_by_name),

@@ -19,13 +19,10 @@
 #include <cmocka.h>
 
 #include "mergegrid/stop.h"
+#include "unit/scratch.h"
 
 enum { TENSORS = 5 };
 static const int64_t NUMEL[TENSORS] = {1, MG_LEAF - 1, MG_LEAF, MG_LEAF + 1, 70001};
-static char dir[64];
-
-static char *in_dir(const char *name) { return mg_path_join(dir, name); }
-
 /* Element k of tensor t: of the base, and of source s. All exact in F16 and BF16 for s = 0. */
 static double base_value(int t, int64_t k) { return (double)((k * 7 + t) % 61 - 30) / 64; }
 static double source_value(int s, int t, int64_t k) {
@@ -116,19 +113,6 @@ static char *pack(const fixture *f, int s, mg_dtype dtype, mg_pack_outcome *outc
   mg_shard_close(&shard);
   free(shards), free(base);
   return path;
-}
-
-static int make_dir(void **state) {
-  (void)state;
-  strcpy(dir, "/tmp/test_shard_XXXXXX");
-  return mkdtemp(dir) == NULL;
-}
-
-static int remove_dir(void **state) {
-  (void)state;
-  char command[128];
-  snprintf(command, sizeof command, "rm -rf '%s'", dir);
-  return system(command);
 }
 
 /* The stored values against θ − θ0 in double. */
