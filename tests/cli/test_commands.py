@@ -130,7 +130,7 @@ class Commands(Case):
         path = f"{SOURCE}/tests/data/small-result.h5"
         self.check_result(path)
         self.good("verify", path)
-        self.good("show", path)
+        self.assertIn("grid: 21 cells: 20 completed, 1 failed", self.good("show", path).stdout)
 
     def test_configurations_of_the_repository(self):
         for path in sorted(glob.glob(f"{SOURCE}/configs/**/*.yaml", recursive=True)):
