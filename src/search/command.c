@@ -78,7 +78,7 @@ static void say_rate(watch *w, const mg_search_found *found) {
   if (w->shown)
     mg_progress_end(&w->progress, found->searched);
   else
-    mg_info("searched %s subsets in %.3g s", mg_search_count_text(found->searched, count), seconds);
+    mg_info("searched %s subsets in %.3f s", mg_search_count_text(found->searched, count), seconds);
 }
 
 /* ---- what is printed ---- */
@@ -142,7 +142,7 @@ mg_status mg_search_print(const mg_search_command *command) {
   if (status != MG_OK && status != MG_STOPPED) goto cleanup;
   say_rate(&w, &found);
   MG_TRY(print(&in, &found), cleanup);
-  if (status == MG_STOPPED || found.searched < w.total)
+  if (found.searched < w.total)
     status = mg_fail(MG_STOPPED, "stopped: %s of %s subsets were searched, and the lists are of those",
                      mg_search_count_text(found.searched, count), mg_search_count_text(w.total, whole));
 cleanup:

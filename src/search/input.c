@@ -92,14 +92,24 @@ static mg_status gather(const mg_search_input *in, const char *path, const doubl
   return MG_OK;
 }
 
+/* Scaled by a power of two, which changes no share, so that squares of tiny similarities don't vanish. */
+static mg_status set_weights(mg_search_input *in) {
+  int exponent = 0;
+  double largest = 0;
+  in->weight = mg_alloc(in->n, sizeof *in->weight);
+  if (in->weight == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < in->n; k++) largest = fmax(largest, in->similarity[k]);
+  frexp(largest, &exponent);
+  for (size_t k = 0; k < in->n; k++) in->weight[k] = in->command->equal_weights ? 1 : ldexp(in->similarity[k], -exponent);
+  return MG_OK;
+}
+
 static mg_status gather_all(mg_search_input *in, const mg_result_pairs *pairs) {
   mg_status status = MG_OK;
   MG_TRY(gather(in, "/compatibility/task_vector_cosine", pairs->cosine, &in->cosine), done);
   MG_TRY(gather(in, "/compatibility/cka", pairs->cka, &in->cka), done);
   MG_TRY(gather(in, "/compatibility/gram/source_dot", pairs->dot, &in->dot), done);
-  in->weight = mg_alloc(in->n, sizeof *in->weight);
-  if (in->weight == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < in->n; k++) in->weight[k] = in->command->equal_weights ? 1 : in->similarity[k];
+  MG_TRY(set_weights(in), done);
 done:
   return status;
 }

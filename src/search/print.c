@@ -43,6 +43,13 @@ static void print_list(const mg_search_input *in, int by, const mg_search_list *
   }
 }
 
+/* Matrices that it could have been, where none was asked for. */
+static void print_others(const mg_search_input *in) {
+  if (in->command->similarity != NULL || in->names.count < 2) return;
+  for (size_t k = 1; k < in->names.count; k++) printf("%s%s", k > 1 ? ", " : " (there is also ", in->names.items[k]);
+  printf(")");
+}
+
 void mg_search_print_text(const mg_search_input *in, const mg_search_found *found, mg_search_member *members) {
   const mg_search_command *c = in->command;
   char count[32], searched[32];
@@ -50,7 +57,9 @@ void mg_search_print_text(const mg_search_input *in, const mg_search_found *foun
   printf("%s: %s subsets of %zu of %zu candidates for %s", c->result, mg_search_count_text(total, count), in->space.k, in->n,
          c->locale);
   if (found->searched < total) printf(", %s of them searched", mg_search_count_text(found->searched, searched));
-  printf("\nsimilarity %s, %s%s\n", in->matrix, c->equal_weights ? "equal weights" : "weights by similarity",
+  printf("\nsimilarity %s", in->matrix);
+  print_others(in);
+  printf(", %s%s\n", c->equal_weights ? "equal weights" : "weights by similarity",
          c->include_target ? "; the target's own source may be one" : "");
   for (int by = 0; by < MG_BY_COUNT; by++)
     if (shown(in, by)) printf("  %-13s  %s\n", mg_search_names[by], MEANINGS[by]);

@@ -39,11 +39,12 @@ cleanup:
   return status;
 }
 
-static mg_status read_stored(const mg_search_input *in, mg_similarity *similarity, mg_strings *notes) {
+/* What is unusual about it was said when the grid was run. */
+static mg_status read_stored(const mg_search_input *in, mg_similarity *similarity) {
   mg_status status = MG_OK;
   mg_labelled_table table = {0};
   MG_TRY(mg_grid_read_matrix(in->reader, in->matrix, &table), cleanup);
-  MG_TRY(mg_similarity_of(&table, in->matrix, MG_DUPLICATES_FIRST, similarity, notes), cleanup);
+  MG_TRY(mg_similarity_of(&table, in->matrix, MG_DUPLICATES_FIRST, similarity, NULL), cleanup);
 cleanup:
   mg_labelled_table_free(&table);
   return status;
@@ -62,7 +63,7 @@ mg_status mg_search_similarity(mg_search_input *in, mg_similarity *similarity) {
   const ptrdiff_t stored = wanted == NULL ? 0 : mg_strings_find(&in->names, wanted);
   in->matrix = stored >= 0 ? in->names.items[stored] : wanted;
   if (stored >= 0)
-    MG_TRY(read_stored(in, similarity, &notes), cleanup);
+    MG_TRY(read_stored(in, similarity), cleanup);
   else if (strcmp(wanted, "nxn") == 0)
     MG_TRY(read_evaluation(in, similarity), cleanup);
   else if (mg_path_exists(wanted))

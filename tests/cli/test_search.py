@@ -122,6 +122,14 @@ class Search(Case):
         found = self.search(result, "t", 3, "--similarity", same, "--by", "similarity", "--top", 50)
         self.assertEqual([list(s["sources"]) for s in found["best"]["similarity"]], [list(s) for s in itertools.combinations("abcdefg", 3)])
 
+    def test_scale_of_a_similarity_does_not_matter(self):
+        self.family()
+        result = self.compared()
+        tiny = self.write_matrix("tiny.csv", IDS + ["x"], self.matrix * 2.0**-900)
+        plain, scaled = (self.search(result, "t", 3, "--similarity", path)["best"]["interference"] for path in (self.path("m.csv"), tiny))
+        for a, b in zip(plain, scaled):
+            self.assertEqual((a["sources"], a["interference"]), (b["sources"], b["interference"]))
+
     def test_nan_in_a_matrix_counts_as_0_and_is_said(self):
         self.family()
         result = self.compared()
@@ -184,6 +192,7 @@ class Search(Case):
             first = found["best"]["similarity"][0]["sources"]
             self.assertEqual(",".join(f"{source}:{share:.3f}" for source, share in first.items()), cell)
         self.assertEqual(self.search(result, "sw-KE", 3)["similarity"], "URIEL")
+        self.assertIn("similarity URIEL (there is also REAL), weights", self.good("search", result, "--locale", "sw-KE", "-k", 3).stdout)
         self.assertEqual(self.search(result, "sw-KE", 3, "--similarity", "nxn")["best"], self.search(result, "sw-KE", 3, "--similarity", "REAL")["best"])
         self.refuse(result, "sw-KE", 3, "--similarity", "URIAL", says=("URIAL (URIEL?)", result, "URIEL, REAL", "nxn"))
         for options, method in ((("--top", 2), "linear"), (("--weights", "equal", "--top", 2), "average")):
