@@ -231,9 +231,9 @@ class Search(Case):
         self.assertTrue(all(row["interference"] is None for row in found["best"]["similarity"]))
 
     def test_without_similarity_cka_or_nxn(self):
-        self.refuse(SMALL, "sw-KE", 2, says=(SMALL, "no similarity matrix", "--similarity"))
         self.family()
         result = self.compared()
+        self.refuse(result, "t", 2, says=(result, "no similarity matrix", "--similarity"))
         self.refuse(result, "t", 2, "--similarity", "nxn", says=(result, "no stage nxn"))
         self.refuse(result, "t", 2, "--similarity", self.path("m.csv"), "--by", "cka", says=("--by cka", result, "/compatibility/cka"))
 
