@@ -61,6 +61,9 @@ typedef struct mg_terms {
   uint64_t seed;
 } mg_terms;
 
+/** Values of a key that is fixed or swept, and settings of a method, are at most so many. */
+enum { MG_MOST_VALUES = 10000 };
+
 /** A key that is fixed or swept, and its values: each says one term, or several ("values may be structs"). */
 typedef struct mg_axis {
   char *name;       /**< the term's ("locale", also where it was said as `locales`), or any that an axis of maps was given */

@@ -210,6 +210,16 @@ mg_status mg_result_read_evaluation(const mg_result_reader *reader, bool select,
  * none.
  */
 mg_status mg_result_read_compatibility(const mg_result_reader *reader, bool cka, mg_labelled_table *table);
+/** What subsets of sources can be scored by, without weights or texts. */
+typedef struct mg_result_pairs {
+  size_t sources;
+  double *cosine; /**< [N,N] task-vector cosines over the selected tensors */
+  double *dot;    /**< [N,N] ⟨τi, τj⟩ over the same, from the Grams */
+  double *cka;    /**< [N,N] of the last hidden state that was compared; NULL without the metric cka */
+} mg_result_pairs;
+/** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
+mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
+void mg_result_pairs_free(mg_result_pairs *pairs);
 /** Cells of the grid that failed; 0 without a grid. */
 mg_status mg_result_failed_cells(const char *path, size_t *failed);
 bool mg_result_has_grid(const char *path);

@@ -55,7 +55,10 @@ mg_status mg_grid_read_answers(const mg_grid_reader *reader, const char *target,
  */
 mg_status mg_grid_read_matrix(const mg_grid_reader *reader, const char *name, mg_labelled_table *table);
 
-/** The same of a file that is opened and closed again. */
+/** Names of the matrices that mg_grid_read_matrix can read, in the order in which cells go by them; none without a grid. */
+mg_status mg_grid_matrix_names(const mg_grid_reader *reader, mg_strings *names);
+
+/** A table of a file that is opened and closed again. */
 mg_status mg_grid_table_read(const char *path, mg_grid_table *table);
 void mg_grid_table_free(mg_grid_table *table);
 mg_status mg_grid_answers_read(const char *path, const char *target, mg_grid_answers *answers);

@@ -17,6 +17,7 @@ typedef enum mg_verb {
   MG_VERB_MERGE,
   MG_VERB_SHOW,
   MG_VERB_EXPLAIN,
+  MG_VERB_SEARCH,
   MG_VERB_EXPORT,
   MG_VERB_VERIFY,
   MG_VERB_COUNT
@@ -36,9 +37,11 @@ struct mg_command {
   char *where, *sort;                               /* show, run */
   mg_strings cells;                                 /* --cell */
   char *best;                                       /* merge */
-  int64_t ranks, top;
+  char *locale, *weights;                           /* search */
+  mg_strings by;
+  int64_t ranks, top, num_languages, candidates;
   double max_hours;
-  bool json, quiet, verbose, rehash, fresh, resume, merginguriel;
+  bool json, csv, yaml, include_target, quiet, verbose, rehash, fresh, resume, merginguriel;
 };
 
 void mg_command_help(const mg_command *command, FILE *out);

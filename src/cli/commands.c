@@ -14,6 +14,7 @@
 #include "mergegrid/result.h"
 #include "mergegrid/run.h"
 #include "mergegrid/schedule.h"
+#include "mergegrid/search.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/stage.h"
 #include "mergegrid/version.h"
@@ -174,6 +175,24 @@ cleanup:
   return status;
 }
 
+static mg_status run_search(const mg_command *command) {
+  const mg_search_command search = {.result = command->files.items[0],
+                                    .locale = command->locale,
+                                    .similarity = command->similarity,
+                                    .k = (size_t)command->num_languages,
+                                    .candidates = (size_t)command->candidates,
+                                    .include_target = command->include_target,
+                                    .equal_weights = command->weights != NULL && strcmp(command->weights, "equal") == 0,
+                                    .by = &command->by,
+                                    .top = (size_t)command->top,
+                                    .max_hours = command->max_hours,
+                                    .format = command->json   ? MG_SEARCH_JSON
+                                              : command->csv  ? MG_SEARCH_CSV
+                                              : command->yaml ? MG_SEARCH_YAML
+                                                              : MG_SEARCH_TEXT};
+  return mg_search_print(&search);
+}
+
 static mg_status verify_file(const char *path) {
   const char *kind = mg_path_exists(path) ? mg_file_kind(path) : NULL;
   if (!mg_path_exists(path)) return mg_fail(MG_ERR_INPUT, "%s: no such file", path);
@@ -270,6 +289,8 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
     return run_show(command);
   case MG_VERB_EXPLAIN:
     return run_explain(command);
+  case MG_VERB_SEARCH:
+    return run_search(command);
   case MG_VERB_EXPORT:
     return mg_result_export(&command->files, command->output, command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
   case MG_VERB_VERIFY:

@@ -10,7 +10,7 @@
 
 #define OF(verb)      (1u << MG_VERB_##verb)
 #define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
-#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(EXPORT) | OF(VERIFY))
+#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(SEARCH) | OF(EXPORT) | OF(VERIFY))
 
 typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
 
@@ -38,6 +38,22 @@ static const option OPTIONS[] = {
     {"fresh", 0, FLAG, offsetof(mg_command, fresh), OF(RUN), NULL, "start over: removes the result and its journal"},
     {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(RUN), "H",
      "stop cleanly after H hours (exit code 75; run again to continue)"},
+    {"locale", 0, TEXT, offsetof(mg_command, locale), OF(SEARCH), "TARGET",
+     "the target that sources are searched for; required"},
+    {"num-languages", 'k', COUNT, offsetof(mg_command, num_languages), OF(SEARCH), "K", "sources of a subset; required"},
+    {"similarity", 0, TEXT, offsetof(mg_command, similarity), OF(SEARCH), "NAME|CSV|nxn",
+     "a matrix of the result's grid (default: its first), a file, or the accuracies on the texts sources are chosen by"},
+    {"candidates", 0, COUNT, offsetof(mg_command, candidates), OF(SEARCH), "N", "only the N most similar sources"},
+    {"include-target", 0, FLAG, offsetof(mg_command, include_target), OF(SEARCH), NULL, "the target's own source may be one"},
+    {"weights", 0, TEXT, offsetof(mg_command, weights), OF(SEARCH), "similarity|equal",
+     "what task vectors are weighed by in a merge (default similarity)"},
+    {"by", 0, LIST, offsetof(mg_command, by), OF(SEARCH), "SCORE",
+     "list the best by similarity, compatibility, cka or interference (repeatable; default: each)"},
+    {"top", 0, COUNT, offsetof(mg_command, top), OF(SEARCH), "N", "subsets a list (default 5, of one list alone 20)"},
+    {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(SEARCH), "H",
+     "refuse what would take longer, by the rate measured (default 1)"},
+    {"csv", 0, FLAG, offsetof(mg_command, csv), OF(SEARCH), NULL, "print CSV"},
+    {"yaml", 0, FLAG, offsetof(mg_command, yaml), OF(SEARCH), NULL, "print a section grid that sweeps the subsets listed"},
     {"where", 0, TEXT, offsetof(mg_command, where), OF(RUN) | OF(SHOW), "COLUMN=VALUE,...",
      "only cells of the grid that match: method=ties|average,locale=sw-KE"},
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
@@ -47,7 +63,7 @@ static const option OPTIONS[] = {
      "a cell's key, or a prefix that no other cell's has"},
     {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
      "the cell that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties"},
-    {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW), NULL, "print JSON"},
+    {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW) | OF(SEARCH), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
      "merginguriel: in the folders where the Python tools look"},
@@ -84,12 +100,14 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
     [MG_VERB_EXPLAIN] = {"explain", "RESULT --cell KEY [KEY]", "how a cell came about, with numbers; or why two cells differ",
                          1, 3},
+    [MG_VERB_SEARCH] = {"search", "RESULT --locale TARGET -k K", "score every subset of K sources from the result's matrices",
+                        1, 1},
     [MG_VERB_EXPORT] = {"export", "RESULT... -o DIR", "write CSV, JSON and SQLite files of the Python tools, and tables", 1,
                         1 << 30},
     [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
 };
 
-static const char *const LATER_VERBS[] = {"search", "diff"};
+static const char *const LATER_VERBS[] = {"diff"};
 
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
@@ -158,11 +176,12 @@ static mg_status unknown_option(const mg_command *command, const char *name) {
 }
 
 static mg_status parse_count(const option *o, const char *value, int64_t *out) {
-  char *end = NULL;
+  char *end = NULL, letter[] = {' ', '(', '-', o->letter, ')', '\0'};
   errno = 0;
   const long long number = strtoll(value, &end, 10);
   if (errno != 0 || end == value || *end != '\0' || number < 1 || number > 1000000)
-    return mg_fail(MG_ERR_USAGE, "--%s: '%s' is not a whole number from 1 to 1000000", o->name, value);
+    return mg_fail(MG_ERR_USAGE, "--%s%s: '%s' is not a whole number from 1 to 1000000", o->name, o->letter ? letter : "",
+                   value);
   *out = number;
   return MG_OK;
 }
@@ -264,6 +283,17 @@ static mg_status check_merge(const mg_command *command) {
   return MG_OK;
 }
 
+static mg_status check_search(const mg_command *command) {
+  const char *weights = command->weights;
+  if (command->locale == NULL) return usage(command, "--locale TARGET is missing", NULL);
+  if (command->num_languages == 0) return usage(command, "-k K is missing: how many sources", NULL);
+  if (weights != NULL && strcmp(weights, "similarity") != 0 && strcmp(weights, "equal") != 0)
+    return mg_fail(MG_ERR_USAGE, "--weights: '%s' is neither similarity nor equal", weights);
+  if (command->json + command->csv + command->yaml > 1)
+    return usage(command, "--json, --csv and --yaml exclude each other", NULL);
+  return MG_OK;
+}
+
 static mg_status check_complete(const mg_command *command) {
   const verb *v = &VERBS[command->verb];
   const int files = (int)command->files.count;
@@ -271,6 +301,7 @@ static mg_status check_complete(const mg_command *command) {
   if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
   if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
+  if (command->verb == MG_VERB_SEARCH && check_search(command) != MG_OK) return MG_ERR_USAGE;
   if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
     return usage(command, "-o DIR is missing", NULL);
   const bool family = command->base != NULL || command->sources != NULL;
@@ -340,8 +371,9 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->files);
   mg_strings_free(&c->stages);
   mg_strings_free(&c->cells);
+  mg_strings_free(&c->by);
   free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->from), free(c->output);
-  free(c->where), free(c->sort), free(c->best);
+  free(c->where), free(c->sort), free(c->best), free(c->locale), free(c->weights);
   free(c);
   *command = NULL;
 }

@@ -114,7 +114,7 @@ mg_status mg_check_id(const mg_yaml_origin *origin, const yaml_node_t *node, con
 
 /* ---- terms ---- */
 
-enum { MG_LONGEST_NAME = 64, MG_MOST_VALUES = 10000 };
+enum { MG_LONGEST_NAME = 64 };
 #define MG_NO_VARIANT SIZE_MAX
 
 /**

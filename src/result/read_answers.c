@@ -231,3 +231,19 @@ failed:
   mg_labelled_table_free(table);
   return status;
 }
+
+mg_status mg_grid_matrix_names(const mg_grid_reader *reader, mg_strings *names) {
+  mg_status status = MG_OK;
+  mg_strings used = {0};
+  if (!mg_h5_has(&reader->h5, "/grid")) return MG_OK;
+  MG_TRY(mg_h5_read_strings(&reader->h5, "/grid/cells/similarity_type", &used), cleanup);
+  for (size_t k = 0; k < used.count; k++) {
+    char group[160];
+    mg_matrix_path(used.items[k], group);
+    if (used.items[k][0] == '\0' || mg_strings_find(names, used.items[k]) >= 0) continue;
+    if (mg_h5_has(&reader->h5, group)) MG_TRY(mg_strings_add(names, used.items[k]), cleanup);
+  }
+cleanup:
+  mg_strings_free(&used);
+  return status;
+}
