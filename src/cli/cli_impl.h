@@ -19,6 +19,7 @@ typedef enum mg_verb {
   MG_VERB_EXPLAIN,
   MG_VERB_EXPORT,
   MG_VERB_VERIFY,
+  MG_VERB_DIFF,
   MG_VERB_COUNT
 } mg_verb;
 

@@ -108,7 +108,7 @@ class Commands(Case):
     def test_help_and_usage(self):
         text = run("--help")
         self.assertEqual(text.returncode, 0)
-        for verb in ("init", "pack", "plan", "run", "show", "explain", "export", "verify"):
+        for verb in ("init", "pack", "plan", "run", "show", "explain", "export", "diff", "verify"):
             self.assertIn(f"mergegrid {verb}", text.stdout)
             self.assertIn(verb, self.good(verb, "--help").stdout)
         keys = self.good("--help", "config").stdout
