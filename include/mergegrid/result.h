@@ -258,6 +258,14 @@ typedef struct mg_show_options {
 mg_status mg_result_show(const char *path, const mg_show_options *options);
 
 /**
+ * Prints what changed from one result to another: what they were computed from, their configurations, sources, targets,
+ * cosines; and on the texts that both have (by id, with the right class of the same name) what sources and cells say, with
+ * McNemar's exact test, Holm-corrected over those that predict something else, and method settings pooled over the cells of
+ * both (statistics.h). options: top and json are looked at. Stages that either lacks are left out.
+ */
+mg_status mg_result_diff(const char *before, const char *now, const mg_show_options *options);
+
+/**
  * Prints how the cell with a key came about (sources taken and not taken, with numbers; the method; what it is worth against
  * its sources and plain similarity), or, of two keys, why those cells differ. Keys may be cut to a unique prefix. MG_ERR_USAGE
  * for another number of keys; MG_ERR_INPUT: no stage grid, no such cell.

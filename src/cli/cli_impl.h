@@ -20,6 +20,7 @@ typedef enum mg_verb {
   MG_VERB_SEARCH,
   MG_VERB_EXPORT,
   MG_VERB_VERIFY,
+  MG_VERB_DIFF,
   MG_VERB_COUNT
 } mg_verb;
 

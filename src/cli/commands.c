@@ -193,6 +193,11 @@ static mg_status run_search(const mg_command *command) {
   return mg_search_print(&search);
 }
 
+static mg_status run_diff(const mg_command *command) {
+  const mg_show_options options = {.top = (int)command->top, .json = command->json};
+  return mg_result_diff(command->files.items[0], command->files.items[1], &options);
+}
+
 static mg_status verify_file(const char *path) {
   const char *kind = mg_path_exists(path) ? mg_file_kind(path) : NULL;
   if (!mg_path_exists(path)) return mg_fail(MG_ERR_INPUT, "%s: no such file", path);
@@ -291,6 +296,8 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
     return run_explain(command);
   case MG_VERB_SEARCH:
     return run_search(command);
+  case MG_VERB_DIFF:
+    return run_diff(command);
   case MG_VERB_EXPORT:
     return mg_result_export(&command->files, command->output, command->merginguriel ? MG_EXPORT_MERGINGURIEL : MG_EXPORT_FLAT);
   case MG_VERB_VERIFY:

@@ -10,7 +10,7 @@
 
 #define OF(verb)      (1u << MG_VERB_##verb)
 #define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
-#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(SEARCH) | OF(EXPORT) | OF(VERIFY))
+#define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(SEARCH) | OF(EXPORT) | OF(VERIFY) | OF(DIFF))
 
 typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
 
@@ -63,7 +63,8 @@ static const option OPTIONS[] = {
      "a cell's key, or a prefix that no other cell's has"},
     {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
      "the cell that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties"},
-    {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW) | OF(SEARCH), NULL, "print JSON"},
+    {"top", 0, COUNT, offsetof(mg_command, top), OF(DIFF), "N", "changes to list (default 10), least p first"},
+    {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW) | OF(SEARCH) | OF(DIFF), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
     {"layout", 0, LAYOUT, offsetof(mg_command, merginguriel), OF(EXPORT), "flat|merginguriel",
      "merginguriel: in the folders where the Python tools look"},
@@ -104,10 +105,9 @@ static const verb VERBS[MG_VERB_COUNT] = {
                         1, 1},
     [MG_VERB_EXPORT] = {"export", "RESULT... -o DIR", "write CSV, JSON and SQLite files of the Python tools, and tables", 1,
                         1 << 30},
+    [MG_VERB_DIFF] = {"diff", "OLD NEW", "what changed between two results, and which accuracies beyond paired noise", 2, 2},
     [MG_VERB_VERIFY] = {"verify", "FILE|DIR...", "check shards and results against their checksums", 1, 1 << 30},
 };
-
-static const char *const LATER_VERBS[] = {"diff"};
 
 enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 
@@ -261,9 +261,6 @@ static mg_status find_verb(const char *word, mg_verb *found) {
       return MG_OK;
     }
   }
-  for (size_t k = 0; k < sizeof LATER_VERBS / sizeof *LATER_VERBS; k++)
-    if (strcmp(word, LATER_VERBS[k]) == 0)
-      return mg_fail(MG_ERR_USAGE, "'%s' is not in this version; see mergegrid --help", word);
   const char *nearest = mg_nearest(word, names, MG_VERB_COUNT);
   return mg_fail(MG_ERR_USAGE, "'%s' is no command%s%s%s; see mergegrid --help", word, nearest ? " ('" : "",
                  nearest ? nearest : "", nearest ? "' is meant?)" : "");

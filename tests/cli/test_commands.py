@@ -108,7 +108,7 @@ class Commands(Case):
     def test_help_and_usage(self):
         text = run("--help")
         self.assertEqual(text.returncode, 0)
-        for verb in ("init", "pack", "plan", "run", "show", "explain", "search", "export", "verify"):
+        for verb in ("init", "pack", "plan", "run", "show", "explain", "search", "export", "diff", "verify"):
             self.assertIn(f"mergegrid {verb}", text.stdout)
             self.assertIn(verb, self.good(verb, "--help").stdout)
         keys = self.good("--help", "config").stdout
@@ -119,7 +119,7 @@ class Commands(Case):
             self.assertIn(name, methods)
         self.assertIn("openblas", self.good("--version").stdout)
         for args, says in (([], "command"), (["rnu"], "run"), (["run"], "-c"), (["run", "-c"], "value"), (["run", "--fersh", "-c", "x"], "--fresh"),
-                           (["plan", "-c", "x", "-n", "zero"], "ranks"), (["export", "x"], "-o"), (["merge"], "-c"), (["merge", "-c", "x"], "-o"), (["explain", "x"], "--cell KEY"), (["explain", "x", "a", "b", "--cell", "c"], "not more"), (["diff", "x", "y"], "not in this version"),
+                           (["plan", "-c", "x", "-n", "zero"], "ranks"), (["export", "x"], "-o"), (["merge"], "-c"), (["merge", "-c", "x"], "-o"), (["explain", "x"], "--cell KEY"), (["explain", "x", "a", "b", "--cell", "c"], "not more"), (["diff", "x"], "missing"), (["search", "x"], "locale"),
                            (["show"], "argument"), (["show", "a", "b"], "b"), (["run", "-c", "x", "--fresh", "--resume"], "--fresh"),
                            (["export", "x", "-o", "y", "--layout", "z"], "layout")):
             self.refused(*args, code=2, says=says)

@@ -37,7 +37,7 @@ class BatchScripts(unittest.TestCase):
         self.dir = tempfile.mkdtemp(prefix="mergegrid test's ")
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
         os.mkdir(self.path("bin"))
-        for name, text in (("mpirun", LAUNCHER), ("srun", LAUNCHER), ("sbatch", NOTER), ("scontrol", NOTER), ("program", "#!/bin/sh\n")):
+        for name, text in (("mpirun", LAUNCHER), ("srun", LAUNCHER), ("sbatch", NOTER), ("scontrol", NOTER), ("program", "#!/bin/sh\necho \"$@\"\n[ ! -e \"$FAKE/broken\" ]\n")):
             self.write(f"bin/{name}", text)
             os.chmod(self.path("bin", name), os.stat(self.path("bin", name)).st_mode | stat.S_IXUSR)
         self.write("run.yaml", "family: {}\n")
@@ -195,6 +195,26 @@ class BatchScripts(unittest.TestCase):
         self.assertEqual(self.read("sbatch.calls"), call)
         self.assertEqual(os.readlink(f"{nights}/latest.h5"), os.path.basename(tonight))
         self.assertEqual(sorted(os.listdir(nights)), ["latest.h5", os.path.basename(tonight) + ".state"])
+
+    def test_nights_are_compared(self):
+        nights = self.path("nights")
+        tonight = f"{nights}/result-{time.strftime('%Y-%m-%d')}.h5"
+        night = {"MG_RESULT_DIR": nights, "MG_RESULT": tonight}
+        for broken in (True, False):
+            shutil.rmtree(nights, ignore_errors=True)
+            os.mkdir(nights)
+            os.symlink("result-2000-01-01.h5", f"{nights}/latest.h5")
+            if broken:
+                self.write("broken", "")
+            else:
+                os.unlink(self.path("broken"))
+            self.ends("nightly", "state done\nexit 0\n", 0, **night)
+            self.assertEqual(os.readlink(f"{nights}/latest.h5"), os.path.basename(tonight))
+            changes = tonight[:-3] + ".diff.txt"
+            self.assertEqual(os.path.exists(changes), not broken)
+        with open(changes, encoding="utf-8") as file:
+            self.assertEqual(file.read(), f"diff {nights}/result-2000-01-01.h5 {tonight}\n")
+        self.assertFalse(os.path.exists(changes + ".new"))
 
 
 if __name__ == "__main__":
