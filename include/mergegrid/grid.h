@@ -69,6 +69,8 @@ typedef struct mg_where {
  */
 mg_status mg_where_parse(const char *text, mg_where *where);
 void mg_where_free(mg_where *where);
+/** MG_ERR_USAGE for a value that no cell has; names those that there are. */
+mg_status mg_where_check(const mg_where *where, const mg_cell *cells, size_t count);
 /** Conditions may be on: locale, method, similarity_type, num_languages, include_target, preset, seed, head, phase, key. */
 bool mg_where_matches(const mg_where *where, const mg_cell *cell);
 

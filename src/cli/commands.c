@@ -27,7 +27,7 @@ bool mg_command_is_collective(const mg_command *command) {
 
 /* ---- collective commands ---- */
 
-/* Leaves the stages that --stages names, in the order of the configuration. */
+/* Leaves the stages that --stages names, in the order of the configuration; the grid brings those with it that it needs. */
 static mg_status narrow_stages(const mg_command *command, mg_config *config) {
   mg_status status = MG_OK;
   mg_strings kept = {0};
@@ -35,8 +35,9 @@ static mg_status narrow_stages(const mg_command *command, mg_config *config) {
   for (size_t k = 0; k < command->stages.count; k++)
     if (mg_strings_find(&config->stages, command->stages.items[k]) < 0)
       return mg_fail(MG_ERR_USAGE, "--stages %s: the configuration's stages do not have it", command->stages.items[k]);
+  const bool grid = mg_strings_find(&command->stages, "grid") >= 0;
   for (size_t k = 0; k < config->stages.count; k++)
-    if (mg_strings_find(&command->stages, config->stages.items[k]) >= 0)
+    if (grid || mg_strings_find(&command->stages, config->stages.items[k]) >= 0)
       MG_TRY(mg_strings_add(&kept, config->stages.items[k]), failed);
   mg_strings_free(&config->stages);
   config->stages = kept;

@@ -213,6 +213,13 @@ static void append_yaml_texts(mg_text *out, const mg_findings *f) {
 static void append_yaml_stages(mg_text *out, const mg_findings *f) {
   const char *why_not = why_not_run(f);
   const bool grid = f->options->from != NULL;
+  if (grid && f->options->texts == NULL) { /* a run says what is missing rather than leave the grid out */
+    mg_text_append(out,
+                   "\n# The grid needs labelled texts: texts: {files: \"texts/{locale}.jsonl\"}, or init --texts.\n"
+                   "stages: [grid]\n\ncompatibility:\n  metrics: [task_vector_cosine%s]\n",
+                   f->ablation.needs_cka ? ", cka" : "");
+    return;
+  }
   if (why_not != NULL && (f->options->texts != NULL || grid)) {
     mg_text_append(out, grid ? "\n# Not cka, nxn and grid: " : "\n# Not cka and nxn: ");
     mg_yaml_escape(out, why_not);

@@ -130,7 +130,8 @@ static mg_status take_one(const mg_grid_context *context, const mg_terms *terms,
   if (strcmp(terms->method->name, "own") == 0) {
     const ptrdiff_t own = source_of_locale(sources, terms->locale);
     if (own < 0) return mg_fail(MG_ERR_INPUT, "target %s has no source of its own", terms->locale);
-    MG_TRY(make_room(1, choice), cleanup);
+    choice->count = 0; /* sources that were named are none of its */
+    if (choice->source == NULL) MG_TRY(make_room(1, choice), cleanup);
     add(choice, (int)own, 1);
     return MG_OK;
   }

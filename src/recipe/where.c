@@ -105,3 +105,45 @@ bool mg_where_matches(const mg_where *where, const mg_cell *cell) {
   }
   return true;
 }
+
+/* "af-ZA, sw-KE": what cells have, each once. */
+static mg_status list_values(const char *name, const mg_cell *cells, size_t count, mg_text *text) {
+  enum { MOST = 30 };
+  mg_status status = MG_OK;
+  mg_strings seen = {0};
+  for (size_t k = 0; k < count && seen.count <= MOST; k++) {
+    char buffer[24];
+    const char *value = text_of(&cells[k], name, buffer);
+    if (mg_strings_find(&seen, value) < 0) MG_TRY(mg_strings_add(&seen, value), cleanup);
+  }
+  for (size_t k = 0; k < seen.count && k < MOST; k++) mg_text_append(text, "%s%s", k > 0 ? ", " : "", seen.items[k]);
+  if (seen.count > MOST) mg_text_append(text, ", …");
+cleanup:
+  mg_strings_free(&seen);
+  return status;
+}
+
+static bool any_has(const char *name, const char *value, const mg_cell *cells, size_t count) {
+  char buffer[24];
+  for (size_t k = 0; k < count; k++)
+    if (is_value(name, text_of(&cells[k], name, buffer), value)) return true;
+  return false;
+}
+
+mg_status mg_where_check(const mg_where *where, const mg_cell *cells, size_t count) {
+  for (size_t k = 0; k < where->count; k++) {
+    const char *name = where->names.items[k];
+    for (size_t v = 0; v < where->values[k].count; v++) {
+      const char *value = where->values[k].items[v];
+      mg_text all = {0};
+      if (any_has(name, value, cells, count)) continue;
+      mg_status status = list_values(name, cells, count, &all);
+      if (status == MG_OK)
+        status = mg_fail(MG_ERR_USAGE, "--where: no cell of the grid has %s=%s; there are %s", name, value,
+                         all.data != NULL ? all.data : "none");
+      mg_text_free(&all);
+      return status;
+    }
+  }
+  return MG_OK;
+}

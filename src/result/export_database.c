@@ -155,6 +155,32 @@ static json_t *layers_of(const mg_result_cell *c) {
   return layers;
 }
 
+/* Of the encoder's layers those that are not in the list, which is released. */
+static json_t *other_layers(const mg_export_result *result, json_t *some) {
+  json_int_t count = 0;
+  json_t *others = json_array();
+  for (size_t k = 0; k < result->m.layers.count; k++) { /* "roberta.encoder.layer.11" */
+    const char *dot = strrchr(result->m.layers.items[k], '.');
+    const json_int_t number = dot != NULL ? strtoll(dot + 1, NULL, 10) : 0;
+    if (number >= count) count = number + 1;
+  }
+  for (json_int_t layer = 0; layer < count; layer++) {
+    bool among = false;
+    for (size_t k = 0; k < json_array_size(some); k++) among = among || json_integer_value(json_array_get(some, k)) == layer;
+    if (!among) json_array_append_new(others, json_integer(layer));
+  }
+  json_decref(some);
+  return others;
+}
+
+static bool keeps_best(const mg_result_cell *c) {
+  json_t *parameters = json_loads(c->parameters, 0, NULL);
+  const char *elsewhere = json_string_value(json_object_get(parameters, "elsewhere"));
+  const bool best = elsewhere != NULL && strcmp(elsewhere, "best_source") == 0;
+  json_decref(parameters);
+  return best;
+}
+
 /* "exclude_layer_5"; of twelve layers the lower, middle and upper four are groups; otherwise the numbers. */
 static void append_point(mg_text *point, const char *method, const json_t *layers) {
   static const char *const groups[] = {"bottom", "middle", "top"};
@@ -187,6 +213,10 @@ static mg_status insert_layers(const database *d, const mg_export_result *result
   mg_text point = {0};
   row r = {d->layers, 1};
   append_point(&point, c->method, layers);
+  if (strcmp(c->method, "include_layers") == 0) {
+    if (keeps_best(c)) mg_text_append(&point, "_on_best_source");
+    layers = other_layers(result, layers); /* the column is about those that are left out */
+  }
   put_study(&r, result, c);
   put_text(&r, c->locale);
   put_json(&r, mg_export_sources(result, cell, false));

@@ -18,6 +18,7 @@ static mg_status take_cells(mg_grid_stage *s) {
   const mg_config *config = s->attempt->config;
   MG_TRY(mg_grid_expand(config, &s->nxn->plan.texts.targets, &s->grid), done);
   MG_TRY(mg_where_parse(s->attempt->options->where, &s->where), done);
+  MG_TRY(mg_where_check(&s->where, s->grid.cells, s->grid.count), done);
   if (s->grid.duplicate_count > 0) mg_info("note: %zu cells were declared more than once", s->grid.duplicate_count);
   s->cells = mg_alloc_zero(s->grid.count, sizeof *s->cells);
   if (s->cells == NULL) return MG_ERR_NOMEM;

@@ -236,43 +236,57 @@ static void copy_scores(mg_grid_stage *s, mg_grid_outcome *o, size_t k) {
 
 typedef struct coordinates {
   uint64_t hash;
+  int plain; /* as plain_rank has it */
   size_t cell;
 } coordinates;
 
 static int by_hash(const void *a, const void *b) {
   const coordinates *x = a, *y = b;
   if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+  if (x->plain != y->plain) return x->plain - y->plain;
   return (x->cell > y->cell) - (x->cell < y->cell);
 }
 
-/* Of what a cell shares with the similarity cell it is compared with: all but method, parameters, seed and head. */
+/* What others are compared with: similarity as it is; of sources that were named, a mean, by the weights given before an equal
+   one. −1: no such cell. */
+static int plain_rank(const mg_terms *t) {
+  static const char *const names[] = {"similarity", "manual", "linear", "average"};
+  for (int k = 0; k < 4; k++)
+    if (strcmp(t->method->name, names[k]) == 0) return t->said_parameters == 0 && (k == 0 || t->sources.count > 0) ? k : -1;
+  return -1;
+}
+
+/* Of what a cell shares with the plain one that it is compared with: all but the method, its parameters, and what a preset
+   makes different from method to method. A seed only tells cells apart where the head goes by it. */
 static mg_status hash_coordinates(const mg_cell *cell, uint64_t *hash) {
   const mg_terms *t = &cell->terms;
-  const bool preset = strcmp(t->preset, "none") != 0; /* its bundle differs from method to method */
+  const uint32_t own = strcmp(t->preset, "none") == 0 ? ~UINT32_C(0) : t->given;
   mg_text text = {0};
   mg_text_append(&text, "%s|%s|%d|%d|%s|", t->locale,
                  t->sources.count > 0 ? "" : (t->similarity_type != NULL ? t->similarity_type : ""), t->num_languages,
                  t->include_target, t->preset);
   for (size_t k = 0; k < t->sources.count; k++) mg_text_append(&text, "%s:%a|", t->sources.items[k], t->weights[k]);
-  if (!preset)
-    mg_text_append(&text, "%s|%s|%d|%d|%s|%s|%d", t->axis, t->select, t->top_k, t->sinkhorn_iters, t->inctar, t->duplicates,
-                   t->drop_strongest);
+  mg_text_append(&text, "%s|%s|%d|%d|%s|%s|", t->axis, t->select, t->top_k, t->sinkhorn_iters, t->inctar, t->duplicates);
+  if (own & MG_GIVEN(MG_TERM_DROP_STRONGEST)) mg_text_append(&text, "%d|", t->drop_strongest);
+  if (own & MG_GIVEN(MG_TERM_HEAD)) mg_text_append(&text, "%s|", t->head);
+  if ((own & MG_GIVEN(MG_TERM_HEAD)) && strcmp(t->head, "random") == 0)
+    mg_text_append(&text, "%llu", (unsigned long long)t->seed);
   const bool failed = text.failed;
   if (!failed) *hash = mg_hash(text.data, text.size);
   mg_text_free(&text);
   return failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
 }
 
-/* The first plain-similarity cell of the same coordinates. */
 static mg_status match(mg_grid_stage *s) {
   mg_status status = MG_OK;
   size_t count = 0;
   coordinates *all = mg_alloc(s->grid.count, sizeof *all);
   if (all == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < s->grid.count; k++) {
-    const mg_terms *t = &s->grid.cells[k].terms;
-    if (strcmp(t->method->name, "similarity") != 0 || t->said_parameters != 0) continue;
+    const int plain = plain_rank(&s->grid.cells[k].terms);
+    if (plain < 0) continue;
     MG_TRY(hash_coordinates(&s->grid.cells[k], &all[count].hash), cleanup);
+    all[count].plain = plain;
     all[count++].cell = k;
   }
   qsort(all, count, sizeof *all, by_hash);
@@ -287,7 +301,9 @@ static mg_status match(mg_grid_stage *s) {
       else
         high = middle;
     }
-    if (low < count && all[low].hash == key.hash && all[low].cell != k) s->cells[k].matched = (ptrdiff_t)all[low].cell;
+    /* the plain ones themselves, of another seed say, are compared with nothing */
+    const bool found = low < count && all[low].hash == key.hash && all[low].plain != plain_rank(&s->grid.cells[k].terms);
+    if (found) s->cells[k].matched = (ptrdiff_t)all[low].cell;
   }
 cleanup:
   free(all);

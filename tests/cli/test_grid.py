@@ -278,6 +278,79 @@ class Grid(Case):
         self.good("run", "-c", config, ranks=2)
         self.same_bits(path, result_bits(self.made("whole")))
         self.refused("run", "-c", config, "--where", "colour=red", code=2, says="colour")
+        for no_cell in ("locale=zz-ZZ", "method=ties|nosuch"):
+            self.refused("run", "-c", config, "--where", no_cell, ranks=2, code=2, says=(no_cell.split("=")[0], "there are"))
+
+    def test_one_stage_of_three(self):
+        """--stages grid brings those that it needs."""
+        sweep = {"locale": ["sw-KE"], "similarity_type": ["URIEL"], "method": ["similarity", "soft"]}
+        config, path = self.config("a", grid={"sweep": sweep})
+        self.good("run", "-c", config, "--stages", "grid", ranks=2)
+        self.same_bits(path, result_bits(self.made("whole", grid={"sweep": sweep})))
+        config, path = self.config("b", stages=["grid"], grid={"sweep": sweep})
+        self.good("run", "-c", config, "--stages", "grid")
+        self.assertEqual(list(Cells(path).status), ["completed"] * 2)
+
+    # ---- what is compared with what ----
+
+    def check_counterparts(self, path, plain, but):
+        """Every cell has the plain one that all terms but those of `but` agree with; those themselves have none."""
+        cells = Cells(path)
+        terms = [{key: value for key, value in json.loads(text).items() if key not in ("method", "parameters", *but)} for text in cells.terms]
+        counts = [0, 0]
+        for k in range(len(cells)):
+            if cells.method[k] == plain:
+                self.assertEqual(cells.matched[k], -1)
+                self.assertTrue(np.isnan(cells.delta_vs_similarity[k]))
+                counts[0] += 1
+                continue
+            mine = [j for j in range(len(cells)) if cells.method[j] == plain and terms[j] == terms[k]]
+            self.assertEqual([cells.matched[k]], mine, (cells.method[k], terms[k]))
+            self.assertEqual(cells.delta_vs_similarity[k], cells.columns["accuracy"][k] - cells.columns["accuracy"][mine[0]])
+            counts[1] += 1
+        return counts
+
+    def test_counterparts_of_swept_terms(self):
+        fixed = {"num_languages": 2, "locale": "sw-KE", "similarity_type": "URIEL"}
+        methods = ["similarity", "average", "ties"]
+        for name, preset, sweep, but in (("axis", "none", {"axis": ["column", "row"], "select": ["topk", "sinkhorn"], "top_k": [45]}, ()),
+                                         ("head", "none", {"head": ["linear", "random"], "seed": [1, 2]}, ()),
+                                         ("preset", "merginguriel", {"top_k": [40, 45], "duplicates": ["first", "keep"]},
+                                          ("head", "drop_strongest", "lambda_rule"))):
+            path = self.made(name, nxn={"targets": ["sw-KE"]},
+                             grid={"fixed": {**fixed, "preset": preset}, "sweep": {**sweep, "method": methods}})
+            if name == "head":  # a linear head goes by no seed: the first of the two is everyone's
+                cells = Cells(path)
+                for k in cells.where(head="linear", method="ties"):
+                    self.assertEqual(cells.matched[k], cells.where(head="linear", method="similarity")[0])
+                for k in cells.where(head="random", method="ties"):
+                    self.assertEqual([cells.matched[k]], list(cells.where(head="random", method="similarity", seed=cells.seed[k])))
+                self.assertTrue((cells.matched[cells.where(method="similarity")] == -1).all())
+            else:
+                self.assertEqual(self.check_counterparts(path, "similarity", but), [4, 8])
+
+    def test_named_sources(self):
+        """Layers left out are compared with the mean of the same sources; baselines take no part of the sources."""
+        import sqlite3
+        layers = [{"exclude_layers": {"layers": "0-1"}}, {"include_layers": {"layers": "0-1", "elsewhere": "best_source"}}]
+        sweep = {"sources": [["en-US", "nl-NL"], ["af-ZA", "sw-KE", "de-DE"]], "method": ["average", *layers, "own", "best_source"]}
+        path = self.made(nxn={"targets": ["sw-KE"]}, grid={"fixed": {"locale": "sw-KE"}, "sweep": sweep})
+        cells = Cells(path)
+        self.assertEqual(set(cells.status), {"completed"})
+        self.assertEqual(self.check_counterparts(path, "average", ()), [2, 8])
+        for k in cells.where(method="own"):
+            self.assertEqual([cells.sources[s] for s in np.flatnonzero(cells.selected[k])], ["sw-KE"])
+        self.good("export", path, "-o", self.path("out"))
+        with sqlite3.connect(self.path("out/experiments.db")) as database:
+            rows = database.execute("SELECT ablation_point, exclude_layers, baseline_accuracy, delta FROM layer_ablation ORDER BY id").fetchall()
+        study = [k for k in range(len(cells)) if cells.method[k].endswith("_layers")]
+        self.assertEqual(len(rows), 4)
+        for row, k in zip(rows, study):
+            point = "exclude_layers_0_1" if cells.method[k] == "exclude_layers" else "include_layers_0_1_on_best_source"
+            out = "[0, 1]" if cells.method[k] == "exclude_layers" else "[2, 3]"
+            self.assertEqual(row[:2], (point, out))
+            self.assertAlmostEqual(row[2], cells.columns["accuracy"][cells.matched[k]], places=12)
+            self.assertAlmostEqual(row[3], cells.delta_vs_similarity[k], places=12)
 
     # ---- what can go wrong ----
 
