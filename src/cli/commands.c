@@ -27,17 +27,34 @@ bool mg_command_is_collective(const mg_command *command) {
 
 /* ---- collective commands ---- */
 
-/* Leaves the stages that --stages names, in the order of the configuration; the grid brings those with it that it needs. */
-static mg_status narrow_stages(const mg_command *command, mg_config *config) {
+/* Which of the configuration's stages the result has already, a bit each: --stages adds to them. */
+static unsigned stages_there(const mg_config *config) {
+  unsigned there = 0;
+  mg_result_reader *reader = NULL;
+  if (!mg_path_exists(config->result) || mg_result_open(config->result, &reader) != MG_OK) return 0; /* a run says why */
+  for (size_t k = 0; k < config->stages.count; k++) {
+    char group[32];
+    snprintf(group, sizeof group, "/%.30s", config->stages.items[k]);
+    there |= (unsigned)mg_result_has(reader, group) << k;
+  }
+  mg_result_close(&reader);
+  return there;
+}
+
+/* Leaves the stages that --stages names and those that are there, in the order of the configuration; the grid brings those with
+   it that it needs. */
+static mg_status narrow_stages(const mg_command *command, unsigned there, mg_config *config) {
   mg_status status = MG_OK;
   mg_strings kept = {0};
   if (command->stages.count == 0) return MG_OK;
   for (size_t k = 0; k < command->stages.count; k++)
     if (mg_strings_find(&config->stages, command->stages.items[k]) < 0)
       return mg_fail(MG_ERR_USAGE, "--stages %s: the configuration's stages do not have it", command->stages.items[k]);
-  const bool grid = mg_strings_find(&command->stages, "grid") >= 0;
+  bool grid = mg_strings_find(&command->stages, "grid") >= 0;
   for (size_t k = 0; k < config->stages.count; k++)
-    if (grid || mg_strings_find(&command->stages, config->stages.items[k]) >= 0)
+    grid = grid || (strcmp(config->stages.items[k], "grid") == 0 && (there >> k & 1) != 0);
+  for (size_t k = 0; k < config->stages.count; k++)
+    if (grid || (there >> k & 1) != 0 || mg_strings_find(&command->stages, config->stages.items[k]) >= 0)
       MG_TRY(mg_strings_add(&kept, config->stages.items[k]), failed);
   mg_strings_free(&config->stages);
   config->stages = kept;
@@ -62,8 +79,10 @@ static mg_status load_config(const mg_command *command, MPI_Comm comm, mg_config
   MG_TRY(mg_agree(comm, status), cleanup);
   MG_TRY(mg_broadcast_bytes(comm, &text, &size), cleanup);
   status = mg_config_parse(command->config, text, size, &command->settings, config);
-  if (status == MG_OK) status = narrow_stages(command, *config);
   MG_TRY(mg_agree(comm, status), cleanup);
+  unsigned there = rank == 0 && command->stages.count > 0 && !command->fresh ? stages_there(*config) : 0;
+  MPI_Bcast(&there, 1, MPI_UNSIGNED, 0, comm);
+  MG_TRY(mg_agree(comm, narrow_stages(command, there, *config)), cleanup);
 cleanup:
   free(text);
   return status;

@@ -161,6 +161,17 @@ cleanup:
   return status;
 }
 
+/* In a result a '/' in a name is '_': which other name it would then have the place of, or NULL. */
+static const char *same_place(const mg_strings *names, const char *name) {
+  for (size_t k = 0; k < names->count; k++) {
+    const char *other = names->items[k];
+    size_t c = 0;
+    while (other[c] != '\0' && (other[c] == '/' ? '_' : other[c]) == (name[c] == '/' ? '_' : name[c])) c++;
+    if (other[c] == name[c] && strcmp(other, name) != 0) return other;
+  }
+  return NULL;
+}
+
 /* ---- matrices ---- */
 
 mg_status mg_matrices_set(const mg_option *o, const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *node,
@@ -188,6 +199,12 @@ mg_status mg_matrices_set(const mg_option *o, const mg_yaml_origin *origin, yaml
     MG_TRY(mg_scalar(origin, value, o->key, "a CSV file, or nxn", &file), cleanup);
     const bool word = strcmp(file, "nxn") == 0;
     if (!word) MG_TRY(mg_set_path(origin, file, &path), cleanup);
+    const char *other = same_place(&spec->similarity_names, name);
+    if (other != NULL) {
+      status = mg_config_error(origin, key, "%s: '%s' and '%s' would have one place in the result, where '/' is '_'", o->key,
+                               other, name);
+      goto cleanup;
+    }
     MG_TRY(mg_strings_add(&spec->similarity_names, name), cleanup);
     MG_TRY(mg_strings_add(&spec->similarity_files, word ? file : path), cleanup);
     names[k] = (mg_named_node){.name = name, .length = strlen(name), .order = k, .node = key};

@@ -291,6 +291,17 @@ class Grid(Case):
         self.good("run", "-c", config, "--stages", "grid")
         self.assertEqual(list(Cells(path).status), ["completed"] * 2)
 
+    def test_one_stage_after_another(self):
+        """What a result has stays, whichever stage is asked for next."""
+        sweep = {"locale": ["sw-KE"], "similarity_type": ["REAL"], "method": ["similarity", "ties"]}
+        config, path = self.config("a", grid={"sweep": sweep})
+        for stage, groups in (("compatibility", ["compatibility"]), ("nxn", ["compatibility", "nxn"]), ("grid", ["compatibility", "grid", "nxn"])):
+            self.good("run", "-c", config, "--stages", stage, ranks=2)
+            with h5py.File(path) as file:
+                self.assertEqual(sorted(set(file) & {"compatibility", "grid", "nxn"}), groups)
+        self.good("run", "-c", config, "--stages", "nxn")  # nothing to do
+        self.same_bits(path, result_bits(self.made("whole", grid={"sweep": sweep})))
+
     # ---- what is compared with what ----
 
     def check_counterparts(self, path, plain, but):
@@ -395,6 +406,8 @@ class Grid(Case):
         self.refused("run", "-c", config, ranks=2, says="none.h5")
         config, path = self.config("a", grid={"sweep": small, "similarity": {"URIEL": self.path("none.csv")}})
         self.refused("run", "-c", config, ranks=2, says="none.csv")
+        config, path = self.config("a", grid={"sweep": small, "similarity": {"URIEL": URIEL, "a/b": URIEL, "a_b": URIEL}})
+        self.refused("run", "-c", config, ranks=2, says=("a/b", "a_b", "one place"))
         with open(self.path("lacking.csv"), "w", encoding="utf-8") as file:
             file.write(",af-ZA,en-US\naf-ZA,1,0.5\nen-US,0.5,1\n")
         config, path = self.config("a", grid={"sweep": small, "similarity": {"URIEL": self.path("lacking.csv")}})
