@@ -144,9 +144,14 @@ class Result:
         except (OSError, UnicodeDecodeError) as error:
             raise ResultError(f"{self.path}: /{name} is damaged: {error}") from error
 
+    def _group(self, name):
+        if not isinstance(self.file.get(name), h5py.Group):
+            raise MissingStage(f"{self.path}: this result has no /{name}")
+        return self.file[name]
+
     def _table(self, group, order, columns=None):
         """A group whose datasets are columns, the known ones first, in their order."""
-        held = list(self.file[group])
+        held = list(self._group(group))
         names = [name for name in order if name in held] + [name for name in held if name not in order]
         if columns is not None:
             for name in columns:
@@ -345,7 +350,7 @@ class Result:
 
     def provenance(self):
         """Attributes of the run (version, started_utc, wall_seconds, backend, …) and the resolved configuration as `config`: a dict."""
-        group = self.file["provenance"]
+        group = self._group("provenance")
         facts = {name: _text(value.item() if isinstance(value, np.generic) else value) for name, value in group.attrs.items()
                  if name not in ("DIMENSION_LIST", "REFERENCE_LIST", "checksum")}
         return {**facts, "config": str(self._dataset("provenance/config"))}
