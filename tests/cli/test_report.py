@@ -17,7 +17,7 @@ from common import BINARY, EMOJI, SOURCE, Case, environment, h5py, np, run, writ
 
 try:
     import pandas
-    import plotly
+    import plotly  # pylint: disable=unused-import
 except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
@@ -244,7 +244,8 @@ class Report(Case):
     def test_microscope_tables(self):
         """The layout of the schema: a column a dataset; columns come in the notebook's order."""
         path = self.copy(SMALL)
-        table = {"model": ["base", "mine"], "entropy": [1.5, 1.25], "layer": [0, 0], "head": [0, 1], "mean_prob": [.1, .2], "cls_focus": [.3, .4], "diagonal_focus": [.5, .6]}
+        table = {"model": ["base", "mine"], "entropy": [1.5, 1.25], "layer": [0, 0], "head": [0, 1], "mean_prob": [.1, .2], "cls_focus": [.3, .4],
+                 "diagonal_focus": [.5, .6]}
         with h5py.File(path, "r+") as file:
             for name, values in table.items():
                 file[f"microscope/attentions/{name}"] = values
@@ -499,9 +500,9 @@ class Report(Case):
             self.assertGreater(len(page.figures), 1)
             for name, figure in page.figures.items():
                 for trace in figure["data"]:
-                    across = trace["type"] == "histogram" or trace.get("orientation") == "h"
-                    values = np.ravel(np.array(trace["z" if trace["type"] == "heatmap" else "x" if across else "y"], float))
-                    self.assertTrue(np.isfinite(values).any(), name)
+                    axes = [np.ravel(np.array(trace[axis], object)) for axis in ("z", "y", "x") if axis in trace]
+                    numbers = next(values for values in axes if not isinstance(values[0], str))
+                    self.assertTrue(np.isfinite(numbers.astype(float)).any(), name)
 
     def test_a_file_of_its_own(self):
         page = self.page(SMALL)
@@ -528,7 +529,8 @@ class Report(Case):
         """They are most of a large result; the page is the same without them."""
         whole = self.copy(SMALL)
         self.page(whole, "whole.html")
-        less = self.copy(SMALL, nxn__logits=None, nxn_select__logits=None, nxn__predictions=None, nxn_select__predictions=None, grid__predictions=None, texts=None)
+        less = self.copy(SMALL, nxn__logits=None, nxn_select__logits=None, nxn__predictions=None, nxn_select__predictions=None,
+                         grid__predictions=None, texts=None)
         self.page(less, "less.html")
         self.assertEqual(read(self.path("whole.html")), read(self.path("less.html")))
 
