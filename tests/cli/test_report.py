@@ -1,4 +1,5 @@
 """scripts/report, scripts/mergegrid_result.py and the example notebook: on results that the program makes, and in a browser."""
+import base64
 import collections
 import html.parser
 import importlib.machinery
@@ -39,6 +40,14 @@ def read(path):
 
 def column(dataset):
     return dataset.asstr()[()] if h5py.check_string_dtype(dataset.dtype) else dataset[()]
+
+
+def plain(entry):
+    """Newer plotly writes arrays as their bytes."""
+    if "bdata" not in entry:
+        return entry
+    values = np.frombuffer(base64.b64decode(entry["bdata"]), entry["dtype"])
+    return values.reshape([int(size) for size in str(entry.get("shape", len(values))).split(",")]).tolist()
 
 
 class Parser(html.parser.HTMLParser):
@@ -102,7 +111,7 @@ class Parser(html.parser.HTMLParser):
 
     def handle_data(self, data):
         if self.into:
-            self.figures[self.into] = json.loads(data) if data.lstrip().startswith("{") else data
+            self.figures[self.into] = json.loads(data, object_hook=plain) if data.lstrip().startswith("{") else data
         elif self.note is not None:
             self.note[1] += data
         elif self.in_cell:
