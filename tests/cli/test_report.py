@@ -503,6 +503,22 @@ class Report(Case):
         missing = self.page(self.copy(self.grid, grid__cells__status=np.array(["planned"] * count, object))).missing()
         self.assertIn("No cell of the grid was completed", missing["grid"])
 
+    def test_without_layers(self):
+        path = self.copy(SMALL, compatibility__task_vector_cosine_layers=None)
+        with Result(path) as result, self.assertRaisesRegex(MissingStage, "gram: total"):
+            result.compatibility("layers", result.file["compatibility/layers"].asstr()[0])
+        self.assertEqual([trace["name"] for trace in self.page(path).figures["figure-cosine"]["data"]], ["selected tensors", "encoder"])
+        self.assertIn("Layers are not shown one by one", read(self.path("page.html")))
+        self.page(SMALL)
+        self.assertNotIn("Layers are not shown one by one", read(self.path("page.html")))
+
+    def test_chosen_on_what_is_scored(self):
+        path = self.copy(SMALL)
+        with h5py.File(path, "r+") as file:
+            file["grid"].attrs["selected_on_partition"] = np.bool_(True)
+        self.assertIn("too high", self.page(path).missing()["grid"])
+        self.assertNotIn("grid", self.page(SMALL).missing())
+
     def test_every_figure_has_values(self):
         for path in (SMALL, self.grid, self.three, self.cosines, self.nxn):
             page = self.page(path)
