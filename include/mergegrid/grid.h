@@ -103,8 +103,8 @@ mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_sour
 
 /**
  * Compatibilities [N,N] from a table whose labels are ids or locales of sources: a matrix of this program's, or merginguriel's.
- * A pair that the table lacks is NaN (and counts as 0), and notes says whose. origin: for messages. MG_ERR_INPUT: it has none
- * of the sources.
+ * A pair that the table lacks, or whose entry is NaN, is NaN (and counts as 0), and notes says whose. origin: for messages.
+ * MG_ERR_INPUT: it has none of the sources.
  */
 mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin, const mg_source_list *sources,
                               double *compatibility, mg_strings *notes);

@@ -122,10 +122,46 @@ void mg_grid_matrices_free(mg_grid_matrix **matrices, size_t count) {
 
 /* ---- compatibilities ---- */
 
+enum { NAMED = 5 }; /* of things that can be many */
+
 /* By id, else by locale. */
 static ptrdiff_t find_source(const mg_strings *labels, const mg_source *source) {
   const ptrdiff_t at = mg_strings_find(labels, source->id);
   return at >= 0 ? at : mg_strings_find(labels, source->locale);
+}
+
+/* "origin: what: names", where there are any. */
+static mg_status note(mg_strings *notes, const char *origin, const char *what, const mg_text *names, size_t count) {
+  char *text = NULL;
+  if (count == 0 || notes == NULL) return MG_OK;
+  if (asprintf(&text, "%s: %s: %s%s", origin, what, names->data ? names->data : "", count > NAMED ? ", …" : "") < 0)
+    return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = mg_strings_add(notes, text);
+  free(text);
+  return status;
+}
+
+static bool stands_for_any(const mg_strings *labels, size_t at, const mg_source_list *sources) {
+  for (size_t s = 0; s < sources->count; s++)
+    if (find_source(labels, &sources->items[s]) == (ptrdiff_t)at) return true;
+  return false;
+}
+
+/* Entries of pairs of sources that have no number, by row and column. */
+static mg_status note_unknown(mg_strings *notes, const mg_labelled_table *table, const char *origin,
+                              const mg_source_list *sources) {
+  size_t unknown = 0;
+  mg_text names = {0};
+  for (size_t k = 0; k < table->rows.count * table->columns.count; k++) {
+    const size_t row = k / table->columns.count, column = k % table->columns.count;
+    if (!isnan(table->values[k]) || strcmp(table->rows.items[row], table->columns.items[column]) == 0) continue;
+    if (!stands_for_any(&table->rows, row, sources) || !stands_for_any(&table->columns, column, sources)) continue;
+    if (unknown++ < NAMED)
+      mg_text_append(&names, "%s%s %s", unknown > 1 ? ", " : "", table->rows.items[row], table->columns.items[column]);
+  }
+  const mg_status status = note(notes, origin, "entries that are NaN count as 0 (row and column)", &names, unknown);
+  mg_text_free(&names);
+  return status;
 }
 
 mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin, const mg_source_list *sources,
@@ -142,19 +178,15 @@ mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin
       compatibility[i * n + j] = there ? table->values[(size_t)row * table->columns.count + (size_t)column] : NAN;
     }
     if (row >= 0 && find_source(&table->columns, &sources->items[i]) >= 0) continue;
-    if (lacking++ < 5) mg_text_append(&names, "%s%s", lacking > 1 ? ", " : "", sources->items[i].id);
+    if (lacking++ < NAMED) mg_text_append(&names, "%s%s", lacking > 1 ? ", " : "", sources->items[i].id);
   }
   if (lacking == n) {
     status = mg_fail(MG_ERR_INPUT, "%s: has none of the %zu sources in its first row and column", origin, n);
-  } else if (lacking > 0 && notes != NULL) {
-    char *note = NULL;
-    if (asprintf(&note, "%s: lacks sources, whose compatibility counts as 0: %s%s", origin, names.data ? names.data : "",
-                 lacking > 5 ? ", …" : "") < 0)
-      status = mg_fail(MG_ERR_NOMEM, "out of memory");
-    else
-      status = mg_strings_add(notes, note);
-    free(note);
+    goto cleanup;
   }
+  MG_TRY(note(notes, origin, "lacks sources, whose compatibility counts as 0", &names, lacking), cleanup);
+  MG_TRY(note_unknown(notes, table, origin, sources), cleanup);
+cleanup:
   mg_text_free(&names);
   return status;
 }

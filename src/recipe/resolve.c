@@ -33,6 +33,25 @@ static mg_status find_target(resolving *r) {
 
 /* ---- weights ---- */
 
+/* Of the chosen pairs [n, n] those without a number, which count as 0: by row and column. */
+static void note_unknown(resolving *r, const double *chosen, bool tv) {
+  enum { NAMED = 5 };
+  const size_t n = r->choice.count;
+  size_t unknown = 0;
+  mg_text names = {0}, text = {0};
+  for (size_t k = 0; k < n * n; k++) {
+    if (k / n == k % n || !isnan(chosen[k]) || unknown++ >= NAMED) continue;
+    mg_text_append(&names, "%s%s %s", unknown > 1 ? ", " : "", id_of(r, r->choice.source[k / n]),
+                   id_of(r, r->choice.source[k % n]));
+  }
+  mg_text_append(&text, "compatibilities (%s) that are NaN or lacking count as 0: %s%s", tv ? "tv" : "cka",
+                 names.data ? names.data : "", unknown > NAMED ? ", …" : "");
+  if (unknown > 0) note(r, text.data ? text.data : "");
+  if (names.failed || text.failed) r->note.failed = true;
+  mg_text_free(&names);
+  mg_text_free(&text);
+}
+
 static mg_status weigh_by_compatibility(resolving *r) {
   const bool tv = strcmp(r->terms->method->name, "similarity_x_tv_compatibility") == 0;
   if (!tv && strcmp(r->terms->method->name, "similarity_x_cka_compatibility") != 0) return MG_OK;
@@ -46,6 +65,7 @@ static mg_status weigh_by_compatibility(resolving *r) {
   if (chosen == NULL) return MG_ERR_NOMEM;
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j < n; j++) chosen[i * n + j] = all[(size_t)r->choice.source[i] * sources + (size_t)r->choice.source[j]];
+  note_unknown(r, chosen, tv);
   mg_weigh_by_compatibility(chosen, n, r->choice.weight, &kept);
   free(chosen);
   if (kept) note(r, "every compatibility is 0: the similarity's weights stay");

@@ -281,6 +281,21 @@ class Grid(Case):
 
     # ---- what can go wrong ----
 
+    def test_a_compatibility_without_a_number(self):
+        with open(self.path("c.csv"), "w", encoding="utf-8") as file:
+            file.write("," + ",".join(LOCALES) + "\n")
+            for row in LOCALES:
+                pairs = {("en-US", "af-ZA"): "", ("sw-KE", "de-DE"): "nan", ("de-DE", "de-DE"): ""}
+                file.write(row + "," + ",".join(pairs.get((row, column), "0.5") for column in LOCALES) + "\n")
+        named = {"af-ZA": 1, "en-US": 1, "nl-NL": 1}
+        sweep = {"setup": [{"sources": named}, {"sources": {"af-ZA": 1, "nl-NL": 1}}]}
+        config, path = self.config("a", grid={"compatibility": {"tv": self.path("c.csv")}, "sweep": sweep,
+                                              "fixed": {"method": "similarity_x_tv_compatibility", "locale": "sw-KE"}})
+        done = self.good("run", "-c", config)
+        note = f"{self.path('c.csv')}: entries that are NaN count as 0 (row and column): en-US af-ZA, sw-KE de-DE"
+        self.assertEqual(done.stderr.count(note), 1, done.stderr)
+        self.assertEqual(list(Cells(path).note), ["compatibilities (tv) that are NaN or lacking count as 0: en-US af-ZA", ""])
+
     def test_cells_that_fail(self):
         sweep = {"setup": [{"method": "similarity"}, {"method": "similarity", "num_languages": 40}, {"method": {"task_arithmetic": {"lambda": 100}}},
                            {"method": "ties", "locale": "xx-XX"}, {"method": "own", "locale": "vi-VN"},

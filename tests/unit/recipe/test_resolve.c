@@ -227,6 +227,23 @@ static void baselines(void **state) {
   expect(w, "{method: similarity, locale: t, num_languages: 3}", "b:0.3636,c:0.3636,d:0.2727 best b"); /* the strongest then */
 }
 
+static void compatibilities_without_a_number(void **state) {
+  world *w = *state;
+  mg_config *config;
+  mg_resolved r;
+  const char *recipe = "{method: similarity_x_tv_compatibility, locale: t, num_languages: 3}"; /* b, c, d */
+  w->tv[0 * 5 + 1] = NAN;                                                                      /* a1 is not chosen */
+  assert_int_equal(resolve(w, recipe, &config, &r), MG_OK);
+  assert_null(r.note);
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+  w->tv[1 * 5 + 3] = NAN;
+  assert_int_equal(resolve(w, recipe, &config, &r), MG_OK);
+  assert_string_equal(r.note, "compatibilities (tv) that are NaN or lacking count as 0: b c");
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+}
+
 static void refusals(void **state) {
   world *w = *state;
   refuse(w, "{method: similarity, locale: t}",
@@ -318,6 +335,11 @@ static void compatibility_tables(void **state) {
   assert_int_equal(notes.count, 1);
   assert_string_equal(notes.items[0], "c.csv: lacks sources, whose compatibility counts as 0: c");
   mg_strings_free(&notes);
+  values[1] = values[4] = values[3] = NAN; /* d b, a b, and a a, which nothing goes by */
+  assert_int_equal(mg_compatibility_of(&table, "c.csv", &w->sources, out, &notes), MG_OK);
+  assert_int_equal(notes.count, 2);
+  assert_string_equal(notes.items[1], "c.csv: entries that are NaN count as 0 (row and column): d b, a b");
+  mg_strings_free(&notes);
   mg_strings_free(&table.rows);
   table.rows = STRINGS("x", "y", "z");
   assert_int_equal(mg_compatibility_of(&table, "c.csv", &w->sources, out, &notes), MG_ERR_INPUT);
@@ -357,6 +379,7 @@ int main(void) {
                                      IN_A_WORLD(strongest_dropped),
                                      IN_A_WORLD(lambdas),
                                      IN_A_WORLD(compatibilities),
+                                     IN_A_WORLD(compatibilities_without_a_number),
                                      IN_A_WORLD(baselines),
                                      IN_A_WORLD(refusals),
                                      IN_A_WORLD(as_the_notebook_has_it),
