@@ -97,7 +97,7 @@ mg_status mg_evaluation_accuracy(const mg_labelled_table *table, const mg_source
                                  double *accuracy);
 /**
  * An evaluation as a similarity matrix: labels are the sources' locales (of several of a locale the first one's row stays), and
- * targets without a source. What was not measured is 0.
+ * targets without a source. What was not measured is NaN.
  */
 mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_source_list *sources, mg_similarity *similarity);
 

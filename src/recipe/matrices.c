@@ -51,25 +51,24 @@ static const char *locale_of(const mg_source_list *sources, const char *id) {
 mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_source_list *sources, mg_similarity *similarity) {
   mg_status status = MG_OK;
   mg_strings *labels = &similarity->labels;
-  *similarity = (mg_similarity){0};
+  *similarity = (mg_similarity){.measured = true};
   for (size_t r = 0; r < table->rows.count; r++) {
     const char *locale = locale_of(sources, table->rows.items[r]);
     if (mg_strings_find(labels, locale) < 0) MG_TRY(mg_strings_add(labels, locale), failed);
   }
   for (size_t c = 0; c < table->columns.count; c++)
     if (mg_strings_find(labels, table->columns.items[c]) < 0) MG_TRY(mg_strings_add(labels, table->columns.items[c]), failed);
-  similarity->values = mg_alloc_zero(labels->count, labels->count * sizeof *similarity->values);
+  const size_t n = labels->count;
+  similarity->values = mg_alloc(n, n * sizeof *similarity->values);
   if (similarity->values == NULL) {
     status = MG_ERR_NOMEM;
     goto failed;
   }
+  for (size_t k = 0; k < n * n; k++) similarity->values[k] = NAN;
   for (size_t r = table->rows.count; r-- > 0;) { /* backwards, so that of several sources of a locale the first one's stays */
-    double *row =
-        similarity->values + (size_t)mg_strings_find(labels, locale_of(sources, table->rows.items[r])) * labels->count;
-    for (size_t c = 0; c < table->columns.count; c++) {
-      const double value = table->values[r * table->columns.count + c];
-      row[mg_strings_find(labels, table->columns.items[c])] = isnan(value) ? 0 : value;
-    }
+    double *row = similarity->values + (size_t)mg_strings_find(labels, locale_of(sources, table->rows.items[r])) * n;
+    for (size_t c = 0; c < table->columns.count; c++)
+      row[mg_strings_find(labels, table->columns.items[c])] = table->values[r * table->columns.count + c];
   }
   return MG_OK;
 failed:

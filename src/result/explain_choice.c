@@ -112,6 +112,12 @@ static mg_status choose(const mg_explaining *e, size_t cell, const mg_similarity
   return status == MG_ERR_INPUT ? MG_OK : status;
 }
 
+/* Is the matrix what the stage nxn measured? */
+static bool is_measured(const mg_explaining *e, const char *matrix) {
+  const ptrdiff_t m = e->config != NULL ? mg_strings_find(&e->config->grid.similarity_names, matrix) : -1;
+  return m >= 0 && strcmp(e->config->grid.similarity_files.items[m], "nxn") == 0;
+}
+
 static mg_status print_candidates(const mg_explaining *e, size_t cell, const json_t *terms) {
   mg_status status = MG_OK;
   const mg_result_cell *c = &e->view.table.cells[cell];
@@ -123,6 +129,7 @@ static mg_status print_candidates(const mg_explaining *e, size_t cell, const jso
   MG_TRY(mg_similarity_of(&table, c->similarity_type,
                           says(terms, "duplicates", "keep") ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST, &similarity, NULL),
          cleanup);
+  similarity.measured = is_measured(e, c->similarity_type);
   printf("\nsources: %d asked for, by the %s of %s in %s%s%s\n", c->num_languages, how.by_row ? "row" : "column", c->locale,
          c->similarity_type, how.sinkhorn ? " after top-k and Sinkhorn" : "",
          c->include_target ? "; the target's own may be one" : "");

@@ -5,12 +5,14 @@
 
 #include "grid_view_impl.h"
 #include "matrices_impl.h"
+#include "mergegrid/config.h"
 
 /* What explaining needs of a result; freed by whoever opened it. */
 typedef struct mg_explaining {
   mg_grid_reader *reader;
   mg_grid_view view; /* all cells */
   mg_matrices m;
+  mg_config *config; /* that it was computed by; NULL where this program does not understand it */
 } mg_explaining;
 
 /* Prints how a cell's sources were chosen: those taken and those not, with numbers and reasons. */

@@ -319,6 +319,36 @@ class Grid(Case):
         self.refused("run", "-c", config, code=3, says="cells failed")  # and nothing is computed again
         self.assertIn("failed", self.good("show", path).stdout)
 
+    def test_why_there_are_too_few(self):
+        """Texts that nxn.targets leaves out, entries that were not evaluated, a target without a model: none is 'not positive'."""
+        sweep = {"setup": [{"locale": "af-ZA"}, {"locale": "xx-XX"}, {"axis": "row", "include_target": True}, {"axis": "row", "locale": "vi-VN"},
+                           {"similarity_type": "URIEL", "select": "sinkhorn", "top_k": 2}]}
+        config, path = self.config("a", nxn={"targets": ["sw-KE", "vi-VN"]},
+                                   grid={"fixed": {"method": "similarity", "locale": "sw-KE", "similarity_type": "REAL", "num_languages": 4},
+                                         "sweep": sweep})
+        done = self.refused("run", "-c", config, code=3, says="cells failed")
+        cells = Cells(path)
+        for k, text in enumerate(("target af-ZA is not evaluated: it has texts, but nxn.targets leaves it out", "target xx-XX has no texts: there is no ",
+                                  "(not evaluated (nxn.targets): 4, no checkpoint: 1)", "target vi-VN has no source of its own", "not among its top_k: ")):
+            self.assertIn(text, cells.error[k], done.stderr)
+            self.assertNotIn("not positive", cells.error[k])
+        with h5py.File(path) as f:
+            labels, values = strings(f["grid/similarity/REAL/label"]), f["grid/similarity/REAL/value"][()]
+        self.assertEqual(np.isnan(values).all(axis=0).tolist(), [label not in ("sw-KE", "vi-VN") for label in labels])
+        text = self.good("explain", path, cells.key[2]).stdout
+        self.assertRegex(text, r"nl-NL +0 +not evaluated [(]nxn[.]targets[)]")
+        self.assertIn("target vi-VN has no source of its own", self.good("explain", path, cells.key[3]).stdout)
+
+    def test_repeated_labels(self):
+        """What is said of labels that are repeated is what cells do with them."""
+        with open(self.path("m.csv"), "w", encoding="utf-8") as file:
+            file.write(",sw-KE,af-ZA,de-DE,af-ZA\nsw-KE,1,.5,.4,.3\naf-ZA,.5,1,.2,.1\nde-DE,.4,.2,1,\naf-ZA,.3,.1,,1\n")
+        for name, duplicates, first, keep in (("first", ["first"], 1, 0), ("keep", ["keep"], 0, 1), ("both", ["first", "keep"], 1, 1)):
+            config, _ = self.config(name, grid={"similarity": {"M": self.path("m.csv")}, "sweep": {"duplicates": duplicates},
+                                                "fixed": {"method": "similarity", "locale": "sw-KE", "num_languages": 2}})
+            log = self.good("run", "-c", config).stderr
+            self.assertEqual((log.count("the first counts: af-ZA"), log.count("all count: af-ZA")), (first, keep), log)
+
     def test_refused(self):
         base = self.path("base")
         shutil.copytree(BASE, base)

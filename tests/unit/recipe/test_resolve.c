@@ -41,7 +41,7 @@ static int make_world(void **state) {
   for (size_t k = 0; k < 5; k++) w->items[k] = (mg_source){(char *)(uintptr_t)IDS[k], (char *)(uintptr_t)LOCALES[k], NULL};
   w->sources = (mg_source_list){.count = 5, .items = w->items};
   w->targets = strings(TARGETS);
-  w->matrix = (mg_grid_matrix){"M", similarity_of(MATRIX, MG_DUPLICATES_FIRST), {{0}, NULL}};
+  w->matrix = (mg_grid_matrix){.name = "M", .first = similarity_of(MATRIX, MG_DUPLICATES_FIRST)};
   for (size_t k = 0; k < 25; k++) w->tv[k] = k % 6 == 0 ? 1 : 0.1 * (double)(1 + (k / 5) + (k % 5)); /* symmetric */
   memcpy(w->select, select, sizeof select);
   w->context = (mg_grid_context){.sources = &w->sources,
@@ -316,8 +316,9 @@ static void evaluations(void **state) {
   assert_int_equal(s.labels.count, 5);
   for (size_t k = 0; k < 5; k++) assert_string_equal(s.labels.items[k], labels[k]);
   assert_true(s.values[0 * 5 + 4] == 0.5 && s.values[0 * 5 + 0] == 0.9); /* a1's, not a2's */
-  assert_true(s.values[1 * 5 + 3] == 0.7 && s.values[3 * 5 + 4] == 0);   /* what is NaN is 0 */
-  assert_true(s.values[1 * 5 + 2] == 0 && s.values[4 * 5 + 0] == 0);     /* no texts of c, no source of t */
+  assert_true(s.values[1 * 5 + 3] == 0.7 && isnan(s.values[3 * 5 + 4]));
+  assert_true(isnan(s.values[1 * 5 + 2]) && isnan(s.values[4 * 5 + 0])); /* no texts of c, no source of t */
+  assert_true(s.measured);
   mg_similarity_free(&s);
   mg_labelled_table_free(&table);
 }
