@@ -149,6 +149,19 @@ typedef struct mg_resolved {
 mg_status mg_grid_resolve(const mg_grid_context *context, const mg_cell *cell, mg_resolved *resolved);
 void mg_resolved_free(mg_resolved *resolved);
 
+/** The largest weight's index, of equals the first. */
+size_t mg_strongest(const double *weights, size_t n);
+/** Is the method task_arithmetic or dare_linear? */
+bool mg_method_sums(const mg_method *method);
+/** merginguriel's lambda, n above 1: of ties the largest weight but the strongest source's, of task arithmetic their mean. */
+double mg_lambda_by_rule(const mg_method *method, const double *weights, size_t n);
+/**
+ * Index of the most accurate of sources [n] on the target, of equals the first of the family; where accuracy [N, columns] is
+ * NULL or target below 0, of the strongest.
+ */
+size_t mg_best_of(const int *sources, const double *weights, size_t n, const double *accuracy, size_t columns,
+                  ptrdiff_t target);
+
 /** Appends "fr-FR:0.500,sw-KE:0.500", by falling weight (equal ones in the order of the sources). */
 mg_status mg_resolved_sources_text(const mg_grid_context *context, const mg_resolved *resolved, mg_text *text);
 

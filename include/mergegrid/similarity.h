@@ -78,5 +78,7 @@ mg_status mg_select_sources(const mg_similarity *similarity, const mg_selection_
  * and to a sum of 1. One source keeps its weight; where every mean is 0 all keep theirs and *kept is true.
  */
 void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *weights, bool *kept);
+/** Of i with the n − 1 others: what a weight is scaled by. n above 1. */
+double mg_mean_compatibility(const double *compatibility, size_t n, size_t i);
 
 #endif

@@ -56,7 +56,12 @@ static void print_what(const mg_explaining *e, size_t cell) {
   if (c->note[0] != '\0') printf("  note: %s\n", c->note);
   for (size_t k = 0; k < mg_method_count; k++) {
     if (strcmp(mg_methods[k].name, c->method) != 0) continue;
-    printf("  %s: %s", c->method, mg_methods[k].help);
+    const char *file = mg_compatibility_file(e, c->method);
+    if (file != NULL)
+      printf("  %s: similarity, each weight times the mean compatibility (%s) with the other sources that were chosen",
+             c->method, file);
+    else
+      printf("  %s: %s", c->method, mg_methods[k].help);
     if (mg_methods[k].reference != NULL) printf(" (%s)", mg_methods[k].reference);
     printf("\n");
   }

@@ -188,7 +188,7 @@ cleanup:
   return status;
 }
 
-static double mean_with_others(const double *compatibility, size_t n, size_t i) {
+double mg_mean_compatibility(const double *compatibility, size_t n, size_t i) {
   double sum = 0;
   for (size_t j = 0; j < n; j++)
     if (j != i && compatibility[i * n + j] > 0) sum += compatibility[i * n + j];
@@ -200,9 +200,9 @@ void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *we
   *kept = false;
   if (n < 2) return;
   for (size_t i = 0; i < n; i++) {
-    total += weights[i] * mean_with_others(compatibility, n, i);
+    total += weights[i] * mg_mean_compatibility(compatibility, n, i);
     before += weights[i];
   }
   *kept = !(total > 0);
-  for (size_t i = 0; i < n; i++) weights[i] *= *kept ? 1 / before : mean_with_others(compatibility, n, i) / total;
+  for (size_t i = 0; i < n; i++) weights[i] *= *kept ? 1 / before : mg_mean_compatibility(compatibility, n, i) / total;
 }

@@ -279,6 +279,69 @@ class Grid(Case):
         self.same_bits(path, result_bits(self.made("whole")))
         self.refused("run", "-c", config, "--where", "colour=red", code=2, says="colour")
 
+    # ---- what explain says of its numbers ----
+
+    def explained(self, path, cells, k):
+        return self.good("explain", path, cells.key[k]).stdout
+
+    def test_numbers_that_follow_from_the_choice(self):
+        layers = {"method": {"include_layers": {"layers": "0", "elsewhere": "best_source"}}}
+        excluded = {"method": {"exclude_layers": {"layers": "0"}}, "drop_strongest": True}
+        swapped = {"method": {"layer_swap": {"layers": "1"}}, "num_languages": 2}
+        sweep = {"setup": [{"method": "ties", "lambda_rule": "merginguriel"}, {"method": "task_arithmetic", "preset": "merginguriel", "top_k": 50},
+                           {"method": {"ties": {"lambda": 0.5}}, "lambda_rule": "merginguriel"},
+                           {"method": "task_arithmetic", "lambda_rule": "merginguriel", "sources": {"af-ZA": 5, "en-US": 2, "nl-NL": 1}},
+                           layers, excluded, {"method": "similarity"}, swapped]}
+        path = self.made(grid={"fixed": {"num_languages": 3, "locale": "sw-KE", "similarity_type": "URIEL"}, "sweep": sweep})
+        cells = Cells(path)
+        texts = [self.explained(path, cells, k) for k in range(len(cells))]
+        ids, shares = cells.sources, np.sort(cells.weights[6][cells.selected[6]])
+        strongest = ids[cells.weights[6].argmax()]
+        self.assertIn(f"lambda {shares[1]:.6g} by the rule merginguriel: the largest share of all but {strongest}, the strongest", texts[0])
+        self.assertRegex(texts[1], r"lambda 0[.]\d+ by the rule merginguriel: the mean share of all but ..-.., the strongest")
+        self.assertNotIn("by the rule", texts[2])
+        self.assertIn(f"lambda {3 / 8 / 2:.6g} by the rule merginguriel: the mean share of all but af-ZA, the strongest", texts[3])
+        for k, which in ((4, "the layers not named"), (5, "the layers named")):
+            of = cells.select[:, cells.targets.index("sw-KE")] * (cells.weights[k] > 0)
+            self.assertIn(f"{which} are those of {ids[of.argmax()]}, the best source: {of.max():.4f} on dev", texts[k])
+        self.assertNotIn("the best source", texts[6])
+        first, second = (ids[s] for s in np.argsort(-cells.weights[7])[:2])
+        self.assertIn(f"the layers named are those of {second}, the others those of {first}", texts[7])
+
+    def test_weights_by_compatibility(self):
+        """Of the result's own stage and of a CSV: share, mean compatibility and weight; the file by name, and what became of it."""
+        fixed = {"num_languages": 3, "locale": "sw-KE", "similarity_type": "URIEL"}
+        sweep = {"method": ["similarity_x_tv_compatibility", "similarity"]}
+        file = self.path("c.csv")
+        value = np.random.default_rng(3).random((5, 5))
+        with open(file, "w", encoding="utf-8") as out:
+            out.write("," + ",".join(LOCALES) + "\n" + "".join(f"{a}," + ",".join(map(repr, map(float, row))) + "\n" for a, row in zip(LOCALES, value)))
+        for name, more in (("stage", {}), ("file", {"compatibility": {"tv": file}})):
+            path = self.made(name, grid={"fixed": fixed, "sweep": sweep, **more})
+            cells = Cells(path)
+            text = self.explained(path, cells, 0)
+            if name == "stage":
+                with h5py.File(path) as f:
+                    table = dict(zip(cells.sources, f["compatibility/task_vector_cosine"][()]))
+                self.assertIn("times the mean task-vector cosine with the other sources\n", text)
+            else:
+                table = dict(zip(LOCALES, value[:, [LOCALES.index(id_) for id_ in cells.sources]]))
+                self.assertIn(f"times the mean compatibility of {file} with the other sources\n", text)
+                self.assertNotIn("cosine", text)
+            lines = text[text.index("\nweights: "):text.index("\nresult (test)")].split("\n")[3:-1]
+            self.assertEqual(len(lines), 3, text)
+            for line in lines:
+                id_, share, mean, weight = line.split()
+                s, chosen = cells.sources.index(id_), np.flatnonzero(cells.selected[0])
+                self.assertAlmostEqual(float(share), cells.weights[1, s], places=3)
+                self.assertAlmostEqual(float(mean), np.mean([table[id_][j] for j in chosen if j != s]), places=3)
+                self.assertAlmostEqual(float(weight), cells.weights[0, s], places=3)
+        with open(file, "w", encoding="utf-8") as out:
+            out.write("," + ",".join(LOCALES) + "\n" + "".join(f"{a}," + ",".join("1" * 5) + "\n" for a in LOCALES))
+        self.assertIn("the compatibilities have changed since", self.explained(path, cells, 0))
+        os.remove(file)
+        self.assertRegex(self.explained(path, cells, 0), "not to be had any more: .*c.csv")
+
     # ---- what can go wrong ----
 
     def test_a_compatibility_without_a_number(self):
