@@ -99,14 +99,14 @@ mg_status mg_evaluation_accuracy(const mg_labelled_table *table, const mg_source
                                  double *accuracy);
 /**
  * An evaluation as a similarity matrix: labels are the sources' locales (of several of a locale the first one's row stays), and
- * targets without a source. What was not measured is 0.
+ * targets without a source. What was not measured is NaN.
  */
 mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_source_list *sources, mg_similarity *similarity);
 
 /**
  * Compatibilities [N,N] from a table whose labels are ids or locales of sources: a matrix of this program's, or merginguriel's.
- * A pair that the table lacks is NaN (and counts as 0), and notes says whose. origin: for messages. MG_ERR_INPUT: it has none
- * of the sources.
+ * A pair that the table lacks, or whose entry is NaN, is NaN (and counts as 0), and notes says whose. origin: for messages.
+ * MG_ERR_INPUT: it has none of the sources.
  */
 mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin, const mg_source_list *sources,
                               double *compatibility, mg_strings *notes);
@@ -150,6 +150,19 @@ typedef struct mg_resolved {
  */
 mg_status mg_grid_resolve(const mg_grid_context *context, const mg_cell *cell, mg_resolved *resolved);
 void mg_resolved_free(mg_resolved *resolved);
+
+/** The largest weight's index, of equals the first. */
+size_t mg_strongest(const double *weights, size_t n);
+/** Is the method task_arithmetic or dare_linear? */
+bool mg_method_sums(const mg_method *method);
+/** merginguriel's lambda, n above 1: of ties the largest weight but the strongest source's, of task arithmetic their mean. */
+double mg_lambda_by_rule(const mg_method *method, const double *weights, size_t n);
+/**
+ * Index of the most accurate of sources [n] on the target, of equals the first of the family; where accuracy [N, columns] is
+ * NULL or target below 0, of the strongest.
+ */
+size_t mg_best_of(const int *sources, const double *weights, size_t n, const double *accuracy, size_t columns,
+                  ptrdiff_t target);
 
 /** Appends "fr-FR:0.500,sw-KE:0.500", by falling weight (equal ones in the order of the sources). */
 mg_status mg_resolved_sources_text(const mg_grid_context *context, const mg_resolved *resolved, mg_text *text);

@@ -13,7 +13,8 @@
 /** A matrix whose rows and columns have the same labels. Entry (s, t): what source s is to target t. */
 typedef struct mg_similarity {
   mg_strings labels; /**< n, in the order of the rows */
-  double *values;    /**< [n, n], row by row */
+  double *values;    /**< [n, n], row by row; NaN: the table has no number there, which counts as 0 */
+  bool measured;     /**< accuracies of an evaluation: what has no number was not evaluated */
 } mg_similarity;
 
 typedef enum mg_duplicates {
@@ -51,7 +52,11 @@ typedef struct mg_candidate {
   double weight; /**< as the matrix (after Sinkhorn) has it */
   double share;  /**< of those taken: weight / sum; they sum to 1. 0 of others */
   bool taken;
-  const char *reason; /**< why it was not: "no checkpoint", "similarity is not positive", "is the target", "enough others" */
+  /**
+   * Why it was not: "no checkpoint", "is the target", "enough others"; of its weight: "similarity is not positive", "no value",
+   * "not evaluated (nxn.targets)", "not among its top_k", "a diagonal of 1 is left out".
+   */
+  const char *reason;
 } mg_candidate;
 
 /** All labels: those taken first, by falling weight (equal ones in the matrix' order), then the others likewise. */
@@ -62,7 +67,8 @@ typedef struct mg_selection {
 
 /**
  * Chooses terms->num_languages sources for a target among labels that `available` is true for. MG_ERR_INPUT: the matrix lacks
- * the target (names the nearest label); fewer candidates than asked for (says how many).
+ * the target (names the nearest label); fewer candidates than asked for (says how many, or that an evaluation has no row of the
+ * target, which has no source).
  */
 mg_status mg_select_sources(const mg_similarity *similarity, const mg_selection_terms *terms, const char *target,
                             bool (*available)(void *context, const char *label), void *context, mg_selection *selection);
@@ -72,5 +78,7 @@ mg_status mg_select_sources(const mg_similarity *similarity, const mg_selection_
  * and to a sum of 1. One source keeps its weight; where every mean is 0 all keep theirs and *kept is true.
  */
 void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *weights, bool *kept);
+/** Of i with the n − 1 others: what a weight is scaled by. n above 1. */
+double mg_mean_compatibility(const double *compatibility, size_t n, size_t i);
 
 #endif

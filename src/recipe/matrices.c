@@ -51,25 +51,24 @@ static const char *locale_of(const mg_source_list *sources, const char *id) {
 mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_source_list *sources, mg_similarity *similarity) {
   mg_status status = MG_OK;
   mg_strings *labels = &similarity->labels;
-  *similarity = (mg_similarity){0};
+  *similarity = (mg_similarity){.measured = true};
   for (size_t r = 0; r < table->rows.count; r++) {
     const char *locale = locale_of(sources, table->rows.items[r]);
     if (mg_strings_find(labels, locale) < 0) MG_TRY(mg_strings_add(labels, locale), failed);
   }
   for (size_t c = 0; c < table->columns.count; c++)
     if (mg_strings_find(labels, table->columns.items[c]) < 0) MG_TRY(mg_strings_add(labels, table->columns.items[c]), failed);
-  similarity->values = mg_alloc_zero(labels->count, labels->count * sizeof *similarity->values);
+  const size_t n = labels->count;
+  similarity->values = mg_alloc(n, n * sizeof *similarity->values);
   if (similarity->values == NULL) {
     status = MG_ERR_NOMEM;
     goto failed;
   }
+  for (size_t k = 0; k < n * n; k++) similarity->values[k] = NAN;
   for (size_t r = table->rows.count; r-- > 0;) { /* backwards, so that of several sources of a locale the first one's stays */
-    double *row =
-        similarity->values + (size_t)mg_strings_find(labels, locale_of(sources, table->rows.items[r])) * labels->count;
-    for (size_t c = 0; c < table->columns.count; c++) {
-      const double value = table->values[r * table->columns.count + c];
-      row[mg_strings_find(labels, table->columns.items[c])] = isnan(value) ? 0 : value;
-    }
+    double *row = similarity->values + (size_t)mg_strings_find(labels, locale_of(sources, table->rows.items[r])) * n;
+    for (size_t c = 0; c < table->columns.count; c++)
+      row[mg_strings_find(labels, table->columns.items[c])] = table->values[r * table->columns.count + c];
   }
   return MG_OK;
 failed:
@@ -122,10 +121,46 @@ void mg_grid_matrices_free(mg_grid_matrix **matrices, size_t count) {
 
 /* ---- compatibilities ---- */
 
+enum { NAMED = 5 }; /* of things that can be many */
+
 /* By id, else by locale. */
 static ptrdiff_t find_source(const mg_strings *labels, const mg_source *source) {
   const ptrdiff_t at = mg_strings_find(labels, source->id);
   return at >= 0 ? at : mg_strings_find(labels, source->locale);
+}
+
+/* "origin: what: names", where there are any. */
+static mg_status note(mg_strings *notes, const char *origin, const char *what, const mg_text *names, size_t count) {
+  char *text = NULL;
+  if (count == 0 || notes == NULL) return MG_OK;
+  if (asprintf(&text, "%s: %s: %s%s", origin, what, names->data ? names->data : "", count > NAMED ? ", …" : "") < 0)
+    return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = mg_strings_add(notes, text);
+  free(text);
+  return status;
+}
+
+static bool stands_for_any(const mg_strings *labels, size_t at, const mg_source_list *sources) {
+  for (size_t s = 0; s < sources->count; s++)
+    if (find_source(labels, &sources->items[s]) == (ptrdiff_t)at) return true;
+  return false;
+}
+
+/* Entries of pairs of sources that have no number, by row and column. */
+static mg_status note_unknown(mg_strings *notes, const mg_labelled_table *table, const char *origin,
+                              const mg_source_list *sources) {
+  size_t unknown = 0;
+  mg_text names = {0};
+  for (size_t k = 0; k < table->rows.count * table->columns.count; k++) {
+    const size_t row = k / table->columns.count, column = k % table->columns.count;
+    if (!isnan(table->values[k]) || strcmp(table->rows.items[row], table->columns.items[column]) == 0) continue;
+    if (!stands_for_any(&table->rows, row, sources) || !stands_for_any(&table->columns, column, sources)) continue;
+    if (unknown++ < NAMED)
+      mg_text_append(&names, "%s%s %s", unknown > 1 ? ", " : "", table->rows.items[row], table->columns.items[column]);
+  }
+  const mg_status status = note(notes, origin, "entries that are NaN count as 0 (row and column)", &names, unknown);
+  mg_text_free(&names);
+  return status;
 }
 
 mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin, const mg_source_list *sources,
@@ -142,19 +177,15 @@ mg_status mg_compatibility_of(const mg_labelled_table *table, const char *origin
       compatibility[i * n + j] = there ? table->values[(size_t)row * table->columns.count + (size_t)column] : NAN;
     }
     if (row >= 0 && find_source(&table->columns, &sources->items[i]) >= 0) continue;
-    if (lacking++ < 5) mg_text_append(&names, "%s%s", lacking > 1 ? ", " : "", sources->items[i].id);
+    if (lacking++ < NAMED) mg_text_append(&names, "%s%s", lacking > 1 ? ", " : "", sources->items[i].id);
   }
   if (lacking == n) {
     status = mg_fail(MG_ERR_INPUT, "%s: has none of the %zu sources in its first row and column", origin, n);
-  } else if (lacking > 0 && notes != NULL) {
-    char *note = NULL;
-    if (asprintf(&note, "%s: lacks sources, whose compatibility counts as 0: %s%s", origin, names.data ? names.data : "",
-                 lacking > 5 ? ", …" : "") < 0)
-      status = mg_fail(MG_ERR_NOMEM, "out of memory");
-    else
-      status = mg_strings_add(notes, note);
-    free(note);
+    goto cleanup;
   }
+  MG_TRY(note(notes, origin, "lacks sources, whose compatibility counts as 0", &names, lacking), cleanup);
+  MG_TRY(note_unknown(notes, table, origin, sources), cleanup);
+cleanup:
   mg_text_free(&names);
   return status;
 }

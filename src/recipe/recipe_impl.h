@@ -12,8 +12,7 @@ void mg_terms_put(mg_terms *to, const mg_terms *from);
 void mg_terms_complete(const mg_config *config, mg_terms *terms);
 /* Does the lambda rule decide over this parameter, since nobody said it? */
 bool mg_terms_ruled(const mg_terms *terms, size_t parameter);
-/* Is the method a share of those sources that dare_linear or task_arithmetic (dare_ties or ties) add up? */
-bool mg_method_sums(const mg_method *method);
+/* mg_method_sums of those that elect signs: ties, dare_ties. */
 bool mg_method_elects(const mg_method *method);
 
 /* Appends the coordinates as JSON. */

@@ -33,6 +33,25 @@ static mg_status find_target(resolving *r) {
 
 /* ---- weights ---- */
 
+/* Of the chosen pairs [n, n] those without a number, which count as 0: by row and column. */
+static void note_unknown(resolving *r, const double *chosen, bool tv) {
+  enum { NAMED = 5 };
+  const size_t n = r->choice.count;
+  size_t unknown = 0;
+  mg_text names = {0}, text = {0};
+  for (size_t k = 0; k < n * n; k++) {
+    if (k / n == k % n || !isnan(chosen[k]) || unknown++ >= NAMED) continue;
+    mg_text_append(&names, "%s%s %s", unknown > 1 ? ", " : "", id_of(r, r->choice.source[k / n]),
+                   id_of(r, r->choice.source[k % n]));
+  }
+  mg_text_append(&text, "compatibilities (%s) that are NaN or lacking count as 0: %s%s", tv ? "tv" : "cka",
+                 names.data ? names.data : "", unknown > NAMED ? ", …" : "");
+  if (unknown > 0) note(r, text.data ? text.data : "");
+  if (names.failed || text.failed) r->note.failed = true;
+  mg_text_free(&names);
+  mg_text_free(&text);
+}
+
 static mg_status weigh_by_compatibility(resolving *r) {
   const bool tv = strcmp(r->terms->method->name, "similarity_x_tv_compatibility") == 0;
   if (!tv && strcmp(r->terms->method->name, "similarity_x_cka_compatibility") != 0) return MG_OK;
@@ -46,17 +65,17 @@ static mg_status weigh_by_compatibility(resolving *r) {
   if (chosen == NULL) return MG_ERR_NOMEM;
   for (size_t i = 0; i < n; i++)
     for (size_t j = 0; j < n; j++) chosen[i * n + j] = all[(size_t)r->choice.source[i] * sources + (size_t)r->choice.source[j]];
+  note_unknown(r, chosen, tv);
   mg_weigh_by_compatibility(chosen, n, r->choice.weight, &kept);
   free(chosen);
   if (kept) note(r, "every compatibility is 0: the similarity's weights stay");
   return MG_OK;
 }
 
-/* The largest weight's index, of equals the first. */
-static size_t strongest(const mg_choice *c) {
+size_t mg_strongest(const double *weights, size_t n) {
   size_t best = 0;
-  for (size_t k = 1; k < c->count; k++)
-    if (c->weight[k] > c->weight[best]) best = k;
+  for (size_t k = 1; k < n; k++)
+    if (weights[k] > weights[best]) best = k;
   return best;
 }
 
@@ -78,7 +97,7 @@ static mg_status drop_weightless(resolving *r) {
 static mg_status drop_strongest(resolving *r) {
   mg_choice *c = &r->choice;
   if (!r->terms->drop_strongest || r->terms->method->kind != MG_METHOD_MERGE) return MG_OK;
-  const size_t best = strongest(c);
+  const size_t best = mg_strongest(c->weight, c->count);
   double rest = 0;
   if (c->count == 1)
     return mg_fail(MG_ERR_INPUT, "drop_strongest: %s is the only source, nothing is left to merge", id_of(r, c->source[0]));
@@ -92,19 +111,22 @@ static mg_status drop_strongest(resolving *r) {
 
 /* ---- parameters ---- */
 
-/* merginguriel's lambda: of ties the largest weight but the strongest source's, of task arithmetic their mean. */
+double mg_lambda_by_rule(const mg_method *method, const double *weights, size_t n) {
+  const size_t best = mg_strongest(weights, n);
+  double largest = 0;
+  for (size_t k = 0; k < n; k++)
+    if (k != best && weights[k] > largest) largest = weights[k];
+  return mg_method_sums(method) ? (1 - weights[best]) / (double)(n - 1) : largest;
+}
+
 static mg_status rule_lambda(resolving *r) {
   const mg_terms *terms = r->terms;
   const mg_choice *c = &r->choice;
   const int at = mg_method_parameter(terms->method, "lambda");
   memcpy(r->out->values, terms->values, sizeof r->out->values);
   if (at < 0 || !mg_terms_ruled(terms, (size_t)at)) return MG_OK;
-  const size_t best = strongest(c);
-  double largest = 0;
   if (c->count == 1) return mg_fail(MG_ERR_INPUT, "lambda_rule merginguriel: %s is the only source", id_of(r, c->source[0]));
-  for (size_t k = 0; k < c->count; k++)
-    if (k != best && c->weight[k] > largest) largest = c->weight[k];
-  r->out->values[at] = mg_method_sums(terms->method) ? (1 - c->weight[best]) / (double)(c->count - 1) : largest;
+  r->out->values[at] = mg_lambda_by_rule(terms->method, c->weight, c->count);
   return MG_OK;
 }
 
@@ -130,20 +152,24 @@ static mg_status keep_in_order(resolving *r) {
   return MG_OK;
 }
 
-/* The most accurate source where that is known, else the strongest. */
-static int best_source(const resolving *r) {
-  const mg_choice *c = &r->choice;
-  const double *accuracy = r->context->accuracy[1];
+size_t mg_best_of(const int *sources, const double *weights, size_t n, const double *accuracy, size_t columns,
+                  ptrdiff_t target) {
   ptrdiff_t best = -1;
   double highest = -1;
-  for (size_t k = 0; accuracy != NULL && r->target >= 0 && k < c->count; k++) {
-    const double value = accuracy[(size_t)c->source[k] * r->context->targets->count + (size_t)r->target];
-    const bool first_of_equals = best >= 0 && value == highest && c->source[k] < c->source[best];
+  for (size_t k = 0; accuracy != NULL && target >= 0 && k < n; k++) {
+    const double value = accuracy[(size_t)sources[k] * columns + (size_t)target];
+    const bool first_of_equals = best >= 0 && value == highest && sources[k] < sources[best];
     if (!(value > highest) && !first_of_equals) continue;
     best = (ptrdiff_t)k;
     highest = value;
   }
-  return c->source[best >= 0 ? (size_t)best : strongest(c)];
+  return best >= 0 ? (size_t)best : mg_strongest(weights, n);
+}
+
+static int best_source(const resolving *r) {
+  const mg_choice *c = &r->choice;
+  const size_t columns = r->context->targets != NULL ? r->context->targets->count : 0;
+  return c->source[mg_best_of(c->source, c->weight, c->count, r->context->accuracy[1], columns, r->target)];
 }
 
 static mg_status resolve(resolving *r) {

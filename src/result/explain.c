@@ -56,7 +56,12 @@ static void print_what(const mg_explaining *e, size_t cell) {
   if (c->note[0] != '\0') printf("  note: %s\n", c->note);
   for (size_t k = 0; k < mg_method_count; k++) {
     if (strcmp(mg_methods[k].name, c->method) != 0) continue;
-    printf("  %s: %s", c->method, mg_methods[k].help);
+    const char *file = mg_compatibility_file(e, c->method);
+    if (file != NULL)
+      printf("  %s: similarity, each weight times the mean compatibility (%s) with the other sources that were chosen",
+             c->method, file);
+    else
+      printf("  %s: %s", c->method, mg_methods[k].help);
     if (mg_methods[k].reference != NULL) printf(" (%s)", mg_methods[k].reference);
     printf("\n");
   }
@@ -111,6 +116,15 @@ static mg_status explain_cell(const mg_explaining *e, size_t cell) {
   return status == MG_OK ? print_result(e, cell) : status;
 }
 
+/* Some numbers hang on files that it names. One that another version wrote may have keys that there are no more. */
+static mg_status read_config(mg_explaining *e) {
+  char *yaml = NULL;
+  mg_status status = mg_result_read_config(e->reader, &yaml);
+  if (status == MG_OK) status = mg_config_parse_in(".", "/provenance/config", yaml, strlen(yaml), NULL, &e->config);
+  free(yaml);
+  return status == MG_ERR_CONFIG || status == MG_ERR_INPUT ? MG_OK : status;
+}
+
 mg_status mg_result_explain(const char *path, const mg_strings *keys) {
   mg_status status = MG_OK;
   mg_explaining e = {0};
@@ -121,11 +135,13 @@ mg_status mg_result_explain(const char *path, const mg_strings *keys) {
   MG_TRY(mg_grid_open(path, &e.reader), cleanup);
   MG_TRY(mg_grid_view_read(e.reader, NULL, NULL, &e.view), cleanup);
   MG_TRY(mg_matrices_read_from(&e.reader->h5, &e.m), cleanup);
+  MG_TRY(read_config(&e), cleanup);
   for (size_t k = 0; k < keys->count; k++) MG_TRY(mg_grid_table_find(&e.view.table, keys->items[k], &cells[k]), cleanup);
   status = keys->count == 1 ? explain_cell(&e, cells[0]) : mg_explain_pair(&e, cells[0], cells[1]);
 cleanup:
   mg_grid_view_free(&e.view);
   mg_matrices_free(&e.m);
+  mg_config_free(&e.config);
   mg_grid_close(&e.reader);
   return status;
 }

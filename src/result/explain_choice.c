@@ -67,6 +67,24 @@ static void print_selected(const mg_explaining *e, size_t cell) {
   }
 }
 
+static mg_status explain_named(const mg_explaining *e, size_t cell, const json_t *terms) {
+  mg_status status = MG_OK;
+  mg_chosen chosen;
+  const char *id;
+  json_t *weight;
+  json_t *named = json_object_get(terms, "sources");
+  MG_TRY(mg_chosen_create(json_object_size(named), &chosen), done);
+  chosen.drops = json_is_true(json_object_get(terms, "drop_strongest"));
+  json_object_foreach(named, id, weight) {
+    const ptrdiff_t source = mg_strings_find(&e->m.ids, id);
+    if (source >= 0) mg_chosen_add(&chosen, (size_t)source, json_number_value(weight));
+  }
+  status = mg_explain_numbers(e, cell, &chosen);
+  mg_chosen_free(&chosen);
+done:
+  return status;
+}
+
 /* ---- candidates ---- */
 
 static void print_taken(const mg_explaining *e, size_t cell, const mg_similarity *s, const mg_candidate *c, bool drops) {
@@ -112,6 +130,28 @@ static mg_status choose(const mg_explaining *e, size_t cell, const mg_similarity
   return status == MG_ERR_INPUT ? MG_OK : status;
 }
 
+/* Is the matrix what the stage nxn measured? */
+static bool is_measured(const mg_explaining *e, const char *matrix) {
+  const ptrdiff_t m = e->config != NULL ? mg_strings_find(&e->config->grid.similarity_names, matrix) : -1;
+  return m >= 0 && strcmp(e->config->grid.similarity_files.items[m], "nxn") == 0;
+}
+
+static mg_status explain_taken(const mg_explaining *e, size_t cell, const mg_similarity *s, const mg_selection *selection,
+                               bool drops) {
+  mg_status status = MG_OK;
+  mg_chosen chosen;
+  MG_TRY(mg_chosen_create(selection->taken, &chosen), done);
+  chosen.drops = drops;
+  for (size_t k = 0; k < selection->taken; k++) {
+    const mg_candidate *c = &selection->candidates[k];
+    mg_chosen_add(&chosen, (size_t)source_of(e, s->labels.items[c->label]), c->share);
+  }
+  status = mg_explain_numbers(e, cell, &chosen);
+  mg_chosen_free(&chosen);
+done:
+  return status;
+}
+
 static mg_status print_candidates(const mg_explaining *e, size_t cell, const json_t *terms) {
   mg_status status = MG_OK;
   const mg_result_cell *c = &e->view.table.cells[cell];
@@ -123,15 +163,17 @@ static mg_status print_candidates(const mg_explaining *e, size_t cell, const jso
   MG_TRY(mg_similarity_of(&table, c->similarity_type,
                           says(terms, "duplicates", "keep") ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST, &similarity, NULL),
          cleanup);
+  similarity.measured = is_measured(e, c->similarity_type);
   printf("\nsources: %d asked for, by the %s of %s in %s%s%s\n", c->num_languages, how.by_row ? "row" : "column", c->locale,
          c->similarity_type, how.sinkhorn ? " after top-k and Sinkhorn" : "",
          c->include_target ? "; the target's own may be one" : "");
   MG_TRY(choose(e, cell, &similarity, how, &selection), cleanup);
   if (selection.count == 0) goto cleanup;
   print_heading(e, "  similarity   share");
-  for (size_t k = 0; k < selection.taken; k++)
-    print_taken(e, cell, &similarity, &selection.candidates[k], json_is_true(json_object_get(terms, "drop_strongest")));
+  const bool drops = json_is_true(json_object_get(terms, "drop_strongest"));
+  for (size_t k = 0; k < selection.taken; k++) print_taken(e, cell, &similarity, &selection.candidates[k], drops);
   print_left(e, cell, &similarity, &selection);
+  MG_TRY(explain_taken(e, cell, &similarity, &selection, drops), cleanup);
 cleanup:
   free(selection.candidates);
   mg_similarity_free(&similarity);
@@ -147,6 +189,7 @@ mg_status mg_explain_choice(const mg_explaining *e, size_t cell) {
   if (named || c->similarity_type[0] == '\0' || mg_kind_of(c->method) == MG_METHOD_MODEL) {
     printf("\nsources%s\n", named ? ": as they were named" : "");
     print_selected(e, cell);
+    if (named) status = explain_named(e, cell, terms);
   } else {
     status = print_candidates(e, cell, terms);
   }

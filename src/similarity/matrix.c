@@ -69,6 +69,8 @@ done:
   return status;
 }
 
+static double or_zero(double value) { return isnan(value) ? 0 : value; }
+
 static mg_status note_values(const char *path, const mg_similarity *s, mg_strings *notes) {
   mg_status status = MG_OK;
   const size_t n = s->labels.count;
@@ -80,11 +82,10 @@ static mg_status note_values(const char *path, const mg_similarity *s, mg_string
     if (!isnan(s->values[k])) continue;
     if (unknown_count++ < NAMED)
       mg_text_append(&unknown, "%s%s %s", unknown_count > 1 ? ", " : "", s->labels.items[k / n], s->labels.items[k % n]);
-    s->values[k] = 0;
   }
   for (size_t i = 0; i < n; i++)
     for (size_t j = i + 1; j < n; j++)
-      if (fabs(s->values[i * n + j] - s->values[j * n + i]) > 1e-6 * largest && crooked_count++ < NAMED)
+      if (fabs(or_zero(s->values[i * n + j]) - or_zero(s->values[j * n + i])) > 1e-6 * largest && crooked_count++ < NAMED)
         mg_text_append(&crooked, "%s%s %s", crooked_count > 1 ? ", " : "", s->labels.items[i], s->labels.items[j]);
   MG_TRY(note(notes, path, "entries that are NaN count as 0", unknown.data ? unknown.data : "", unknown_count), cleanup);
   MG_TRY(note(notes, path, "not symmetric", crooked.data ? crooked.data : "", crooked_count), cleanup);

@@ -42,6 +42,12 @@ static void normalize(double *m, size_t n, int iterations) {
   }
 }
 
+/* As the matrix has it, NaN where that has no number: what `of` is to the target, or by row the other way about. */
+static double entry(const mg_similarity *s, const mg_selection_terms *terms, size_t target, size_t of) {
+  const size_t n = s->labels.count;
+  return s->values[terms->by_row ? target * n + of : of * n + target];
+}
+
 /* The target's line of the matrix, after Sinkhorn where asked for. weights [n]. */
 static mg_status line_of(const mg_similarity *s, const mg_selection_terms *terms, size_t target, double *weights) {
   mg_status status = MG_OK;
@@ -49,7 +55,10 @@ static mg_status line_of(const mg_similarity *s, const mg_selection_terms *terms
   double *m = mg_alloc(n, n * sizeof *m), diagonal = 0;
   if (m == NULL) return MG_ERR_NOMEM;
   for (size_t i = 0; i < n; i++)
-    for (size_t j = 0; j < n; j++) m[i * n + j] = s->values[terms->by_row ? i * n + j : j * n + i];
+    for (size_t j = 0; j < n; j++) {
+      const double value = entry(s, terms, i, j);
+      m[i * n + j] = isnan(value) ? 0 : value;
+    }
   if (terms->sinkhorn) {
     /* A diagonal of ones is no information; any other is kept, as merginguriel does. */
     for (size_t i = 0; i < n; i++) diagonal += m[i * n + i];
@@ -92,8 +101,30 @@ static size_t take(mg_candidate *candidates, size_t count, size_t most, size_t t
   return taken;
 }
 
-static const char *const REASONS[] = {"similarity is not positive", "no checkpoint", "is the target"};
-enum { NOT_SIMILAR, NO_CHECKPOINT, IS_TARGET, REASON_COUNT };
+static const char *const REASONS[] = {"similarity is not positive",
+                                      "no value",
+                                      "not evaluated (nxn.targets)",
+                                      "not among its top_k",
+                                      "a diagonal of 1 is left out",
+                                      "no checkpoint",
+                                      "is the target"};
+enum { NOT_SIMILAR, NO_VALUE, NOT_EVALUATED, NOT_TOP, DIAGONAL, NO_CHECKPOINT, IS_TARGET, REASON_COUNT };
+
+/* Why label k has no weight: what the matrix says of it, or what was done before Sinkhorn. */
+static int reason_of(const mg_similarity *s, const mg_selection_terms *terms, size_t target, size_t k) {
+  const double value = entry(s, terms, target, k);
+  if (isnan(value)) return s->measured ? NOT_EVALUATED : NO_VALUE;
+  if (!terms->sinkhorn || !(value > 0)) return NOT_SIMILAR;
+  return k == target ? DIAGONAL : NOT_TOP;
+}
+
+/* Has the target no number at all in its row of an evaluation? */
+static bool lacks_row(const mg_similarity *s, const mg_selection_terms *terms, size_t target) {
+  if (!s->measured || !terms->by_row) return false;
+  for (size_t k = 0; k < s->labels.count; k++)
+    if (!isnan(entry(s, terms, target, k))) return false;
+  return true;
+}
 
 /* How many there are, and what is with the other labels. */
 static mg_status too_few(const char *target, const mg_candidate *c, size_t n, size_t taken, int wanted) {
@@ -123,11 +154,15 @@ mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *te
     goto cleanup;
   }
   MG_TRY(find_target(s, target, &own), cleanup);
+  if (lacks_row(s, terms, own) && !available(context, target)) {
+    status = mg_fail(MG_ERR_INPUT, "target %s has no source of its own, whose accuracies its row would be (axis: row)", target);
+    goto cleanup;
+  }
   MG_TRY(line_of(s, terms, own, weights), cleanup);
   for (size_t k = 0; k < n; k++) {
     const bool is_target = strcmp(s->labels.items[k], target) == 0;
     c[k] = (mg_candidate){.label = k, .weight = weights[k]};
-    if (!(weights[k] > 0)) c[k].reason = REASONS[NOT_SIMILAR];
+    if (!(weights[k] > 0)) c[k].reason = REASONS[reason_of(s, terms, own, k)];
     if (!available(context, s->labels.items[k])) c[k].reason = REASONS[NO_CHECKPOINT];
     if (is_target && !terms->include_target) c[k].reason = REASONS[IS_TARGET];
   }
@@ -153,7 +188,7 @@ cleanup:
   return status;
 }
 
-static double mean_with_others(const double *compatibility, size_t n, size_t i) {
+double mg_mean_compatibility(const double *compatibility, size_t n, size_t i) {
   double sum = 0;
   for (size_t j = 0; j < n; j++)
     if (j != i && compatibility[i * n + j] > 0) sum += compatibility[i * n + j];
@@ -165,9 +200,9 @@ void mg_weigh_by_compatibility(const double *compatibility, size_t n, double *we
   *kept = false;
   if (n < 2) return;
   for (size_t i = 0; i < n; i++) {
-    total += weights[i] * mean_with_others(compatibility, n, i);
+    total += weights[i] * mg_mean_compatibility(compatibility, n, i);
     before += weights[i];
   }
   *kept = !(total > 0);
-  for (size_t i = 0; i < n; i++) weights[i] *= *kept ? 1 / before : mean_with_others(compatibility, n, i) / total;
+  for (size_t i = 0; i < n; i++) weights[i] *= *kept ? 1 / before : mg_mean_compatibility(compatibility, n, i) / total;
 }

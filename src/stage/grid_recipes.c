@@ -5,6 +5,7 @@
 
 #include "grid_impl.h"
 #include "mergegrid/hash.h"
+#include "mergegrid/io.h"
 
 /* ---- answers that are known ---- */
 
@@ -83,18 +84,44 @@ cleanup:
   return status;
 }
 
+/* Does a cell go by the matrix, with the word for its `duplicates`? */
+static bool is_gone_by(const mg_grid_stage *s, const char *matrix, const char *duplicates) {
+  for (size_t k = 0; k < s->grid.count; k++) {
+    const mg_terms *terms = &s->grid.cells[k].terms;
+    if (mg_terms_choose(terms) && terms->similarity_type != NULL && strcmp(terms->similarity_type, matrix) == 0 &&
+        strcmp(terms->duplicates, duplicates) == 0)
+      return true;
+  }
+  return false;
+}
+
+/* Says what is unusual, as cells go by it: what is said either way is said once. One that no cell goes by is read as well. */
+static mg_status check_matrix(const mg_grid_stage *s, const char *name, const char *file) {
+  static const mg_duplicates ways[] = {MG_DUPLICATES_KEEP, MG_DUPLICATES_FIRST};
+  mg_status status = MG_OK;
+  mg_strings all = {0};
+  const bool keep = is_gone_by(s, name, "keep"), asked[] = {keep, !keep || is_gone_by(s, name, "first")};
+  for (size_t way = 0; way < 2; way++) {
+    mg_similarity matrix = {0};
+    mg_strings notes = {0};
+    if (!asked[way]) continue;
+    status = mg_similarity_read(file, ways[way], &matrix, &notes);
+    mg_similarity_free(&matrix);
+    for (size_t k = 0; k < notes.count && status == MG_OK; k++)
+      if (mg_strings_find(&all, notes.items[k]) < 0) status = mg_strings_add(&all, notes.items[k]);
+    mg_strings_free(&notes);
+    if (status != MG_OK) break;
+  }
+  say_notes(&all);
+  return status;
+}
+
 mg_status mg_grid_read_matrices(mg_grid_stage *s) {
   mg_status status = MG_OK;
   const mg_grid_spec *grid = &s->attempt->config->grid;
-  for (size_t k = 0; k < grid->similarity_names.count; k++) {
-    mg_similarity matrix = {0};
-    mg_strings notes = {0};
-    if (strcmp(grid->similarity_files.items[k], "nxn") == 0) continue; /* when its answers are there */
-    status = mg_similarity_read(grid->similarity_files.items[k], MG_DUPLICATES_FIRST, &matrix, &notes);
-    mg_similarity_free(&matrix);
-    say_notes(&notes);
-    if (status != MG_OK) return status;
-  }
+  for (size_t k = 0; k < grid->similarity_names.count; k++)
+    if (strcmp(grid->similarity_files.items[k], "nxn") != 0) /* that one when its answers are there */
+      MG_TRY(check_matrix(s, grid->similarity_names.items[k], grid->similarity_files.items[k]), done);
   if (strcmp(grid->compatibility.tv, "stage") != 0) MG_TRY(read_compatibility(s, grid->compatibility.tv, &s->tv), done);
   if (strcmp(grid->compatibility.cka, "stage") != 0)
     MG_TRY(read_compatibility(s, grid->compatibility.cka, &s->cka_values), done);
@@ -191,6 +218,21 @@ mg_status mg_grid_fail_cell(mg_grid_cell *cell) {
   return cell->error != NULL ? MG_OK : MG_ERR_NOMEM;
 }
 
+/* Why a target is none: it has no texts, or nxn.targets leaves it out. */
+static mg_status not_a_target(const mg_grid_stage *s, const char *locale) {
+  const mg_strings *targets = &s->nxn->plan.texts.targets;
+  const char *nearest = mg_nearest(locale, (const char *const *)targets->items, targets->count);
+  char *path = mg_corpus_path(&s->attempt->config->texts, locale);
+  if (path == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  if (mg_path_exists(path))
+    mg_fail(MG_ERR_INPUT, "target %s is not evaluated: it has texts, but nxn.targets leaves it out", locale);
+  else
+    mg_fail(MG_ERR_INPUT, "target %s has no texts: there is no %s%s%s%s", locale, path, nearest ? " (" : "",
+            nearest ? nearest : "", nearest ? "?)" : "");
+  free(path);
+  return MG_ERR_INPUT;
+}
+
 static mg_status resolve_all(mg_grid_stage *s, const mg_grid_context *context) {
   mg_status status = MG_OK;
   const char **ids = mg_alloc(s->list->count, sizeof *ids);
@@ -199,9 +241,8 @@ static mg_status resolve_all(mg_grid_stage *s, const mg_grid_context *context) {
     mg_grid_cell *c = &s->cells[k];
     if (!c->wanted) continue;
     c->target = mg_strings_find(context->targets, s->grid.cells[k].terms.locale);
-    status = mg_grid_resolve(context, &s->grid.cells[k], &c->resolved);
-    if (status == MG_OK && c->target < 0)
-      status = mg_fail(MG_ERR_INPUT, "target %s has no texts (texts.files, nxn.targets)", s->grid.cells[k].terms.locale);
+    status = c->target < 0 ? not_a_target(s, s->grid.cells[k].terms.locale)
+                           : mg_grid_resolve(context, &s->grid.cells[k], &c->resolved);
     if (status == MG_OK) status = hash_recipe(s, k, ids, &c->recipe);
     if (status == MG_ERR_INPUT) status = mg_grid_fail_cell(c);
   }

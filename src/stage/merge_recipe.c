@@ -138,6 +138,7 @@ static mg_status recall_matrix(surroundings *s) {
   MG_TRY(mg_similarity_of(&table, terms->similarity_type, keep ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST,
                           keep ? &s->matrices[m].keep : &s->matrices[m].first, NULL),
          cleanup);
+  s->matrices[m].keep.measured = s->matrices[m].first.measured = strcmp(s->config->grid.similarity_files.items[m], "nxn") == 0;
 cleanup:
   mg_labelled_table_free(&table);
   return status;

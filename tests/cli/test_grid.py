@@ -363,7 +363,85 @@ class Grid(Case):
             self.assertAlmostEqual(row[2], cells.columns["accuracy"][cells.matched[k]], places=12)
             self.assertAlmostEqual(row[3], cells.delta_vs_similarity[k], places=12)
 
+    # ---- what explain says of its numbers ----
+
+    def explained(self, path, cells, k):
+        return self.good("explain", path, cells.key[k]).stdout
+
+    def test_numbers_that_follow_from_the_choice(self):
+        layers = {"method": {"include_layers": {"layers": "0", "elsewhere": "best_source"}}}
+        excluded = {"method": {"exclude_layers": {"layers": "0"}}, "drop_strongest": True}
+        swapped = {"method": {"layer_swap": {"layers": "1"}}, "num_languages": 2}
+        sweep = {"setup": [{"method": "ties", "lambda_rule": "merginguriel"}, {"method": "task_arithmetic", "preset": "merginguriel", "top_k": 50},
+                           {"method": {"ties": {"lambda": 0.5}}, "lambda_rule": "merginguriel"},
+                           {"method": "task_arithmetic", "lambda_rule": "merginguriel", "sources": {"af-ZA": 5, "en-US": 2, "nl-NL": 1}},
+                           layers, excluded, {"method": "similarity"}, swapped]}
+        path = self.made(grid={"fixed": {"num_languages": 3, "locale": "sw-KE", "similarity_type": "URIEL"}, "sweep": sweep})
+        cells = Cells(path)
+        texts = [self.explained(path, cells, k) for k in range(len(cells))]
+        ids, shares = cells.sources, np.sort(cells.weights[6][cells.selected[6]])
+        strongest = ids[cells.weights[6].argmax()]
+        self.assertIn(f"lambda {shares[1]:.6g} by the rule merginguriel: the largest share of all but {strongest}, the strongest", texts[0])
+        self.assertRegex(texts[1], r"lambda 0[.]\d+ by the rule merginguriel: the mean share of all but ..-.., the strongest")
+        self.assertNotIn("by the rule", texts[2])
+        self.assertIn(f"lambda {3 / 8 / 2:.6g} by the rule merginguriel: the mean share of all but af-ZA, the strongest", texts[3])
+        for k, which in ((4, "the layers not named"), (5, "the layers named")):
+            of = cells.select[:, cells.targets.index("sw-KE")] * (cells.weights[k] > 0)
+            self.assertIn(f"{which} are those of {ids[of.argmax()]}, the best source: {of.max():.4f} on dev", texts[k])
+        self.assertNotIn("the best source", texts[6])
+        first, second = (ids[s] for s in np.argsort(-cells.weights[7])[:2])
+        self.assertIn(f"the layers named are those of {second}, the others those of {first}", texts[7])
+
+    def test_weights_by_compatibility(self):
+        """Of the result's own stage and of a CSV: share, mean compatibility and weight; the file by name, and what became of it."""
+        fixed = {"num_languages": 3, "locale": "sw-KE", "similarity_type": "URIEL"}
+        sweep = {"method": ["similarity_x_tv_compatibility", "similarity"]}
+        file = self.path("c.csv")
+        value = np.random.default_rng(3).random((5, 5))
+        with open(file, "w", encoding="utf-8") as out:
+            out.write("," + ",".join(LOCALES) + "\n" + "".join(f"{a}," + ",".join(map(repr, map(float, row))) + "\n" for a, row in zip(LOCALES, value)))
+        for name, more in (("stage", {}), ("file", {"compatibility": {"tv": file}})):
+            path = self.made(name, grid={"fixed": fixed, "sweep": sweep, **more})
+            cells = Cells(path)
+            text = self.explained(path, cells, 0)
+            if name == "stage":
+                with h5py.File(path) as f:
+                    table = dict(zip(cells.sources, f["compatibility/task_vector_cosine"][()]))
+                self.assertIn("times the mean task-vector cosine with the other sources\n", text)
+            else:
+                table = dict(zip(LOCALES, value[:, [LOCALES.index(id_) for id_ in cells.sources]]))
+                self.assertIn(f"times the mean compatibility of {file} with the other sources\n", text)
+                self.assertNotIn("cosine", text)
+            lines = text[text.index("\nweights: "):text.index("\nresult (test)")].split("\n")[3:-1]
+            self.assertEqual(len(lines), 3, text)
+            for line in lines:
+                id_, share, mean, weight = line.split()
+                s, chosen = cells.sources.index(id_), np.flatnonzero(cells.selected[0])
+                self.assertAlmostEqual(float(share), cells.weights[1, s], places=3)
+                self.assertAlmostEqual(float(mean), np.mean([table[id_][j] for j in chosen if j != s]), places=3)
+                self.assertAlmostEqual(float(weight), cells.weights[0, s], places=3)
+        with open(file, "w", encoding="utf-8") as out:
+            out.write("," + ",".join(LOCALES) + "\n" + "".join(f"{a}," + ",".join("1" * 5) + "\n" for a in LOCALES))
+        self.assertIn("the compatibilities have changed since", self.explained(path, cells, 0))
+        os.remove(file)
+        self.assertRegex(self.explained(path, cells, 0), "not to be had any more: .*c.csv")
+
     # ---- what can go wrong ----
+
+    def test_a_compatibility_without_a_number(self):
+        with open(self.path("c.csv"), "w", encoding="utf-8") as file:
+            file.write("," + ",".join(LOCALES) + "\n")
+            for row in LOCALES:
+                pairs = {("en-US", "af-ZA"): "", ("sw-KE", "de-DE"): "nan", ("de-DE", "de-DE"): ""}
+                file.write(row + "," + ",".join(pairs.get((row, column), "0.5") for column in LOCALES) + "\n")
+        named = {"af-ZA": 1, "en-US": 1, "nl-NL": 1}
+        sweep = {"setup": [{"sources": named}, {"sources": {"af-ZA": 1, "nl-NL": 1}}]}
+        config, path = self.config("a", grid={"compatibility": {"tv": self.path("c.csv")}, "sweep": sweep,
+                                              "fixed": {"method": "similarity_x_tv_compatibility", "locale": "sw-KE"}})
+        done = self.good("run", "-c", config)
+        note = f"{self.path('c.csv')}: entries that are NaN count as 0 (row and column): en-US af-ZA, sw-KE de-DE"
+        self.assertEqual(done.stderr.count(note), 1, done.stderr)
+        self.assertEqual(list(Cells(path).note), ["compatibilities (tv) that are NaN or lacking count as 0: en-US af-ZA", ""])
 
     def test_cells_that_fail(self):
         sweep = {"setup": [{"method": "similarity"}, {"method": "similarity", "num_languages": 40}, {"method": {"task_arithmetic": {"lambda": 100}}},
@@ -387,6 +465,36 @@ class Grid(Case):
         self.assertIn("position_embeddings.weight", cells.error[5])
         self.refused("run", "-c", config, code=3, says="cells failed")  # and nothing is computed again
         self.assertIn("failed", self.good("show", path).stdout)
+
+    def test_why_there_are_too_few(self):
+        """Texts that nxn.targets leaves out, entries that were not evaluated, a target without a model: none is 'not positive'."""
+        sweep = {"setup": [{"locale": "af-ZA"}, {"locale": "xx-XX"}, {"axis": "row", "include_target": True}, {"axis": "row", "locale": "vi-VN"},
+                           {"similarity_type": "URIEL", "select": "sinkhorn", "top_k": 2}]}
+        config, path = self.config("a", nxn={"targets": ["sw-KE", "vi-VN"]},
+                                   grid={"fixed": {"method": "similarity", "locale": "sw-KE", "similarity_type": "REAL", "num_languages": 4},
+                                         "sweep": sweep})
+        done = self.refused("run", "-c", config, code=3, says="cells failed")
+        cells = Cells(path)
+        for k, text in enumerate(("target af-ZA is not evaluated: it has texts, but nxn.targets leaves it out", "target xx-XX has no texts: there is no ",
+                                  "(not evaluated (nxn.targets): 4, no checkpoint: 1)", "target vi-VN has no source of its own", "not among its top_k: ")):
+            self.assertIn(text, cells.error[k], done.stderr)
+            self.assertNotIn("not positive", cells.error[k])
+        with h5py.File(path) as f:
+            labels, values = strings(f["grid/similarity/REAL/label"]), f["grid/similarity/REAL/value"][()]
+        self.assertEqual(np.isnan(values).all(axis=0).tolist(), [label not in ("sw-KE", "vi-VN") for label in labels])
+        text = self.good("explain", path, cells.key[2]).stdout
+        self.assertRegex(text, r"nl-NL +0 +not evaluated [(]nxn[.]targets[)]")
+        self.assertIn("target vi-VN has no source of its own", self.good("explain", path, cells.key[3]).stdout)
+
+    def test_repeated_labels(self):
+        """What is said of labels that are repeated is what cells do with them."""
+        with open(self.path("m.csv"), "w", encoding="utf-8") as file:
+            file.write(",sw-KE,af-ZA,de-DE,af-ZA\nsw-KE,1,.5,.4,.3\naf-ZA,.5,1,.2,.1\nde-DE,.4,.2,1,\naf-ZA,.3,.1,,1\n")
+        for name, duplicates, first, keep in (("first", ["first"], 1, 0), ("keep", ["keep"], 0, 1), ("both", ["first", "keep"], 1, 1)):
+            config, _ = self.config(name, grid={"similarity": {"M": self.path("m.csv")}, "sweep": {"duplicates": duplicates},
+                                                "fixed": {"method": "similarity", "locale": "sw-KE", "num_languages": 2}})
+            log = self.good("run", "-c", config).stderr
+            self.assertEqual((log.count("the first counts: af-ZA"), log.count("all count: af-ZA")), (first, keep), log)
 
     def test_refused(self):
         base = self.path("base")

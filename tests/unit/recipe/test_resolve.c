@@ -41,7 +41,7 @@ static int make_world(void **state) {
   for (size_t k = 0; k < 5; k++) w->items[k] = (mg_source){(char *)(uintptr_t)IDS[k], (char *)(uintptr_t)LOCALES[k], NULL};
   w->sources = (mg_source_list){.count = 5, .items = w->items};
   w->targets = strings(TARGETS);
-  w->matrix = (mg_grid_matrix){"M", similarity_of(MATRIX, MG_DUPLICATES_FIRST), {{0}, NULL}};
+  w->matrix = (mg_grid_matrix){.name = "M", .first = similarity_of(MATRIX, MG_DUPLICATES_FIRST)};
   for (size_t k = 0; k < 25; k++) w->tv[k] = k % 6 == 0 ? 1 : 0.1 * (double)(1 + (k / 5) + (k % 5)); /* symmetric */
   memcpy(w->select, select, sizeof select);
   w->context = (mg_grid_context){.sources = &w->sources,
@@ -227,6 +227,23 @@ static void baselines(void **state) {
   expect(w, "{method: similarity, locale: t, num_languages: 3}", "b:0.3636,c:0.3636,d:0.2727 best b"); /* the strongest then */
 }
 
+static void compatibilities_without_a_number(void **state) {
+  world *w = *state;
+  mg_config *config;
+  mg_resolved r;
+  const char *recipe = "{method: similarity_x_tv_compatibility, locale: t, num_languages: 3}"; /* b, c, d */
+  w->tv[0 * 5 + 1] = NAN;                                                                      /* a1 is not chosen */
+  assert_int_equal(resolve(w, recipe, &config, &r), MG_OK);
+  assert_null(r.note);
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+  w->tv[1 * 5 + 3] = NAN;
+  assert_int_equal(resolve(w, recipe, &config, &r), MG_OK);
+  assert_string_equal(r.note, "compatibilities (tv) that are NaN or lacking count as 0: b c");
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+}
+
 static void refusals(void **state) {
   world *w = *state;
   refuse(w, "{method: similarity, locale: t}",
@@ -299,8 +316,9 @@ static void evaluations(void **state) {
   assert_int_equal(s.labels.count, 5);
   for (size_t k = 0; k < 5; k++) assert_string_equal(s.labels.items[k], labels[k]);
   assert_true(s.values[0 * 5 + 4] == 0.5 && s.values[0 * 5 + 0] == 0.9); /* a1's, not a2's */
-  assert_true(s.values[1 * 5 + 3] == 0.7 && s.values[3 * 5 + 4] == 0);   /* what is NaN is 0 */
-  assert_true(s.values[1 * 5 + 2] == 0 && s.values[4 * 5 + 0] == 0);     /* no texts of c, no source of t */
+  assert_true(s.values[1 * 5 + 3] == 0.7 && isnan(s.values[3 * 5 + 4]));
+  assert_true(isnan(s.values[1 * 5 + 2]) && isnan(s.values[4 * 5 + 0])); /* no texts of c, no source of t */
+  assert_true(s.measured);
   mg_similarity_free(&s);
   mg_labelled_table_free(&table);
 }
@@ -317,6 +335,11 @@ static void compatibility_tables(void **state) {
   assert_true(isnan(out[3 * 5 + 1]) && isnan(out[1 * 5 + 3]));
   assert_int_equal(notes.count, 1);
   assert_string_equal(notes.items[0], "c.csv: lacks sources, whose compatibility counts as 0: c");
+  mg_strings_free(&notes);
+  values[1] = values[4] = values[3] = NAN; /* d b, a b, and a a, which nothing goes by */
+  assert_int_equal(mg_compatibility_of(&table, "c.csv", &w->sources, out, &notes), MG_OK);
+  assert_int_equal(notes.count, 2);
+  assert_string_equal(notes.items[1], "c.csv: entries that are NaN count as 0 (row and column): d b, a b");
   mg_strings_free(&notes);
   mg_strings_free(&table.rows);
   table.rows = STRINGS("x", "y", "z");
@@ -357,6 +380,7 @@ int main(void) {
                                      IN_A_WORLD(strongest_dropped),
                                      IN_A_WORLD(lambdas),
                                      IN_A_WORLD(compatibilities),
+                                     IN_A_WORLD(compatibilities_without_a_number),
                                      IN_A_WORLD(baselines),
                                      IN_A_WORLD(refusals),
                                      IN_A_WORLD(as_the_notebook_has_it),

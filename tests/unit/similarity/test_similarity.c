@@ -64,7 +64,7 @@ static void labels_meet(void **state) {
   assert_memory_equal(s.values, all, sizeof all);
   mg_similarity_free(&s);
   s = read_good(",a,b\r\na,,0.5\r\n\"b\",nan,1e-3\r\n", MG_DUPLICATES_FIRST, &notes);
-  assert_true(s.values[0] == 0 && s.values[2] == 0 && s.values[3] == 1e-3);
+  assert_true(isnan(s.values[0]) && isnan(s.values[2]) && s.values[3] == 1e-3);
   assert_true(has_note(&notes, "NaN count as 0: a a, b a"));
   mg_similarity_free(&s);
   mg_strings_free(&notes);
@@ -160,6 +160,40 @@ static void as_the_notebook_has_it(void **state) {
   mg_similarity_free(&s);
 }
 
+static const char *reason_of(const mg_similarity *s, const mg_selection *got, const char *label) {
+  for (size_t k = 0; k < got->count; k++)
+    if (strcmp(s->labels.items[got->candidates[k].label], label) == 0) return got->candidates[k].reason;
+  return "no such label";
+}
+
+/* Why a label has no weight: what is not there is not what is not positive, nor what top_k took away. */
+static void reasons(void **state) {
+  (void)state;
+  mg_selection got;
+  mg_similarity s =
+      read_good(",a,b,c,d,e\na,1,0.9,0.2,-1,\nb,0,1,0,0,0\nc,0,0,1,0,0\nd,0,0,0,1,0\ne,,,,,1\n", MG_DUPLICATES_FIRST, NULL);
+  mg_selection_terms terms = {.by_row = true, .sinkhorn = true, .top_k = 1, .sinkhorn_iters = 20, .num_languages = 1};
+  assert_int_equal(mg_select_sources(&s, &terms, "a", every, NULL, &got), MG_OK);
+  expect_taken(&s, &got, (const char *const[]){"b", NULL}, NULL);
+  assert_string_equal(reason_of(&s, &got, "c"), "not among its top_k");
+  assert_string_equal(reason_of(&s, &got, "d"), "similarity is not positive");
+  assert_string_equal(reason_of(&s, &got, "e"), "no value");
+  free(got.candidates);
+  terms.top_k = 2;
+  s.measured = true;
+  terms.include_target = true;
+  assert_int_equal(mg_select_sources(&s, &terms, "a", every, NULL, &got), MG_OK);
+  assert_string_equal(reason_of(&s, &got, "a"), "a diagonal of 1 is left out");
+  assert_string_equal(reason_of(&s, &got, "e"), "not evaluated (nxn.targets)");
+  free(got.candidates);
+  s.values[4 * 5 + 4] = NAN;
+  assert_int_equal(mg_select_sources(&s, &terms, "e", all_but, "e", &got), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "target e has no source of its own"));
+  assert_int_equal(mg_select_sources(&s, &terms, "e", every, NULL, &got), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "(not evaluated (nxn.targets): 5)"));
+  mg_similarity_free(&s);
+}
+
 static void sinkhorn_scales_both_ways(void **state) {
   (void)state;
   mg_selection got;
@@ -203,6 +237,7 @@ int main(void) {
                                      cmocka_unit_test(bad_tables),
                                      cmocka_unit_test(the_most_similar),
                                      cmocka_unit_test(as_the_notebook_has_it),
+                                     cmocka_unit_test(reasons),
                                      cmocka_unit_test(sinkhorn_scales_both_ways),
                                      cmocka_unit_test(compatibility_weighs)};
   return cmocka_run_group_tests(tests, NULL, clean);
