@@ -147,6 +147,11 @@ class Commands(Case):
         with open(self.path("run.yaml"), "w", encoding="utf-8") as file:
             file.write(made)
         self.assertIn("24 cells", self.good("plan", "-c", self.path("run.yaml")).stdout)
+        untold = self.good("init", "--from", f"{SOURCE}/tests/data/ablations/overnight.yaml", "--base", BASE, "--sources", PATTERN).stdout
+        self.assertIn("stages: [grid]", untold)  # a run then says what is missing, rather than leave the grid out
+        with open(self.path("untold.yaml"), "w", encoding="utf-8") as file:
+            file.write(untold)
+        self.refused("plan", "-c", self.path("untold.yaml"), says="texts.files")
         alone = self.good("init", "--from", f"{SOURCE}/tests/data/ablations/constructive.yaml").stdout
         self.assertIn('sources: "haryos_model/xlm-roberta-base_massive_k_{locale}"', alone)
         with open(self.path("bad.yaml"), "w", encoding="utf-8") as file:
