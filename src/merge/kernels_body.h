@@ -73,7 +73,7 @@ INLINE void add_step(const mg_merge_rows *r, long at, double *sum) {
 enum { HALF = STEP / 2 };
 
 /* Half a step of every sum: a row is loaded once for all of them. plain: all factors are 1. */
-INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base, long at, bool plain, vs *damage) {
+INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base, long at, bool plain) {
   vd total[MG_MERGE_MANY][HALF] = {{{0}}}, theta[HALF];
   for (size_t s = 0; s < r->sources; s++) {
     const float *a = r->tau[s] + at;
@@ -88,38 +88,44 @@ INLINE void sums_step(const mg_merge_rows *r, const mg_merge_sum *sums, const fl
   for (int m = 0; m < MG_MERGE_MANY; m++)
     for (int k = 0; k < HALF; k++) {
       const vd value = plain ? theta[k] + total[m][k] : sums[m].base_factor * theta[k] + sums[m].lambda * total[m][k];
-      const vs rounded = __builtin_convertvector(value, vs);
-      *(vs *)(void *)(sums[m].out + at + k * LANES) = rounded;
-      damage[m] += rounded * 0.0f;
+      *(vs *)(void *)(sums[m].out + at + k * LANES) = __builtin_convertvector(value, vs);
     }
 }
 
-/* Whole lines at a time: what is written in parts costs a line each. */
-static void stream(float *to, const float *from, long count) {
-  long k = 0;
-#if defined(__SSE2__)
-  if (((uintptr_t)to & 63) == 0)
-    for (; k + 16 <= count; k += 16)
-      for (int i = 0; i < 16; i += 4) _mm_stream_ps(to + k + i, _mm_loadu_ps(from + k + i));
-#endif
-  memcpy(to + k, from + k, (size_t)(count - k) * sizeof *to);
-}
-
-static unsigned sums_of_rows(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base) {
-  vs damage[MG_MERGE_MANY] = {{0}};
-  unsigned bad = 0;
+static void sums_of_rows(const mg_merge_rows *r, const mg_merge_sum *sums, const float *base) {
   bool plain = true;
   for (int m = 0; m < MG_MERGE_MANY; m++) plain = plain && sums[m].base_factor == 1 && sums[m].lambda == 1;
   if (plain)
-    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, true, damage);
+    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, true);
   else
-    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, false, damage);
-  for (int m = 0; m < MG_MERGE_MANY; m++) {
-    float total = 0;
-    for (int l = 0; l < LANES; l++) total += damage[m][l];
-    bad |= (unsigned)(total != 0) << m;
-  }
-  return bad;
+    for (long at = 0; at < r->count; at += HALF * LANES) sums_step(r, sums, base, at, false);
+}
+
+/* What is not finite leaves NaN in a sum of zeros: one comparison for all. */
+static bool all_finite(const float *values, long count) {
+  vs damage[STEP] = {{0}};
+  float rest = 0;
+  long k = 0;
+  for (; k + WIDE <= count; k += WIDE)
+    for (int i = 0; i < STEP; i++) damage[i] += *(const vs *)(const void *)(values + k + i * LANES) * 0.0f;
+  for (; k < count; k++) rest += values[k] * 0.0f;
+  for (int i = 1; i < STEP; i++) damage[0] += damage[i];
+  for (int l = 0; l < LANES; l++) rest += damage[0][l];
+  return rest == 0;
+}
+
+/* Past the caches whole lines at a time: what is written in parts costs a line each. */
+static bool copy_out(float *to, const float *from, long count, bool past) {
+  long k = 0;
+#if defined(__SSE2__)
+  if (past && ((uintptr_t)to & 63) == 0)
+    for (; k + 16 <= count; k += 16)
+      for (int i = 0; i < 16; i += 4) _mm_stream_ps(to + k + i, _mm_loadu_ps(from + k + i));
+#else
+  (void)past;
+#endif
+  memcpy(to + k, from + k, (size_t)(count - k) * sizeof *to);
+  return all_finite(from, count);
 }
 
 /* A step's values of one source. */
@@ -325,7 +331,6 @@ static void near(const float *a, const float *b, double t, long count, double *s
 #include "kernels_random.h"
 #include "kernels_sums.h"
 
-/* What is not finite leaves NaN in a sum of zeros: one comparison for all. */
 static bool finish(const float *base, const double *sum, double base_factor, double lambda, long count, float *out) {
   vs damage = {0};
   float rest = 0;
@@ -347,7 +352,7 @@ static bool finish(const float *base, const double *sum, double base_factor, dou
 const mg_merge_kernels KERNELS = {.name = KERNELS_NAME,
                                   .add_up = add_up,
                                   .sums = sums_of_rows,
-                                  .stream = stream,
+                                  .copy_out = copy_out,
                                   .add_up_between = add_up_between,
                                   .votes = votes,
                                   .elect = elect,

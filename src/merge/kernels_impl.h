@@ -47,10 +47,10 @@ typedef struct mg_merge_kernels {
   const char *name;
   /* sum[k] = Σ w_s tau_s[k] by fused multiply-adds, bounds left aside */
   void (*add_up)(const mg_merge_rows *rows, double *sum);
-  /* MG_MERGE_MANY such sums of the same rows, finished as by finish, each into its own out. Bits set: those not all finite. */
-  unsigned (*sums)(const mg_merge_rows *rows, const mg_merge_sum *sums, const float *base);
-  /* copies past the caches, where `to` is aligned to 64 bytes */
-  void (*stream)(float *to, const float *from, long count);
+  /* MG_MERGE_MANY such sums of the same rows, finished as by finish, each into its own out; all may be not finite */
+  void (*sums)(const mg_merge_rows *rows, const mg_merge_sum *sums, const float *base);
+  /* copies, past the caches if asked to and `to` is aligned to 64 bytes; is all of it finite? */
+  bool (*copy_out)(float *to, const float *from, long count, bool past);
   /* the same of what lies within bounds */
   void (*add_up_between)(const mg_merge_rows *rows, double *sum);
   /* sum[k] = Σ vote_s value_s[k] */

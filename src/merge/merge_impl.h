@@ -245,7 +245,7 @@ void mg_merge_tile(const mg_pass_recipe *recipe, const mg_tensor_table *table, c
                    const mg_tile_scratch *scratch, float *out, bool *finite, bool *undecided);
 /* Is the tensor a sum of the sources' rows as they are, each with a weight? */
 bool mg_is_sum_of_rows(const mg_pass_recipe *recipe, size_t t);
-/* Up to MG_MERGE_MANY recipes that are, of the same sources: the bits of mg_merge_tile. */
+/* Recipes that are, of the same sources: the bits of mg_merge_tile. */
 void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
                    bool stream, float *const *out, bool *finite);
 void mg_combine_sum(mg_combining *c);

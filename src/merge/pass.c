@@ -23,7 +23,9 @@ typedef struct pass_worker {
   const float **at;            /* [sources] where each source's tile is */
   const float **tau;           /* [sources of a recipe] */
   int *wanted;                 /* [sources] those to read */
-  bool *taken;                 /* [recipes] of the chunk at hand */
+  bool *taken, *finite;        /* [recipes] of the chunk at hand */
+  mg_pass_recipe **together;   /* [recipes] that are merged at once */
+  float **out;                 /* [recipes] where they go */
   mg_tile_scratch scratch;
 } pass_worker;
 
@@ -129,8 +131,11 @@ static mg_status make_worker(mg_pass *p, pass_worker *w) {
   w->rows = mg_alloc(n, sizeof *w->rows), w->fetched = mg_alloc(n, sizeof *w->fetched);
   w->at = mg_alloc(n, sizeof *w->at), w->tau = mg_alloc(p->most, sizeof *w->tau);
   w->wanted = mg_alloc(n, sizeof *w->wanted), w->taken = mg_alloc(p->terms.count, sizeof *w->taken);
+  w->finite = mg_alloc(p->terms.count, sizeof *w->finite), w->out = mg_alloc(p->terms.count, sizeof *w->out);
+  w->together = mg_alloc(p->terms.count, sizeof *w->together);
   w->block = mg_alloc_aligned((n + 1) * tile * sizeof(float));
-  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->taken || !w->block)
+  if (!w->rows || !w->fetched || !w->at || !w->tau || !w->wanted || !w->taken || !w->finite || !w->out || !w->together ||
+      !w->block)
     return mg_fail(MG_ERR_NOMEM, "out of memory for merging %zu sources", n);
   memset(w->block, 0, (n + 1) * tile * sizeof(float)); /* what lies behind a tile is read along */
   for (size_t k = 0; k < n; k++) w->rows[k] = w->block + k * tile;
@@ -145,6 +150,7 @@ static void free_worker(pass_worker *w) {
   mg_delta_reader_free(&w->reader);
   mg_tile_scratch_free(&w->scratch);
   free(w->rows), free(w->fetched), free(w->at), free(w->tau), free(w->wanted), free(w->taken), free(w->block);
+  free(w->finite), free(w->out), free(w->together);
 }
 
 mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **out) {
@@ -263,18 +269,23 @@ static mg_status merge_tile(pass_worker *w, mg_pass_recipe *r, const mg_tile *ti
   return status;
 }
 
-/* Recipe k, and with it those behind it that are sums of the same rows too: a row is then loaded once for all. *count of them.
- */
-static void gather_sums(pass_worker *w, const chunk *c, size_t k, mg_pass_recipe **recipes, float **out, size_t *count) {
+static float *place_of(const mg_pass *p, const chunk *c, size_t recipe) {
+  return p->out[recipe] + c->range->offset + (c->first - c->range->first);
+}
+
+/* Recipe k, and with it those behind it that are sums of the same rows too: a row is then loaded once for several. Their
+   number. */
+static size_t gather_sums(pass_worker *w, const chunk *c, size_t k) {
   mg_pass *p = w->pass;
-  *count = 0;
-  for (size_t m = k; m < p->terms.count && *count < MG_MERGE_MANY; m++) {
+  size_t count = 0;
+  for (size_t m = k; m < p->terms.count; m++) {
     mg_pass_recipe *r = &p->recipes[m];
     if (r->set != p->recipes[k].set || w->taken[m] || has_failed(p, r) || !mg_is_sum_of_rows(r, c->range->tensor)) continue;
     w->taken[m] = true;
-    recipes[*count] = r;
-    out[(*count)++] = p->out[m] + c->range->offset + (c->first - c->range->first);
+    w->together[count] = r;
+    w->out[count++] = place_of(p, c, m);
   }
+  return count;
 }
 
 static mg_status merge_chunk(pass_worker *w, const chunk *c) {
@@ -284,20 +295,20 @@ static mg_status merge_chunk(pass_worker *w, const chunk *c) {
   memset(w->taken, 0, p->terms.count * sizeof *w->taken);
   MG_TRY(fetch(w, c, &tile.base), done);
   for (size_t k = 0; k < p->terms.count; k++) {
-    mg_pass_recipe *r = &p->recipes[k], *recipes[MG_MERGE_MANY] = {r};
-    float *out[MG_MERGE_MANY] = {p->out[k] + c->range->offset + (c->first - c->range->first)};
-    bool finite[MG_MERGE_MANY] = {true};
+    mg_pass_recipe *r = &p->recipes[k];
     size_t count = 1;
     if (w->taken[k] || has_failed(p, r)) continue;
     for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
     tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
-    if (mg_is_sum_of_rows(r, tile.t)) gather_sums(w, c, k, recipes, out, &count);
+    w->together[0] = r;
+    w->out[0] = place_of(p, c, k);
+    if (mg_is_sum_of_rows(r, tile.t)) count = gather_sums(w, c, k);
     if (count > 1)
-      mg_merge_sums(recipes, count, &tile, &w->scratch, p->stream, out, finite);
+      mg_merge_sums(w->together, count, &tile, &w->scratch, p->stream, w->out, w->finite);
     else
-      MG_TRY(merge_tile(w, r, &tile, out[0], &finite[0]), done);
+      MG_TRY(merge_tile(w, r, &tile, w->out[0], &w->finite[0]), done);
     for (size_t m = 0; m < count; m++)
-      if (!finite[m]) say_nonfinite(p, recipes[m], c, out[m]);
+      if (!w->finite[m]) say_nonfinite(p, w->together[m], c, w->out[m]);
   }
 done:
   return status;

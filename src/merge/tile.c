@@ -220,38 +220,33 @@ bool mg_is_sum_of_rows(const mg_pass_recipe *p, size_t t) {
   return all;
 }
 
-/* The last elements of a tile are computed with what lies behind them, which does not count. */
-static unsigned check_end(const float *values, int64_t count, size_t bit) {
-  for (int64_t k = 0; k < count; k++)
-    if (!isfinite(values[k])) return 1U << bit;
-  return 0;
-}
-
-void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
-                   bool stream, float *const *out, bool *finite) {
+/* One piece of a few; scratch->tau is at it. */
+static void merge_few(mg_pass_recipe *const *recipes, size_t count, size_t t, const mg_merge_rows *rows, const float *base,
+                      int64_t at, const mg_tile_scratch *scratch, bool stream, float *const *out, bool *finite) {
   const mg_merge_kernels *kernels = recipes[0]->kernels;
   mg_merge_sum sums[MG_MERGE_MANY];
-  mg_merge_rows rows = {.sources = recipes[0]->recipe->count, .tau = scratch->tau};
-  unsigned bad = 0;
-  memcpy(scratch->tau, tile->tau, rows.sources * sizeof *scratch->tau);
   for (size_t m = 0; m < MG_MERGE_MANY; m++) { /* what is not asked for is made and thrown away */
-    const mg_prepared *p = &recipes[m < count ? m : 0]->tensors[tile->t];
+    const mg_prepared *p = &recipes[m < count ? m : 0]->tensors[t];
     sums[m] = (mg_merge_sum){
         .weight = p->weight, .base_factor = p->base_factor, .lambda = p->lambda, .out = scratch->piece + m * MG_PIECE};
   }
+  kernels->sums(rows, sums, base + at);
+  for (size_t m = 0; m < count; m++)
+    if (!kernels->copy_out(out[m] + at, sums[m].out, rows->count, stream)) finite[m] = false;
+}
+
+/* Piece by piece, whose rows stay in the first cache until all recipes have had theirs. */
+void mg_merge_sums(mg_pass_recipe *const *recipes, size_t count, const mg_tile *tile, const mg_tile_scratch *scratch,
+                   bool stream, float *const *out, bool *finite) {
+  mg_merge_rows rows = {.sources = recipes[0]->recipe->count, .tau = scratch->tau};
+  memcpy(scratch->tau, tile->tau, rows.sources * sizeof *scratch->tau);
+  for (size_t m = 0; m < count; m++) finite[m] = true;
   for (int64_t at = 0; at < tile->count; at += MG_PIECE) {
     rows.count = (long)(tile->count - at < MG_PIECE ? tile->count - at : MG_PIECE);
-    const bool whole = rows.count % MG_MERGE_SLACK == 0;
-    const unsigned found = kernels->sums(&rows, sums, tile->base + at);
-    if (whole) bad |= found;
-    for (size_t m = 0; m < count; m++) {
-      if (!whole) bad |= check_end(sums[m].out, rows.count, m);
-      if (stream)
-        kernels->stream(out[m] + at, sums[m].out, rows.count);
-      else
-        memcpy(out[m] + at, sums[m].out, (size_t)rows.count * sizeof(float));
+    for (size_t m = 0; m < count; m += MG_MERGE_MANY) {
+      const size_t some = count - m < MG_MERGE_MANY ? count - m : MG_MERGE_MANY;
+      merge_few(recipes + m, some, tile->t, &rows, tile->base, at, scratch, stream, out + m, finite + m);
     }
     for (size_t s = 0; s < rows.sources; s++) scratch->tau[s] += rows.count;
   }
-  for (size_t m = 0; m < count; m++) finite[m] = (bad >> m & 1) == 0;
 }
