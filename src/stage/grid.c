@@ -227,33 +227,6 @@ static mg_status share_work(mg_grid_stage *s, mg_status prepared) {
   return status;
 }
 
-/* Grams of all tensors, where the stage compatibility keeps them so. */
-static mg_status share_grams(mg_grid_stage *s) {
-  mg_status status = MG_OK;
-  const size_t n = s->list->count, tensors = mg_rows_table(s->attempt->rows)->count, all = tensors * (n * n + n + 1);
-  int there = 0;
-  const mg_gram *gram = NULL;
-  const double *cosine;
-  if (s->attempt->rank == 0 && s->gram != NULL) status = mg_gram_stage_matrices(s->gram, &cosine, &gram);
-  MG_TRY(mg_agree(s->attempt->comm, status), done);
-  there = gram != NULL && gram->groups == tensors;
-  MPI_Bcast(&there, 1, MPI_INT, 0, s->attempt->comm);
-  if (!there) return MG_OK;
-  s->dots = mg_alloc(all, sizeof *s->dots);
-  MG_TRY(mg_agree(s->attempt->comm, s->dots != NULL ? MG_OK : MG_ERR_NOMEM), done);
-  double *base_dot = s->dots + tensors * n * n, *base_norm2 = base_dot + tensors * n;
-  if (gram != NULL) {
-    memcpy(s->dots, gram->dot, tensors * n * n * sizeof *s->dots);
-    memcpy(base_dot, gram->base_dot, tensors * n * sizeof *s->dots);
-    memcpy(base_norm2, gram->base_norm2, tensors * sizeof *s->dots);
-  }
-  for (size_t done = 0; done < all; done += 1 << 24)
-    MPI_Bcast(s->dots + done, (int)(all - done < 1 << 24 ? all - done : 1 << 24), MPI_DOUBLE, 0, s->attempt->comm);
-  s->gram_view = (mg_gram_view){.sources = n, .source_dot = s->dots, .base_dot = base_dot, .base_norm2 = base_norm2};
-done:
-  return status;
-}
-
 /* Thresholds and norms of whole tensors, source by source, before any merge asks for them. */
 static mg_status find_quantities(mg_grid_stage *s) {
   mg_status status = MG_OK;
@@ -324,7 +297,7 @@ mg_status mg_grid_stage_compute(mg_grid_stage *s) {
   const mg_attempt *a = s->attempt;
   const mg_status prepared = a->rank == 0 ? mg_grid_recipes(s) : MG_OK;
   MG_TRY(share_work(s, prepared), done);
-  MG_TRY(share_grams(s), done);
+  MG_TRY(mg_share_grams(a, s->gram, &s->dots, &s->gram_view), done);
   if (a->rank == 0)
     mg_info("grid: %zu cells, %zu different merges, %zu of them to be computed, up to %zu at once", s->grid.count, s->all,
             s->work.item_count, s->plan.models);

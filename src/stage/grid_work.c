@@ -12,16 +12,15 @@ typedef struct target_setup {
   int32_t *ids, *tokens;
   int64_t *offset;
   mg_sequences sequences;
-  size_t token_count, range_count, range_room;
-  mg_range *ranges;
+  size_t token_count;
+  mg_range_list ranges;
 } target_setup;
 
 struct mg_grid_worker {
   mg_grid_worker_terms terms;
   mg_encoder *encoder;
   mg_node_store *store;
-  mg_range *all_ranges; /* of the store: what any target needs */
-  size_t all_range_count, all_range_room;
+  mg_range_list all_ranges; /* of the store: what any target needs */
   mg_quantities *quantities;
   target_setup at;
   mg_recipe *recipes; /* [models] */
@@ -36,36 +35,6 @@ void mg_grid_work_free(mg_grid_work *w) {
   free(w->items), free(w->groups), free(w->sources), free(w->weights), free(w->sequences), free(w->first_of);
   free(w->quantities), free(w->unit_of), free(w->values);
   *w = (mg_grid_work){0};
-}
-
-/* ---- ranges ---- */
-
-typedef struct range_list {
-  const mg_tensor_table *table;
-  mg_range **ranges;
-  size_t *count, *room;
-} range_list;
-
-static mg_status add_range(void *context, const char *name, int64_t first, int64_t count, size_t offset) {
-  const range_list *l = context;
-  size_t t = 0;
-  while (t < l->table->count && !mg_weight_name_matches(l->table->tensors[t].name, name)) t++;
-  if (t == l->table->count) return mg_fail(MG_ERR_INPUT, "the sources have no tensor %s, which an encoder needs", name);
-  if (*l->count == *l->room) {
-    const size_t room = *l->room > 0 ? 2 * *l->room : 256;
-    mg_range *grown = reallocarray(*l->ranges, room, sizeof *grown);
-    if (grown == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-    *l->ranges = grown;
-    *l->room = room;
-  }
-  (*l->ranges)[(*l->count)++] = (mg_range){.tensor = t, .first = first, .count = count, .offset = offset};
-  return MG_OK;
-}
-
-static int by_place(const void *a, const void *b) {
-  const mg_range *x = a, *y = b;
-  if (x->tensor != y->tensor) return x->tensor < y->tensor ? -1 : 1;
-  return (x->first > y->first) - (x->first < y->first);
 }
 
 /* ---- opening ---- */
@@ -101,15 +70,10 @@ static mg_status open_store(mg_grid_worker *w) {
   const mg_tokenized *t = w->terms.tokenized;
   int *wanted = NULL;
   size_t count = 0;
-  range_list list = {.table = mg_rows_table(w->terms.deltas->rows),
-                     .ranges = &w->all_ranges,
-                     .count = &w->all_range_count,
-                     .room = &w->all_range_room};
-  status = mg_encoder_places(w->terms.shape, t->tokens, t->token_count, add_range, &list);
+  status = mg_encoder_ranges(w->terms.shape, mg_rows_table(w->terms.deltas->rows), t->tokens, t->token_count, &w->all_ranges);
   if (status == MG_OK) status = rank_sources(w, &wanted, &count);
   MG_TRY(mg_agree(w->terms.attempt->comm, status), cleanup);
-  qsort(w->all_ranges, w->all_range_count, sizeof *w->all_ranges, by_place);
-  MG_TRY(mg_node_store_open(w->terms.attempt->comm, w->terms.deltas, wanted, count, w->all_ranges, w->all_range_count,
+  MG_TRY(mg_node_store_open(w->terms.attempt->comm, w->terms.deltas, wanted, count, w->all_ranges.items, w->all_ranges.count,
                             mg_encoder_block_floats(w->terms.shape, t->token_count), w->terms.store_bytes, &w->store),
          cleanup);
   const size_t kept = mg_node_store_sources(w->store);
@@ -159,7 +123,7 @@ void mg_grid_worker_close(mg_grid_worker **worker) {
   mg_encoder_destroy(&w->encoder);
   mg_node_store_close(&w->store);
   mg_quantities_destroy(&w->quantities);
-  free(w->all_ranges), free(w->at.ids), free(w->at.tokens), free(w->at.offset), free(w->at.ranges);
+  free(w->all_ranges.items), free(w->at.ids), free(w->at.tokens), free(w->at.offset), free(w->at.ranges.items);
   free(w->recipes), free(w->ids), free(w->blocks), free(w->logits), free(w->predictions);
   free(w);
   *worker = NULL;
@@ -249,11 +213,7 @@ static mg_status set_target(mg_grid_worker *w, size_t target) {
     MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
   }
   MG_TRY(mg_encoder_set_tokens(w->encoder, at->tokens, at->token_count), done);
-  at->range_count = 0;
-  range_list list = {
-      .table = mg_rows_table(t->deltas->rows), .ranges = &at->ranges, .count = &at->range_count, .room = &at->range_room};
-  MG_TRY(mg_encoder_places(t->shape, at->tokens, at->token_count, add_range, &list), done);
-  qsort(at->ranges, at->range_count, sizeof *at->ranges, by_place);
+  MG_TRY(mg_encoder_ranges(t->shape, mg_rows_table(t->deltas->rows), at->tokens, at->token_count, &at->ranges), done);
   at->target = (ptrdiff_t)target;
 done:
   return status;
@@ -320,7 +280,7 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
                                .count = group->count,
                                .threads = w->terms.attempt->threads};
   MG_TRY(mg_pass_create(&terms, &pass), cleanup);
-  MG_TRY(mg_pass_run(pass, w->at.ranges, w->at.range_count, w->blocks, mg_attempt_poll, poll), cleanup);
+  MG_TRY(mg_pass_run(pass, w->at.ranges.items, w->at.ranges.count, w->blocks, mg_attempt_poll, poll), cleanup);
   w->merging += mg_now() - began;
   began = mg_now();
   for (size_t k = 0; k < group->count; k++) {

@@ -85,6 +85,18 @@ mg_status mg_row_weights_open(mg_rows *rows, const mg_source_list *list, mg_row_
 void mg_row_weights_source(mg_row_weights *opened, size_t k, mg_weights *weights);
 void mg_row_weights_close(mg_row_weights **opened);
 
+/** Ranges by tensor, then first. Zero-initialise; the caller frees items. */
+typedef struct mg_range_list {
+  mg_range *items;
+  size_t count, room;
+} mg_range_list;
+/**
+ * What an encoder for these tokens holds of the family's tensors, at offsets of its block of weights; what was in list is
+ * replaced. MG_ERR_INPUT: the family has no such tensor.
+ */
+mg_status mg_encoder_ranges(const mg_encoder_shape *shape, const mg_tensor_table *table, const int32_t *tokens,
+                            size_t token_count, mg_range_list *list);
+
 /** Texts as a forward pass wants them: each different sequence of ids once, shorter ones first. */
 typedef struct mg_tokenized {
   size_t count;           /**< texts */
@@ -182,6 +194,12 @@ const char *mg_gram_stage_numeric_mode(void);
 mg_status mg_gram_stage_adopt(mg_gram_stage *stage, const mg_gram *gram);
 /** Rank 0, once computed: cosines of the selection [N,N]; Grams of all tensors, NULL unless they are kept a tensor. */
 mg_status mg_gram_stage_matrices(mg_gram_stage *stage, const double **cosine, const mg_gram **gram);
+
+/**
+ * Collective, once the stage has computed. Its Grams a tensor to every rank: *dots is the caller's, and view points into it;
+ * NULL where there are none (stage NULL, or compatibility.gram is not tensor).
+ */
+mg_status mg_share_grams(const mg_attempt *attempt, mg_gram_stage *stage, double **dots, mg_gram_view *view);
 
 /** The metric cka. */
 typedef struct mg_cka_stage mg_cka_stage;
