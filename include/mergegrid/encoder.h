@@ -96,6 +96,8 @@ typedef struct mg_sequences {
   size_t count;
   const int32_t *ids;
   const int64_t *offset; /**< [count + 1] */
+  /** [count] Tokens at a text's beginning that are attended to, those behind them being padding; NULL: all of them. */
+  const int32_t *keys;
 } mg_sequences;
 
 /**
@@ -110,8 +112,8 @@ typedef struct mg_encoder_want {
   float *cls, *mean; /**< [texts, layer_count, hidden]: the state of `<s>`; the mean over the text's tokens */
   void *context;
   mg_status (*states)(void *context, size_t text, int layer, int length, const float *states); /**< [length, hidden] */
-  /** Layer 1 … layers: attention probabilities [heads, length, length]. */
-  mg_status (*attention)(void *context, size_t text, int layer, int length, const float *probabilities);
+  /** Layer 1 … layers: attention probabilities [heads, length, keys]; keys: of the text, or its length. */
+  mg_status (*attention)(void *context, size_t text, int layer, int length, int keys, const float *probabilities);
   mg_status (*poll)(void *context); /**< by the calling thread, once a layer of each of its batches */
 } mg_encoder_want;
 

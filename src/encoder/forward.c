@@ -37,6 +37,8 @@ static void fill_residual(float *c, const float *x, const float *bias, int n, in
     for (int k = 0; k < n; k++) c[k] = x[k] + bias[k];
 }
 
+static int keys_of(const batch *b, size_t text) { return b->texts->keys != NULL ? b->texts->keys[text] : length_of(b, text); }
+
 static mg_status check_texts(batch *b) {
   const int limit = mg_encoder_position_limit(&b->e->shape);
   b->tokens = start_of(b, b->last);
@@ -45,6 +47,8 @@ static mg_status check_texts(batch *b) {
     if (length < 1 || length > limit)
       return mg_fail(MG_ERR_INPUT, "text %zu has %d tokens; the model's position embeddings reach from 1 to %d", t, length,
                      limit);
+    if (keys_of(b, t) < 1 || keys_of(b, t) > length)
+      return mg_fail(MG_ERR_INTERNAL, "text %zu attends to %d of its %d tokens", t, keys_of(b, t), length);
   }
   if (b->tokens > mg_batch_capacity(&b->e->shape)) return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b->tokens);
   return MG_OK;
@@ -74,35 +78,35 @@ static mg_status embed(const batch *b) {
 /* ---- attention ---- */
 
 /* One head of one text: queries of its own stride, keys and values in qkv. */
-static void attend_head(const batch *b, const float *q, int queries, int q_stride, int start, int length, int head, float *out,
+static void attend_head(const batch *b, const float *q, int queries, int q_stride, int start, int keys, int head, float *out,
                         float *keep) {
   const mg_encoder *e = b->e;
   const int h = e->shape.hidden, width = h / e->shape.heads, stride = 3 * h;
   const float *k = b->s->qkv + (size_t)start * (size_t)stride + h + head * width, *v = k + h;
   const float scale = 1.0f / sqrtf((float)width);
-  const int padded = (length + 15) / 16 * 16;
-  if (length < LONG_TEXT || queries == 1) {
-    e->rows->attend(q, k, v, queries, length, width, stride, q_stride, scale, out, h, b->s->scores, b->s->packed, keep);
+  const int padded = (keys + 15) / 16 * 16;
+  if (keys < LONG_TEXT || queries == 1) {
+    e->rows->attend(q, k, v, queries, keys, width, stride, q_stride, scale, out, h, b->s->scores, b->s->packed, keep);
     return;
   }
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, queries, length, width, 1, q, q_stride, k, stride, 0, b->s->scores,
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, queries, keys, width, 1, q, q_stride, k, stride, 0, b->s->scores,
               padded);
-  e->rows->softmax(b->s->scores, queries, length, padded, scale);
-  for (int i = 0; keep != NULL && i < length; i++)
-    memcpy(keep + (size_t)i * (size_t)length, b->s->scores + i * padded, (size_t)length * sizeof(float));
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, width, length, 1, b->s->scores, padded, v, stride, 0, out, h);
+  e->rows->softmax(b->s->scores, queries, keys, padded, scale);
+  for (int i = 0; keep != NULL && i < queries; i++)
+    memcpy(keep + (size_t)i * (size_t)keys, b->s->scores + i * padded, (size_t)keys * sizeof(float));
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, queries, width, keys, 1, b->s->scores, padded, v, stride, 0, out, h);
 }
 
 static mg_status attend_all(const batch *b, int layer) {
   mg_status status = MG_OK;
   const int h = b->e->shape.hidden, heads = b->e->shape.heads, width = h / heads;
   for (size_t t = b->first; t < b->last; t++) {
-    const int start = start_of(b, t), length = length_of(b, t);
+    const int start = start_of(b, t), length = length_of(b, t), keys = keys_of(b, t);
     for (int head = 0; head < heads; head++)
-      attend_head(b, b->s->qkv + (size_t)start * 3 * (size_t)h + head * width, length, 3 * h, start, length, head,
+      attend_head(b, b->s->qkv + (size_t)start * 3 * (size_t)h + head * width, length, 3 * h, start, keys, head,
                   b->s->mixed + (size_t)start * (size_t)h + head * width,
-                  b->want->attention != NULL ? b->s->attention + (size_t)head * (size_t)length * (size_t)length : NULL);
-    if (b->want->attention != NULL) MG_TRY(b->want->attention(b->want->context, t, layer, length, b->s->attention), done);
+                  b->want->attention != NULL ? b->s->attention + (size_t)head * (size_t)length * (size_t)keys : NULL);
+    if (b->want->attention != NULL) MG_TRY(b->want->attention(b->want->context, t, layer, length, keys, b->s->attention), done);
   }
 done:
   return status;
@@ -152,7 +156,7 @@ static void run_last_for_start(const batch *b) {
   for (int k = 0; k < rows; k++) {
     const size_t t = b->first + (size_t)k;
     for (int head = 0; head < heads; head++)
-      attend_head(b, b->s->y + (size_t)k * row + head * width, 1, h, start_of(b, t), length_of(b, t), head,
+      attend_head(b, b->s->y + (size_t)k * row + head * width, 1, h, start_of(b, t), keys_of(b, t), head,
                   b->s->mixed + (size_t)k * row + head * width, NULL);
   }
   finish_layer(b, w, b->s->x, b->s->mixed, rows);

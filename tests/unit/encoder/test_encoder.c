@@ -137,8 +137,9 @@ static mg_status compare_states(void *context, size_t text, int layer, int lengt
   return MG_OK;
 }
 
-static mg_status compare_attention(void *context, size_t text, int layer, int length, const float *probabilities) {
+static mg_status compare_attention(void *context, size_t text, int layer, int length, int keys, const float *probabilities) {
   const fixture *f = ((watch *)context)->f;
+  assert_int_equal(keys, length);
   const size_t square = (size_t)length * (size_t)length * (size_t)f->shape.heads;
   if (text == 0 && f->attention != NULL)
     compare("attention", probabilities, f->attention + (size_t)(layer - 1) * square, square);
@@ -188,6 +189,87 @@ static void against_transformers(const char *name, const char *checkpoint) {
   free(logits), free(cls), free(mean);
   mg_encoder_destroy(&encoder);
   close_fixture(&f);
+}
+
+/* ---- padding ---- */
+
+/* What is behind a text does not change it. */
+static mg_status compare_padded_states(void *context, size_t text, int layer, int length, const float *states) {
+  watch *w = context;
+  const fixture *f = w->f;
+  const size_t h = (size_t)f->shape.hidden, tokens = (size_t)f->offset[f->texts.count];
+  const int64_t own = f->offset[text + 1] - f->offset[text];
+  assert_true(length >= own);
+  compare("states of a padded text", states, f->states + ((size_t)layer * tokens + (size_t)f->offset[text]) * h,
+          (size_t)own * h);
+  w->seen++;
+  return MG_OK;
+}
+
+static mg_status check_padded_attention(void *context, size_t text, int layer, int length, int keys,
+                                        const float *probabilities) {
+  const fixture *f = ((watch *)context)->f;
+  (void)layer;
+  assert_int_equal(keys, f->offset[text + 1] - f->offset[text]);
+  for (int row = 0; row < f->shape.heads * length; row++) { /* padding asks, and is told of the text alone */
+    double sum = 0;
+    for (int k = 0; k < keys; k++) sum += (double)probabilities[row * keys + k];
+    assert_true(fabs(sum - 1) < 1e-5);
+  }
+  return MG_OK;
+}
+
+static void pad_all(const fixture *f, int64_t length, int32_t *ids, int64_t *offset, int32_t *keys) {
+  for (size_t t = 0; t < f->texts.count; t++) {
+    keys[t] = (int32_t)(f->offset[t + 1] - f->offset[t]);
+    offset[t + 1] = offset[t] + length;
+    for (int64_t k = 0; k < length; k++) ids[offset[t] + k] = k < keys[t] ? f->ids[f->offset[t] + k] : f->shape.pad;
+  }
+}
+
+static void padded_to_the_longest(const char *name, const char *checkpoint) {
+  fixture f;
+  open_fixture(name, checkpoint, &f);
+  const size_t n = f.texts.count, c = (size_t)f.shape.classes;
+  int64_t longest = 0;
+  for (size_t t = 0; t < n; t++)
+    if (f.offset[t + 1] - f.offset[t] > longest) longest = f.offset[t + 1] - f.offset[t];
+  int32_t *ids = malloc(n * (size_t)longest * sizeof *ids), *keys = malloc(n * sizeof *keys);
+  int64_t *offset = calloc(n + 1, sizeof *offset);
+  float *logits = malloc(n * c * sizeof *logits);
+  pad_all(&f, longest, ids, offset, keys);
+  f.tokens[f.token_count++] = f.shape.pad; /* ids come more than once, so there is room */
+  qsort(f.tokens, f.token_count, sizeof *f.tokens, by_number);
+  size_t distinct = 0;
+  for (size_t k = 0; k < f.token_count; k++)
+    if (k == 0 || f.tokens[k] != f.tokens[k - 1]) f.tokens[distinct++] = f.tokens[k];
+  f.token_count = distinct;
+  mg_encoder *encoder = make_encoder(&f, 2);
+  watch w = {.f = &f};
+  const mg_sequences texts = {.count = n, .ids = ids, .offset = offset, .keys = keys};
+  mg_encoder_want want = {
+      .logits = logits, .context = &w, .states = compare_padded_states, .attention = check_padded_attention};
+  assert_int_equal(mg_encoder_run(encoder, &texts, 0, n, &want), MG_OK);
+  assert_int_equal(w.seen, (int)n * (f.shape.layers + 1));
+  for (size_t t = 0; t < n; t++) compare("logits of a padded text", logits + t * c, f.logits + t * c, c);
+  want = (mg_encoder_want){.logits = logits};
+  assert_int_equal(mg_encoder_run(encoder, &texts, 0, n, &want), MG_OK);
+  for (size_t t = 0; t < n; t++) compare("logits of padded <s> alone", logits + t * c, f.logits + t * c, c);
+  keys[0] = 0;
+  assert_int_equal(mg_encoder_run(encoder, &texts, 0, n, &want), MG_ERR_INTERNAL);
+  free(ids), free(keys), free(offset), free(logits);
+  mg_encoder_destroy(&encoder);
+  close_fixture(&f);
+}
+
+static void test_padding(void **state) {
+  (void)state;
+  for (size_t k = 0; k < 2; k++) {
+    setenv("MERGEGRID_KERNEL", k == 0 ? "portable" : "avx2", 1);
+    padded_to_the_longest("odd-heads", "encoder/odd-heads");
+    padded_to_the_longest("long", "encoder/long");
+  }
+  unsetenv("MERGEGRID_KERNEL");
 }
 
 static const char *const KERNELS[] = {"portable", "avx2", "avx512"}; /* where the machine lacks one: its best */
@@ -325,7 +407,7 @@ static void test_lying_shape(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_transformers), cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_bad_texts),
-      cmocka_unit_test(test_bad_configs),  cmocka_unit_test(test_lying_shape),
+      cmocka_unit_test(test_bad_configs),  cmocka_unit_test(test_lying_shape), cmocka_unit_test(test_padding),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
