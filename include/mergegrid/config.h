@@ -107,6 +107,39 @@ typedef struct mg_grid_spec {
   mg_phase *phases; /**< what all of these come to: the grid's own sweep (where there is one), then `phases` */
 } mg_grid_spec;
 
+/** A model that the microscope looks at. */
+typedef enum mg_setup_kind {
+  MG_SETUP_NONE,   /**< not said */
+  MG_SETUP_SOURCE, /**< a source of the family, by its id */
+  MG_SETUP_BASE,   /**< the family's base */
+  MG_SETUP_PATH,   /**< any checkpoint's directory */
+  MG_SETUP_CELL,   /**< a cell of the grid, by its key or the beginning of one */
+  MG_SETUP_RECIPE  /**< terms, as in section `recipe` */
+} mg_setup_kind;
+
+typedef struct mg_setup {
+  char *name;  /**< "reference", or the key under microscope.setups */
+  char *place; /**< where it stands, for messages: "run.yaml:12:5" */
+  mg_setup_kind kind;
+  char *what;     /**< the source's id, the directory, the key; else NULL */
+  mg_terms terms; /**< of a recipe: as said, without defaults */
+  char *note;     /**< what the user says of it; "" */
+  char *yaml;     /**< as it was said, in flow style */
+} mg_setup;
+
+/** Section `microscope`. */
+typedef struct mg_microscope_spec {
+  mg_setup reference;
+  size_t setup_count;
+  mg_setup *setups;
+  struct {
+    char *file, *locale, *partition; /**< a file with one text a line; or a locale's texts; all NULL: the notebook's six */
+    int limit;                       /**< the first so many of the locale's; 0: all */
+  } probes;
+  char *padding;  /**< "exclude", "include" */
+  int max_length; /**< most tokens of a probe text */
+} mg_microscope_spec;
+
 typedef struct mg_config {
   char *file; /**< the YAML file's path; relative paths in it are relative to its directory and are stored resolved */
   mg_family_spec family;
@@ -115,7 +148,7 @@ typedef struct mg_config {
     mg_dtype dtype;
   } shards;
   mg_texts_spec texts;
-  mg_strings stages; /**< "compatibility", "nxn", "grid"; the latter brings the others with it */
+  mg_strings stages; /**< "compatibility", "nxn", "grid" (which brings the others with it), "microscope" */
   struct {
     mg_strings metrics; /**< "task_vector_cosine", "cka" */
     mg_strings exclude;
@@ -135,6 +168,7 @@ typedef struct mg_config {
   } nxn;
   mg_terms recipe;
   mg_grid_spec grid;
+  mg_microscope_spec microscope;
   mg_strings reuse; /**< earlier results, newest first, from which recipes already computed are taken */
   struct {
     char *backend;          /**< "auto", "ref", "openblas", "cuda" */

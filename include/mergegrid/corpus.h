@@ -54,6 +54,11 @@ mg_status mg_corpus_labels(const mg_texts_spec *spec, const mg_strings *model, m
 mg_status mg_corpus_read(const mg_texts_spec *spec, const char *locale, const mg_strings *partitions, const mg_strings *labels,
                          size_t limit, mg_corpus *corpora);
 void mg_corpus_free(mg_corpus *corpus);
+/**
+ * A file with one text a line: white space around it does not count, nor do blank lines; id is the line's number, label −1. The
+ * caller owns corpus. MG_ERR_INPUT names file and line: no such file, no UTF-8, no text at all.
+ */
+mg_status mg_corpus_read_lines(const char *path, mg_corpus *corpus);
 
 /** The locales that have a file: those for which spec->files, filled in, is a regular file; byte-sorted. MG_ERR_CONFIG without
  * {locale}; MG_ERR_INPUT for a name that is no UTF-8. */

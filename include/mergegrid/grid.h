@@ -42,6 +42,8 @@ void mg_grid_free(mg_grid *grid);
  * MG_ERR_CONFIG where something is missing.
  */
 mg_status mg_grid_recipe_cell(const mg_config *config, mg_cell *cell);
+/** The same from a setup of the microscope that is said in terms. */
+mg_status mg_grid_setup_cell(const mg_config *config, const mg_setup *setup, mg_cell *cell);
 
 /** Are a cell's sources chosen by a similarity, neither named nor one that follows from the target? */
 bool mg_terms_choose(const mg_terms *terms);

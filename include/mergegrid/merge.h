@@ -156,4 +156,17 @@ mg_status mg_merge_rate(double *linear, double *elected);
 /** NULL, or why recipe k failed. */
 const char *mg_pass_failure(const mg_pass *pass, size_t k);
 
+/* ---- recipes as coefficients ---- */
+
+/** The one recipe of terms (whose gram is needed), tensor by tensor. All arguments are borrowed. */
+typedef struct mg_linear mg_linear;
+mg_status mg_linear_open(const mg_pass_terms *terms, mg_linear **linear);
+void mg_linear_close(mg_linear **linear);
+/**
+ * *is_linear: is the merged tensor base · θ0 + Σ coefficient[s] τ_s over the rows' sources [N], with inner products that belong
+ * to it? Nothing is read. Not where elements are dropped, trimmed or elected, where the head is drawn at random, or where a
+ * source has its classes in another order than the family. MG_ERR_INPUT where the merge itself would fail.
+ */
+mg_status mg_linear_tensor(mg_linear *linear, size_t tensor, double *coefficient, double *base, bool *is_linear);
+
 #endif

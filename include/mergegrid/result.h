@@ -145,6 +145,72 @@ typedef struct mg_result_grid {
   const char *const *reused;     /**< their hashes */
 } mg_result_grid;
 
+/* The microscope's tables: columns as merginguriel's notebook has them; model names the setup. Strings borrowed. */
+
+typedef struct mg_result_parameter_delta {
+  const char *parameter, *layer; /**< full name; the notebook's layer of it */
+  double delta_l2, delta_mean_abs, cosine_with_reference, reference_norm, candidate_norm;
+  const char *model;
+} mg_result_parameter_delta;
+
+typedef struct mg_result_layer_delta {
+  const char *layer;
+  double delta_l2_sum, delta_l2_mean, delta_mean_abs, cosine_mean, reference_norm_mean, candidate_norm_mean;
+  const char *model;
+} mg_result_layer_delta;
+
+typedef struct mg_result_attention {
+  int64_t layer, head; /**< layer 0: the first that attends */
+  double mean_prob, entropy, cls_focus, diagonal_focus;
+  const char *model;
+} mg_result_attention;
+
+typedef struct mg_result_hidden_state {
+  int64_t layer; /**< 0: the embeddings */
+  double mean_token_norm, max_token_norm, std_token_norm, sequence_mean_norm;
+  const char *model;
+} mg_result_hidden_state;
+
+typedef struct mg_result_logit {
+  double logit_mean, logit_std, confidence_mean, confidence_std, entropy_mean;
+  const char *model;
+} mg_result_logit;
+
+typedef struct mg_result_setup {
+  const char *model, *kind, *notes; /**< kind: pretrained, merge */
+  const char *path;                 /**< of a checkpoint; "" of a merge */
+  bool exists;                      /**< false: skipped, `error` says why */
+  const char *error;
+  const char *mode, *target_lang;   /**< of a merge: its method and target */
+  int64_t num_languages;            /**< sources asked for; 0 of what is no merge */
+  const char *preweight;            /**< what its weights are by: equal, named, or a similarity's name */
+  const char *base_model, *sources; /**< what it starts from; "fr-FR:0.500, sw-KE:0.500" */
+  const char *cell;                 /**< key of the grid's cell that it is */
+} mg_result_setup;
+
+/** The stage microscope; all pointers borrowed. C cells, T tensors. */
+typedef struct mg_result_microscope {
+  const char *digest;    /**< 16 hexadecimal digits: of all that the tables hang on besides the family and the other stages */
+  const char *reference; /**< what it is, for people */
+  const char *padding;   /**< "exclude", "include" */
+  int64_t probes;        /**< texts */
+  const char *probe_source;
+  const char *no_signals, *no_cells; /**< why there are no forward passes, no arrays over cells; NULL where there are */
+  size_t parameter_count, layer_count, attention_count, hidden_count, logit_count, setup_count;
+  const mg_result_parameter_delta *parameters;
+  const mg_result_layer_delta *layers;
+  const mg_result_attention *attentions;
+  const mg_result_hidden_state *hidden_states;
+  const mg_result_logit *logits;
+  const mg_result_setup *setups;
+  /* every cell of the grid against the reference, from inner products; NaN where a tensor is no linear merge */
+  size_t cell_count, tensor_count;
+  const char *const *cells;                              /**< [C] keys */
+  const char *const *parameter_names;                    /**< [T] */
+  const double *cell_delta_l2, *cell_cosine, *cell_norm; /**< [C,T] */
+  const double *cell_reference_norm;                     /**< [T] */
+} mg_result_microscope;
+
 /** Everything a result holds; all pointers borrowed. A stage that did not run is NULL. */
 typedef struct mg_result_data {
   const mg_source_list *sources; /**< with `skipped` */
@@ -155,6 +221,7 @@ typedef struct mg_result_data {
   const mg_result_compatibility *compatibility;
   const mg_result_nxn *nxn;
   const mg_result_grid *grid;
+  const mg_result_microscope *microscope;
   /* provenance */
   const char *config_yaml, *config_file;
   const mg_identity *identity;
@@ -223,6 +290,9 @@ void mg_result_pairs_free(mg_result_pairs *pairs);
 /** Cells of the grid that failed; 0 without a grid. */
 mg_status mg_result_failed_cells(const char *path, size_t *failed);
 bool mg_result_has_grid(const char *path);
+
+/** The digest of a result's microscope (mg_result_microscope), the caller frees; NULL where it has none. */
+mg_status mg_result_microscope_digest(const char *path, char **digest);
 
 /** Everything against its checksums and the schema; every bad dataset is named. */
 mg_status mg_result_verify(const char *path);

@@ -88,9 +88,31 @@ done:
   return status;
 }
 
+/* ---- the microscope ---- */
+
+static mg_status check_microscope(const mg_config *config) {
+  const mg_microscope_spec *spec = &config->microscope;
+  if (!has_stage(config, "microscope")) return MG_OK;
+  if (spec->reference.kind == MG_SETUP_NONE)
+    return mg_fail(MG_ERR_CONFIG,
+                   "%s: stages has microscope, and microscope.reference does not say what setups are compared with",
+                   config->file);
+  if (spec->probes.locale != NULL && config->texts.files == NULL)
+    return mg_fail(MG_ERR_CONFIG, "%s: microscope.probes are a locale's, which needs texts.files: a path with {locale}",
+                   config->file);
+  for (size_t k = 0; k <= spec->setup_count; k++) {
+    const mg_setup *setup = k > 0 ? &spec->setups[k - 1] : &spec->reference;
+    if (setup->kind == MG_SETUP_CELL && !has_stage(config, "grid"))
+      return mg_fail(MG_ERR_CONFIG, "%s: cell %s is one of the stage grid, which stages does not have", setup->place,
+                     setup->what);
+  }
+  return MG_OK;
+}
+
 /* ---- everything ---- */
 
 mg_status mg_config_check(mg_config *config) {
+  mg_status status = MG_OK;
   if (config->family.base == NULL)
     return mg_fail(MG_ERR_CONFIG, "%s: family.base is missing: the base checkpoint's directory was expected", config->file);
   if (config->family.pattern == NULL && config->family.entry_count == 0)
@@ -103,5 +125,8 @@ mg_status mg_config_check(mg_config *config) {
                    config->file);
   if (has_stage(config, "nxn") && config->texts.files == NULL)
     return mg_fail(MG_ERR_CONFIG, "%s: stages has nxn, which needs texts.files: a path with {locale}", config->file);
-  return check_grid(config);
+  MG_TRY(check_grid(config), done);
+  MG_TRY(check_microscope(config), done);
+done:
+  return status;
 }

@@ -31,7 +31,10 @@ typedef enum mg_option_type {
   MG_OPTION_FILES,
   MG_OPTION_PRESETS, /**< grid.preset: an axis */
   MG_OPTION_AXES,    /**< grid.fixed, grid.sweep */
-  MG_OPTION_PHASES
+  MG_OPTION_PHASES,
+  MG_OPTION_SETUP,  /**< microscope.reference */
+  MG_OPTION_SETUPS, /**< microscope.setups */
+  MG_OPTION_PROBES
 } mg_option_type;
 
 typedef struct mg_option {
@@ -156,6 +159,17 @@ mg_status mg_phases_set(const mg_option *option, const mg_yaml_origin *origin, y
                         const yaml_node_t *node, mg_grid_spec *spec);
 void mg_axes_free(mg_axes *axes);
 void mg_grid_spec_free(mg_grid_spec *spec);
+/* ---- the microscope ---- */
+
+mg_status mg_setup_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                       const yaml_node_t *node, mg_setup *setup);
+mg_status mg_setups_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                        const yaml_node_t *node, mg_microscope_spec *spec);
+mg_status mg_probes_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
+                        const yaml_node_t *node, mg_microscope_spec *spec);
+void mg_setup_free(mg_setup *setup);
+void mg_microscope_spec_free(mg_microscope_spec *spec);
+
 /** The phases that preset, fixed, sweep and phases come to, and whether they hold together with the rest. */
 mg_status mg_grid_assemble(mg_config *config);
 /** What is missing, and what does not hold together. Adds the stages that a grid needs. */

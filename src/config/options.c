@@ -5,7 +5,7 @@
 #include "config_impl.h"
 
 static const char *const missing[] = {"error", "skip", NULL};
-static const char *const stages[] = {"compatibility", "nxn", "grid", NULL};
+static const char *const stages[] = {"compatibility", "nxn", "grid", "microscope", NULL};
 static const char *const metrics[] = {"task_vector_cosine", "cka", NULL};
 static const char *const grams[] = {"tensor", "layer", "total", NULL};
 static const char *const axes[] = {"column", "row", NULL};
@@ -14,6 +14,7 @@ static const char *const orders[] = {"by_weight", "matrix_order", NULL};
 static const char *const duplicates[] = {"first", "keep", NULL};
 static const char *const heads[] = {"linear", "method", "random", NULL};
 static const char *const presets[] = {"none", "merginguriel", NULL};
+static const char *const paddings[] = {"exclude", "include", NULL};
 static const char *const pools[] = {"cls", "mean", NULL};
 static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
 static const char *const precisions[] = {"fp32", NULL};
@@ -132,6 +133,20 @@ const mg_option mg_options[] = {
      0},
     {"grid.phases", MG_OPTION_PHASES, FIELD(grid), "[]", NULL, "a list of maps with name, fixed, sweep",
      "further sweeps; each inherits grid.fixed where it does not say otherwise", 0},
+    {"microscope.reference", MG_OPTION_SETUP, FIELD(microscope.reference), NULL, NULL, "a map, as {source: af-ZA}",
+     "the model that others are compared with: {source: id}, {base: true}, {path: DIR}, {cell: KEY}, or keys that `recipe` has",
+     0},
+    {"microscope.setups", MG_OPTION_SETUPS, FIELD(microscope), "{}", NULL, "a map of names to maps, as {mine: {source: fr-FR}}",
+     "the models that are looked at, each said like the reference, with a note if one likes; what is missing is skipped and "
+     "named",
+     0},
+    {"microscope.probes", MG_OPTION_PROBES, FIELD(microscope), "null", NULL,
+     "a file, a map {locale: …, partition: …, limit: …}, or null",
+     "texts for the forward passes: a file with one a line, or a locale's first; null: six sentences in English", 0},
+    {"microscope.padding", MG_OPTION_CHOICE_TEXT, FIELD(microscope.padding), "exclude", paddings, "exclude or include",
+     "include: statistics also over padding, as a batch padded to its longest text gives them", 0},
+    {"microscope.max_length", MG_OPTION_COUNT, FIELD(microscope.max_length), "128", NULL, "a whole number from 1 to 1000000",
+     "most tokens of a probe text", 0},
     {"reuse", MG_OPTION_FILES, FIELD(reuse), "[]", NULL, "a list of results",
      "earlier results, newest first: what they have of the grid's recipes is taken from there", 0},
     {"compute.backend", MG_OPTION_CHOICE_TEXT, FIELD(compute.backend), "auto", backends, "auto, ref, openblas or cuda",

@@ -7,9 +7,6 @@
 
 enum { LONGEST_KEY = 128 };
 
-/* Top-level keys of later stages. */
-static const char *const LATER[] = {"microscope"};
-
 static const mg_option *find_option(const char *key) {
   for (size_t k = 0; k < mg_option_count; k++)
     if (strcmp(mg_options[k].key, key) == 0) return &mg_options[k];
@@ -42,15 +39,6 @@ static bool is_section(const char *key) {
   return is_section_prefix(prefix);
 }
 
-/* Does a key belong to a stage of a later version? */
-static bool is_later(const char *key) {
-  for (size_t k = 0; k < sizeof LATER / sizeof *LATER; k++) {
-    const size_t length = strlen(LATER[k]);
-    if (strncmp(key, LATER[k], length) == 0 && (key[length] == '\0' || key[length] == '.')) return true;
-  }
-  return false;
-}
-
 /* What may stand behind prefix ("" or "family."): keys and sections, each once. Whole keys if nothing may. */
 static mg_status list_known(const char *prefix, mg_strings *known) {
   mg_status status = MG_OK;
@@ -72,7 +60,6 @@ static mg_status unknown_key(const mg_yaml_origin *origin, const yaml_node_t *no
   mg_status status = MG_OK;
   mg_strings known = {0};
   mg_text all = {0};
-  if (is_later(full)) return mg_config_error(origin, node, "'%s' belongs to a stage that is not in this version", full);
   MG_TRY(list_known(prefix, &known), cleanup);
   const bool section = prefix[0] == '\0' || is_section_prefix(prefix);
   const char *front = section ? prefix : "";
@@ -251,6 +238,7 @@ void mg_config_free(mg_config **config) {
   mg_strings_free(&c->nxn.targets);
   mg_terms_free(&c->recipe);
   mg_grid_spec_free(&c->grid);
+  mg_microscope_spec_free(&c->microscope);
   mg_strings_free(&c->reuse);
   free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
   free(c);

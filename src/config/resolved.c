@@ -174,6 +174,53 @@ static void write_phases(const mg_grid_spec *spec, mg_text *yaml) {
   mg_text_append(yaml, "]");
 }
 
+/* As it was said, but for a directory, which becomes absolute. */
+static mg_status write_setup(const mg_setup *setup, mg_text *yaml) {
+  mg_status status = MG_OK;
+  if (setup->kind != MG_SETUP_PATH) {
+    mg_text_append(yaml, "%s", setup->yaml);
+    return MG_OK;
+  }
+  mg_text_append(yaml, "{path: ");
+  MG_TRY(quote_path(yaml, setup->what), done);
+  if (setup->note[0] != '\0') {
+    mg_text_append(yaml, ", note: ");
+    quote(yaml, setup->note);
+  }
+  mg_text_append(yaml, "}");
+done:
+  return status;
+}
+
+static mg_status write_setups(const mg_microscope_spec *spec, mg_text *yaml) {
+  mg_status status = MG_OK;
+  mg_text_append(yaml, "{");
+  for (size_t k = 0; k < spec->setup_count; k++) {
+    if (k > 0) mg_text_append(yaml, ", ");
+    quote(yaml, spec->setups[k].name);
+    mg_text_append(yaml, ": ");
+    MG_TRY(write_setup(&spec->setups[k], yaml), done);
+  }
+  mg_text_append(yaml, "}");
+done:
+  return status;
+}
+
+static mg_status write_probes(const mg_microscope_spec *spec, mg_text *yaml) {
+  if (spec->probes.file != NULL) return quote_path(yaml, spec->probes.file);
+  if (spec->probes.locale == NULL) {
+    mg_text_append(yaml, "null");
+    return MG_OK;
+  }
+  mg_text_append(yaml, "{locale: ");
+  quote(yaml, spec->probes.locale);
+  mg_text_append(yaml, ", partition: ");
+  quote(yaml, spec->probes.partition);
+  if (spec->probes.limit > 0) mg_text_append(yaml, ", limit: %d", spec->probes.limit);
+  mg_text_append(yaml, "}");
+  return MG_OK;
+}
+
 /* Does nothing stand beneath the recipe's keys, so that a default may be written as if it had been said? */
 static bool is_plain(const mg_terms *terms) {
   return strcmp(terms->preset, "none") == 0 && strcmp(terms->lambda_rule, "none") == 0;
@@ -184,6 +231,7 @@ static bool is_absent(const mg_config *config, const mg_option *o) {
   const bool said = o->term == 0 || (config->recipe.given & o->term) != 0;
   if (!said && (!is_plain(&config->recipe) || o->term == MG_GIVEN(MG_TERM_SEED))) return true;
   if (o->type == MG_OPTION_MATRICES) return config->grid.similarity_names.count == 0;
+  if (o->type == MG_OPTION_SETUP) return config->microscope.reference.kind == MG_SETUP_NONE;
   if (o->type == MG_OPTION_PATH || o->type == MG_OPTION_TEXT) return *(char *const *)((const char *)config + o->field) == NULL;
   if (o->type == MG_OPTION_METHOD) return config->recipe.method == NULL;
   return o->type == MG_OPTION_WEIGHTS && config->recipe.sources.count == 0;
@@ -234,6 +282,12 @@ static mg_status write_compound(const mg_config *config, const mg_option *o, mg_
   case MG_OPTION_PHASES:
     write_phases(&config->grid, yaml);
     return MG_OK;
+  case MG_OPTION_SETUP:
+    return write_setup(field, yaml);
+  case MG_OPTION_SETUPS:
+    return write_setups(&config->microscope, yaml);
+  case MG_OPTION_PROBES:
+    return write_probes(&config->microscope, yaml);
   default:
     quote_list(yaml, field);
     return MG_OK;

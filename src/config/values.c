@@ -82,8 +82,6 @@ mg_status mg_choice_set(const mg_option *o, const mg_yaml_origin *origin, const 
       *choice = (int)count;
       return MG_OK;
     }
-  if (o->type == MG_OPTION_CHOICES && strcmp(text, "microscope") == 0)
-    return mg_config_error(origin, node, "%s: '%s' is not in this version", o->key, text);
   const char *nearest = mg_nearest(text, o->choices, count);
   return mg_config_error(origin, node, "%s: '%s' is unknown; %s was expected%s%s%s", o->key, text, o->expected,
                          nearest ? " (" : "", nearest ? nearest : "", nearest ? "?)" : "");
@@ -220,6 +218,12 @@ static mg_status set_compound(const mg_option *o, const mg_yaml_origin *origin, 
     return mg_axes_set(o, origin, document, node, field);
   case MG_OPTION_PHASES:
     return mg_phases_set(o, origin, document, node, field);
+  case MG_OPTION_SETUP:
+    return mg_setup_set(o, origin, document, node, field);
+  case MG_OPTION_SETUPS:
+    return mg_setups_set(o, origin, document, node, field);
+  case MG_OPTION_PROBES:
+    return mg_probes_set(o, origin, document, node, field);
   default:
     return mg_list_set(o, origin, document, node, field);
   }
@@ -290,6 +294,7 @@ void mg_option_clear(const mg_option *o, mg_config *config) {
   char **text = (char **)((char *)config + o->field);
   config->recipe.given &= ~o->term;
   if (o->type == MG_OPTION_SOURCES) mg_sources_clear(&config->family);
+  if (o->type == MG_OPTION_SETUP) mg_setup_free(&config->microscope.reference);
   if (o->type == MG_OPTION_METHOD) config->recipe.method = NULL;
   if (o->type == MG_OPTION_WEIGHTS) mg_strings_free(&config->recipe.sources);
   if (o->type == MG_OPTION_MATRICES) {

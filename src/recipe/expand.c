@@ -209,27 +209,46 @@ void mg_grid_free(mg_grid *grid) {
   *grid = (mg_grid){0};
 }
 
-mg_status mg_grid_recipe_cell(const mg_config *config, mg_cell *cell) {
+/* One cell from complete terms; where: for messages. */
+static mg_status finish_cell(const mg_config *config, const char *where, mg_cell *cell) {
   mg_status status = MG_OK;
   mg_text json = {0};
-  *cell = (mg_cell){.terms = config->recipe, .phase = ""};
   const mg_terms *terms = &cell->terms;
-  if (terms->method == NULL || (terms->sources.count == 0 && terms->locale == NULL))
-    return mg_fail(MG_ERR_CONFIG,
-                   "%s: recipe.method and either recipe.sources or recipe.locale say what to merge: both were expected",
-                   config->file);
   mg_terms_complete(config, &cell->terms);
   if (terms->locale == NULL && terms->method->kind == MG_METHOD_MODEL)
-    return mg_fail(MG_ERR_CONFIG, "%s: recipe.locale is missing: method %s is of a target", config->file, terms->method->name);
+    return mg_fail(MG_ERR_CONFIG, "%s.locale is missing: method %s is of a target", where, terms->method->name);
   if (terms->similarity_type == NULL && mg_terms_choose(terms))
-    return mg_fail(MG_ERR_CONFIG, "%s: recipe.similarity_type is missing, and grid.similarity has %zu matrices", config->file,
+    return mg_fail(MG_ERR_CONFIG, "%s.similarity_type is missing, and grid.similarity has %zu matrices", where,
                    config->grid.similarity_names.count);
   if (mg_terms_choose(terms) && mg_strings_find(&config->grid.similarity_names, terms->similarity_type) < 0)
-    return mg_fail(MG_ERR_CONFIG, "%s: recipe.similarity_type: '%s' is none of grid.similarity's %zu matrices", config->file,
+    return mg_fail(MG_ERR_CONFIG, "%s.similarity_type: '%s' is none of grid.similarity's %zu matrices", where,
                    terms->similarity_type, config->grid.similarity_names.count);
   MG_TRY(mg_cell_json(cell, &json), cleanup);
   mg_hash_text(mg_hash(json.data, json.size), cell->key);
 cleanup:
   mg_text_free(&json);
+  return status;
+}
+
+mg_status mg_grid_recipe_cell(const mg_config *config, mg_cell *cell) {
+  char *where = NULL;
+  *cell = (mg_cell){.terms = config->recipe, .phase = ""};
+  if (cell->terms.method == NULL || (cell->terms.sources.count == 0 && cell->terms.locale == NULL))
+    return mg_fail(MG_ERR_CONFIG,
+                   "%s: recipe.method and either recipe.sources or recipe.locale say what to merge: both were expected",
+                   config->file);
+  if (asprintf(&where, "%s: recipe", config->file) < 0) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = finish_cell(config, where, cell);
+  free(where);
+  return status;
+}
+
+mg_status mg_grid_setup_cell(const mg_config *config, const mg_setup *setup, mg_cell *cell) {
+  char *where = NULL;
+  *cell = (mg_cell){.terms = config->grid.defaults, .phase = ""};
+  mg_terms_put(&cell->terms, &setup->terms);
+  if (asprintf(&where, "%s: microscope's %s", setup->place, setup->name) < 0) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = finish_cell(config, where, cell);
+  free(where);
   return status;
 }

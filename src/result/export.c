@@ -9,6 +9,7 @@
 #include "export_impl.h"
 #include "mergegrid/io.h"
 #include "mergegrid/log.h"
+#include "microscope_impl.h"
 
 /* A layer's name as a file name: '/' cannot be in one. */
 static mg_status write_layers(const char *dir, const mg_matrices *m) {
@@ -148,14 +149,15 @@ mg_status mg_result_export(const mg_strings *paths, const char *dir, mg_export_l
   if (status != MG_OK) return status;
   const bool grid = mg_h5_has(&r, "/grid");
   status = mg_matrices_read_from(&r, &m);
-  mg_h5_close(&r);
   if (status == MG_OK && paths->count > 1 && !grid)
     status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid; only results that have one are exported together", paths->items[0]);
   if (status != MG_OK) goto cleanup;
   m.path = paths->items[0];
   if (grid) MG_TRY(mg_export_grids(paths, dir), cleanup); /* the first to find what is wrong with another result */
   MG_TRY(export_matrices(&m, dir, layout), cleanup);
+  if (mg_h5_has(&r, "/microscope")) MG_TRY(mg_microscope_export(&r, dir), cleanup);
 cleanup:
+  mg_h5_close(&r);
   mg_matrices_free(&m);
   return status;
 }

@@ -31,6 +31,13 @@ typedef struct mg_columns {
 
 extern const mg_columns mg_cell_columns, mg_method_columns, mg_best_columns;
 
+/* The microscope's, by its tables; their number. */
+enum { MG_MICROSCOPE_TABLES = 6 };
+extern const mg_columns mg_microscope_columns[MG_MICROSCOPE_TABLES];
+
+/* A table's group, its columns, and the scale they hang on. */
+void mg_h5_table(mg_h5_writer *writer, const mg_columns *columns, const void *rows, size_t count);
+
 /* A field of a row, by its type. */
 const char *mg_column_text(const mg_column *column, const void *row);
 double mg_column_number(const mg_column *column, const void *row);

@@ -74,6 +74,9 @@ void mg_h5_grid(mg_h5_writer *w, const mg_source_list *sources, const mg_result_
 /* How many extents it takes. */
 size_t mg_h5_grid_extents(const mg_result_grid *grid);
 
+void mg_h5_microscope(mg_h5_writer *w, const mg_result_microscope *microscope);
+size_t mg_h5_microscope_extents(void);
+
 /* A dataset of two or three dimensions, written a row at a time, the first to the last. */
 typedef struct mg_h5_rows {
   hid_t set, type;

@@ -240,3 +240,13 @@ const char *mg_file_kind(const char *path) {
   if (read && memcmp(magic, "MGRESULT", 8) == 0) return "result";
   return NULL;
 }
+
+mg_status mg_result_microscope_digest(const char *path, char **digest) {
+  mg_h5_reader reader;
+  mg_status status = mg_h5_open(path, &reader);
+  *digest = NULL;
+  if (status != MG_OK) return status;
+  if (mg_h5_has(&reader, "/microscope")) status = mg_h5_read_text(&reader, "/microscope", "digest", digest);
+  mg_h5_close(&reader);
+  return status;
+}

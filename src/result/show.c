@@ -8,6 +8,7 @@
 #include "export_impl.h"
 #include "grid_view_impl.h"
 #include "mergegrid/text.h"
+#include "microscope_impl.h"
 
 typedef struct pair {
   size_t i, j;
@@ -180,24 +181,30 @@ static mg_status show_cells(const mg_grid_view *view, const mg_show_options *opt
   return MG_OK;
 }
 
-/* All that the result holds; the grid last, where it is seen. */
+/* All that the result holds; the grid and the microscope last, where they are seen. */
 static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const mg_show_options *options) {
   mg_status status = MG_OK;
   mg_matrices m = {0};
+  mg_microscope_tables scope = {0};
+  const bool scoped = mg_h5_has(r, "/microscope");
   pair *pairs = NULL;
   size_t count = 0;
   const size_t top = options->top > 0 ? (size_t)options->top : 5;
   MG_TRY(mg_matrices_read_from(r, &m), cleanup);
   MG_TRY(list_pairs(&m, &pairs, &count), cleanup);
+  if (scoped) MG_TRY(mg_microscope_read(r, &scope), cleanup);
   if (options->json) {
     json_t *root = all_json(&m, pairs, count, top);
     if (root != NULL && view != NULL) json_object_set_new(root, "grid", mg_grid_json(view, 0));
+    if (root != NULL && scoped) json_object_set_new(root, "microscope", mg_microscope_json(&scope, top));
     MG_TRY(print_json(root), cleanup);
   } else {
     print_text(&m, pairs, count, top);
     if (view != NULL) mg_grid_print(view);
+    if (scoped) mg_microscope_print(&scope, options->top > 0 ? top : 3);
   }
 cleanup:
+  mg_microscope_tables_free(&scope);
   free(pairs);
   mg_matrices_free(&m);
   return status;

@@ -171,6 +171,7 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   if (d->compatibility != NULL) mg_h5_text_attribute(w, "/provenance", "compatibility", "done");
   if (d->nxn != NULL) mg_h5_text_attribute(w, "/provenance", "nxn", "done");
   if (d->grid != NULL) mg_h5_text_attribute(w, "/provenance", "grid", "done");
+  if (d->microscope != NULL) mg_h5_text_attribute(w, "/provenance", "microscope", "done");
   mg_h5_attribute(w, "/provenance", "wall_seconds", H5T_NATIVE_DOUBLE, 1, &d->wall_seconds);
   mg_h5_attribute(w, "/provenance", "attempt", H5T_NATIVE_INT64, 1, &attempt);
   mg_h5_attribute(w, "/provenance", "ranks", H5T_NATIVE_INT64, 1, &ranks);
@@ -203,7 +204,8 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
   /* of each target: labels, and two parts' predictions and logits */
   const size_t nxn = d->nxn != NULL ? 16 + 5 * d->nxn->targets->count : 0;
   const size_t grid = d->grid != NULL ? mg_h5_grid_extents(d->grid) : 0;
-  mg_status status = mg_result_block_create(EXTENTS + nxn + grid, &block);
+  const size_t microscope = d->microscope != NULL ? mg_h5_microscope_extents() : 0;
+  mg_status status = mg_result_block_create(EXTENTS + nxn + grid + microscope, &block);
   if (status != MG_OK) return status;
   mg_hdf5_prepare();
   H5E_BEGIN_TRY {
@@ -216,6 +218,7 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
     if (d->compatibility != NULL) mg_h5_compatibility(&w, d->sources, d->compatibility);
     if (d->nxn != NULL) mg_h5_nxn(&w, d->sources, d->nxn);
     if (d->grid != NULL) mg_h5_grid(&w, d->sources, d->grid);
+    if (d->microscope != NULL) mg_h5_microscope(&w, d->microscope);
     write_provenance(&w, d);
     if (w.file >= 0 && H5Fclose(w.file) < 0) w.failed = true;
   }

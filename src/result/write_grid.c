@@ -61,7 +61,7 @@ static void attach(mg_h5_writer *w, const mg_columns *columns, const char *name,
   mg_h5_scale(w, path, scale, 0);
 }
 
-static void write_table(mg_h5_writer *w, const mg_columns *columns, const void *rows, size_t count) {
+void mg_h5_table(mg_h5_writer *w, const mg_columns *columns, const void *rows, size_t count) {
   char scale[160];
   const char *name = columns->items[columns->scale].name;
   mg_h5_group(w, columns->group);
@@ -161,12 +161,12 @@ void mg_h5_grid(mg_h5_writer *w, const mg_source_list *sources, const mg_result_
   mg_h5_group(w, "/grid");
   mg_h5_text_attribute(w, "/grid", "partition", g->partition);
   mg_h5_attribute(w, "/grid", "selected_on_partition", boolean, 1, &g->selected_on_partition);
-  write_table(w, &mg_cell_columns, g->cells, g->cell_count);
+  mg_h5_table(w, &mg_cell_columns, g->cells, g->cell_count);
   write_swept(w, g);
   write_choice(w, sources, g);
   write_predictions(w, g);
-  write_table(w, &mg_method_columns, g->methods, g->method_count);
-  write_table(w, &mg_best_columns, g->best, g->best_count);
+  mg_h5_table(w, &mg_method_columns, g->methods, g->method_count);
+  mg_h5_table(w, &mg_best_columns, g->best, g->best_count);
   write_matrices(w, g);
   H5Tclose(boolean);
 }

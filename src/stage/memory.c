@@ -29,6 +29,9 @@ mg_memory mg_memory_predict(const mg_plans *p) {
     add(&m, p->grid->master_bytes, models + p->grid->store_bytes + p->grid->activation_bytes + p->grid->pass_bytes);
     add(&m, 0, p->grid->table_bytes);
   }
+  if (p->microscope != NULL) {
+    add(&m, p->microscope->master_bytes, p->microscope->work_bytes + p->microscope->encoder_bytes);
+  }
   m.total = m.process + m.held + m.working;
   return m;
 }
@@ -39,6 +42,10 @@ static const char *advice(const mg_config *config, const mg_plans *p) {
   const uint64_t of_cka = p->cka != NULL ? p->cka->features_bytes + p->cka->encoder_bytes : 0;
   const uint64_t of_nxn = p->nxn != NULL ? p->nxn->text_bytes + p->nxn->master_bytes + p->nxn->encoder_bytes : 0;
   const uint64_t of_grid = p->grid != NULL ? p->grid->master_bytes + p->grid->model_bytes + p->grid->activation_bytes : 0;
+  const uint64_t of_microscope =
+      p->microscope != NULL ? p->microscope->master_bytes + p->microscope->work_bytes + p->microscope->encoder_bytes : 0;
+  if (of_microscope > of_gram && of_microscope > of_cka && of_microscope > of_nxn && of_microscope > of_grid)
+    return ", or look at fewer setups or probes at a time (microscope), or use fewer threads";
   if (of_grid > of_gram && of_grid > of_cka && of_grid > of_nxn)
     return ", or take fewer cells at a time (--where), or fewer threads";
   if (of_gram >= of_cka && of_gram >= of_nxn)
@@ -52,7 +59,11 @@ static void name_stages(const mg_plans *p, mg_text *names) {
   const struct {
     const char *name;
     bool there;
-  } all[] = {{"compatibility", p->gram != NULL}, {"cka", p->cka != NULL}, {"nxn", p->nxn != NULL}, {"grid", p->grid != NULL}};
+  } all[] = {{"compatibility", p->gram != NULL},
+             {"cka", p->cka != NULL},
+             {"nxn", p->nxn != NULL},
+             {"grid", p->grid != NULL},
+             {"microscope", p->microscope != NULL}};
   for (size_t k = 0; k < sizeof all / sizeof *all; k++)
     if (all[k].there) mg_text_append(names, "%s%s", names->size > 0 ? ", " : "", all[k].name);
 }

@@ -24,12 +24,13 @@ static void say_compatibility(const mg_result_compatibility *c, size_t n) {
 }
 
 static mg_status collect(const mg_stages *stages, mg_result_compatibility *compatibility, mg_result_nxn *nxn,
-                         mg_result_grid *grid) {
+                         mg_result_grid *grid, mg_result_microscope *microscope) {
   mg_status status = MG_OK;
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_collect(stages->gram, compatibility), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_collect(stages->cka, compatibility), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_collect(stages->nxn, nxn), done);
   if (stages->grid != NULL) MG_TRY(mg_grid_stage_collect(stages->grid, grid), done);
+  if (stages->microscope != NULL) MG_TRY(mg_microscope_collect(stages->microscope, microscope), done);
 done:
   return status;
 }
@@ -73,7 +74,7 @@ static void say_grid(const mg_result_grid *grid) {
 static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
   char encoder[256];
   if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode());
-  if (stages->cka != NULL || stages->nxn != NULL)
+  if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
     mg_text_append(mode, "%s%s", mode->size > 0 ? "; " : "", mg_encoder_numeric_mode(encoder, sizeof encoder));
   return mode->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
 }
@@ -83,6 +84,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   mg_result_compatibility compatibility = {0};
   mg_result_nxn nxn = {0};
   mg_result_grid grid = {0};
+  mg_result_microscope microscope = {0};
   mg_text yaml = {0}, mode = {0};
   char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[256];
   int length;
@@ -90,7 +92,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   bool *selected = mg_alloc_zero(table->count, sizeof *selected);
   if (selected == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_select_tensors(table, &a->config->compatibility.exclude, selected), cleanup);
-  MG_TRY(collect(stages, &compatibility, &nxn, &grid), cleanup);
+  MG_TRY(collect(stages, &compatibility, &nxn, &grid, &microscope), cleanup);
   reports[0].peak_bytes = mg_peak_memory(); /* matrices are made here */
   MG_TRY(describe_modes(stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
@@ -104,6 +106,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
                                .compatibility = stages->gram != NULL ? &compatibility : NULL,
                                .nxn = stages->nxn != NULL ? &nxn : NULL,
                                .grid = stages->grid != NULL ? &grid : NULL,
+                               .microscope = stages->microscope != NULL ? &microscope : NULL,
                                .config_yaml = yaml.data,
                                .config_file = a->config->file,
                                .identity = identity,

@@ -60,7 +60,16 @@ mg_plans mg_prediction_plans(const mg_prediction *p) {
   return (mg_plans){.gram = p->with_gram ? &p->gram : NULL,
                     .cka = p->with_cka ? &p->cka : NULL,
                     .nxn = p->with_nxn ? &p->nxn : NULL,
-                    .grid = p->with_grid ? &p->grid : NULL};
+                    .grid = p->with_grid ? &p->grid : NULL,
+                    .microscope = p->with_microscope ? &p->microscope : NULL};
+}
+
+/* Of what is asked for: texts that a forward pass is measured with. */
+static mg_status measure_passes(mg_prediction *p) {
+  const bool scope = p->with_microscope && p->microscope.signals;
+  const mg_encoder_shape *shape = p->with_nxn ? &p->nxn.shape : p->with_cka ? &p->cka.shape : &p->microscope.shape;
+  const mg_tokenized *texts = p->with_nxn ? &p->nxn.texts.tokenized : p->with_cka ? &p->cka.probes : &p->microscope.probes;
+  return p->with_nxn || p->with_cka || scope ? mg_measure_forward(shape, &texts->sequences, &p->forward_rate) : MG_OK;
 }
 
 /* The cells, and what they share the memory with. */
@@ -70,7 +79,6 @@ static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   const mg_memory others = mg_memory_predict(&before);
   MG_TRY(mg_grid_expand(config, &p->nxn.texts.targets, &p->cells), done);
   MG_TRY(mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, &p->nxn, &others, &p->cells, &p->grid), done);
-  MG_TRY(mg_measure_merging(&p->merge_rate), done);
 done:
   return status;
 }
@@ -82,6 +90,7 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   p->with_cka = mg_cka_wanted(config);
   p->with_nxn = mg_stage_wanted(config, "nxn");
   p->with_grid = mg_stage_wanted(config, "grid");
+  p->with_microscope = mg_stage_wanted(config, "microscope");
   if (p->with_gram) {
     MG_TRY(mg_measure_kernel(p->ops, (int)list->count, &p->kernel_rate), done);
     MG_TRY(mg_gram_plan_make(config, p->table, (int)list->count, p->dtype, p->bytes_per_element, mg_rows_staging_bytes(),
@@ -90,11 +99,11 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   }
   if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, true, &p->cka), done);
   if (p->with_nxn) MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, true, &p->nxn), done);
-  if (p->with_cka || p->with_nxn)
-    MG_TRY(mg_measure_forward(p->with_nxn ? &p->nxn.shape : &p->cka.shape,
-                              p->with_nxn ? &p->nxn.texts.tokenized.sequences : &p->cka.probes.sequences, &p->forward_rate),
-           done);
   if (p->with_grid) MG_TRY(plan_grid(config, p), done);
+  if (p->with_microscope)
+    MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, true, p->cells.count, &p->microscope), done);
+  MG_TRY(measure_passes(p), done);
+  if (p->with_grid || p->with_microscope) MG_TRY(mg_measure_merging(&p->merge_rate), done);
   const mg_plans plans = mg_prediction_plans(p);
   MG_TRY(mg_memory_hold(config, &plans), done);
 done:
@@ -137,6 +146,7 @@ mg_status mg_stage_plan(const mg_config *config, int ranks, bool json) {
   if (status == MG_OK && !json) mg_plan_print(config, &p);
   mg_cka_plan_free(&p.cka);
   mg_nxn_plan_free(&p.nxn);
+  mg_microscope_plan_free(&p.microscope);
   mg_grid_free(&p.cells);
   mg_gram_plan_free(&p.gram);
   mg_shard_close(&p.base_shard);

@@ -20,10 +20,11 @@ typedef struct mg_prediction {
   int ranks, threads, processors;
   mg_dtype dtype;
   double bytes_per_element;
-  bool with_gram, with_cka, with_nxn, with_grid; /* what is asked for */
+  bool with_gram, with_cka, with_nxn, with_grid, with_microscope; /* what is asked for */
   mg_cka_plan cka;
   mg_nxn_plan nxn;
   mg_grid_plan grid;
+  mg_microscope_plan microscope;
   mg_grid cells;
   double merge_rate;             /* bytes/s of one core: task vectors in memory to merged weights */
   double forward_rate;           /* flop/s of one core */

@@ -8,8 +8,14 @@
 #include "plan_impl.h"
 
 typedef struct hours {
-  double pack, gram, cka, nxn, grid;
+  double pack, gram, cka, nxn, grid, microscope;
 } hours;
+
+static double microscope_hours(const mg_prediction *p, double passes, double cores) {
+  if (!p->with_microscope) return 0;
+  const double listening = p->microscope.flops > 0 ? p->microscope.flops / passes : 0;
+  return listening + p->microscope.merge_bytes / p->merge_rate / cores / 3600;
+}
 
 static hours predict_hours(const mg_prediction *p) {
   const double cores = p->ranks * p->threads < p->processors ? p->ranks * p->threads : p->processors;
@@ -19,10 +25,11 @@ static hours predict_hours(const mg_prediction *p) {
                  .gram = p->with_gram ? (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600 : 0,
                  .cka = p->with_cka ? p->cka.flops / passes : 0,
                  .nxn = p->with_nxn ? p->nxn.flops / passes : 0,
-                 .grid = p->with_grid ? p->grid.flops / passes + p->grid.merge_bytes / p->merge_rate / cores / 3600 : 0};
+                 .grid = p->with_grid ? p->grid.flops / passes + p->grid.merge_bytes / p->merge_rate / cores / 3600 : 0,
+                 .microscope = microscope_hours(p, passes, cores)};
 }
 
-static double sum_hours(const hours *h) { return h->pack + h->gram + h->cka + h->nxn + h->grid; }
+static double sum_hours(const hours *h) { return h->pack + h->gram + h->cka + h->nxn + h->grid + h->microscope; }
 
 static mg_memory predict_memory(const mg_prediction *p) {
   const mg_plans plans = mg_prediction_plans(p);
@@ -99,6 +106,17 @@ static void print_grid(const mg_prediction *p, const hours *h) {
   printf(" (%zu of %zu)\n", fit, p->roster.list.count);
 }
 
+static void print_microscope(const mg_prediction *p, const hours *h) {
+  char a[32], b[32], c[32];
+  const mg_microscope_plan *m = &p->microscope;
+  if (!p->with_microscope) return;
+  printf("microscope   %zu models and the reference, %zu probe texts (%zu different)%s%s\n", m->models - 1, m->probes.count,
+         m->probes.sequences.count, m->signals ? "" : "; no forward passes: ", m->signals ? "" : m->no_signals);
+  printf("             comparing moves %s in memory, forward passes compute %.4g GFLOP, %.3g h; %s a rank, %s more on rank 0\n",
+         mg_format_bytes(m->merge_bytes, a), m->flops / 1e9, h->microscope,
+         mg_format_bytes((double)(m->work_bytes + m->encoder_bytes), b), mg_format_bytes((double)m->master_bytes, c));
+}
+
 void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   char a[32], b[32], c[32], d[32], e[32];
   const hours h = predict_hours(p);
@@ -106,11 +124,12 @@ void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   print_family(config, p, &h);
   print_stages(p, &h);
   print_grid(p, &h);
+  print_microscope(p, &h);
   printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", sum_hours(&h), p->ranks,
          p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
   printf("rates        ");
   if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
-  if (p->with_cka || p->with_nxn) printf("forward passes %.1f GFLOP/s a core; ", p->forward_rate / 1e9);
+  if (p->forward_rate > 0) printf("forward passes %.1f GFLOP/s a core; ", p->forward_rate / 1e9);
   printf("reading %s/s (as cached now)\n", mg_format_bytes(p->read_rate, a));
   printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s); budget %s\n",
          mg_format_bytes((double)m.total, a), mg_format_bytes((double)m.process, b), mg_format_bytes((double)m.held, c),
@@ -157,6 +176,14 @@ static json_t *grid_json(const mg_prediction *p, const hours *h) {
                    "store_bytes", bytes(g->store_bytes), "source_bytes", bytes(g->source_bytes), "list", cells);
 }
 
+static json_t *microscope_json(const mg_prediction *p, const hours *h) {
+  const mg_microscope_plan *m = &p->microscope;
+  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:o, s:o, s:o}", "models", (json_int_t)m->models, "texts",
+                   (json_int_t)m->probes.count, "flops", m->flops, "bytes_moved", m->merge_bytes, "hours", h->microscope,
+                   "encoder_bytes", bytes(m->encoder_bytes), "work_bytes", bytes(m->work_bytes), "master_bytes",
+                   bytes(m->master_bytes));
+}
+
 static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
   const mg_memory m = predict_memory(p);
   return json_pack("{s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process), "held_bytes",
@@ -180,6 +207,7 @@ mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
   if (root != NULL && p->with_cka) json_object_set_new(root, "cka", cka_json(p, &h));
   if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));
   if (root != NULL && p->with_grid) json_object_set_new(root, "grid", grid_json(p, &h));
+  if (root != NULL && p->with_microscope) json_object_set_new(root, "microscope", microscope_json(p, &h));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");

@@ -78,7 +78,7 @@ static mg_status identify(const mg_attempt *a, const mg_stages *stages, mg_ident
   char mode[256];
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_identify(stages->gram, identity), done);
   MG_TRY(identify_family(a, identity), done);
-  if (stages->cka != NULL || stages->nxn != NULL)
+  if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
     MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(mode, sizeof mode)), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_identify(stages->cka, identity), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_identify(stages->nxn, identity), done);
@@ -95,6 +95,7 @@ static mg_status replay(void *context, const mg_record *record) {
   if (status == MG_OK && stages->cka != NULL) status = mg_cka_replay(stages->cka, record);
   if (status == MG_OK && stages->nxn != NULL) status = mg_nxn_replay(stages->nxn, record);
   if (status == MG_OK && stages->grid != NULL) status = mg_grid_stage_replay(stages->grid, record);
+  if (status == MG_OK && stages->microscope != NULL) status = mg_microscope_replay(stages->microscope, record);
   /* Whole by its checksum, and yet no part of this work: what it held is computed again. */
   if (status == MG_ERR_INTERNAL || status == MG_ERR_CORRUPT) {
     mg_warn("a journal record is left out: %s", mg_error_message());
@@ -103,11 +104,17 @@ static mg_status replay(void *context, const mg_record *record) {
   return status;
 }
 
-/* Of what no identity tells: the cells of the grid. */
+/* Of what no identity tells: the cells of the grid, the setups of the microscope. */
 static mg_status is_covered(void *context, const char *result, bool *covered) {
+  mg_status status = MG_OK;
   const mg_stages *stages = context;
+  bool same = true;
   *covered = true;
-  return stages->grid != NULL ? mg_grid_stage_covered(stages->grid, result, covered) : MG_OK;
+  if (stages->grid != NULL) MG_TRY(mg_grid_stage_covered(stages->grid, result, covered), done);
+  if (stages->microscope != NULL) MG_TRY(mg_microscope_covered(stages->microscope, result, &same), done);
+  *covered = *covered && same;
+done:
+  return status;
 }
 
 /* *complete: the result is there, computed from the same inputs. */
@@ -137,6 +144,7 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   if (mg_cka_wanted(a->config)) MG_TRY(mg_cka_open(a, &stages->cka), done);
   if (mg_stage_wanted(a->config, "nxn")) MG_TRY(mg_nxn_open(a, &stages->nxn), done);
   if (mg_stage_wanted(a->config, "grid")) MG_TRY(mg_grid_stage_open(a, stages, &stages->grid), done);
+  if (mg_stage_wanted(a->config, "microscope")) MG_TRY(mg_microscope_open(a, stages, &stages->microscope), done);
   const mg_plans plans = mg_stages_plans(stages);
   const mg_status fits = mg_memory_hold(a->config, &plans);
   MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
@@ -148,10 +156,12 @@ mg_plans mg_stages_plans(const mg_stages *stages) {
   return (mg_plans){.gram = stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL,
                     .cka = stages->cka != NULL ? mg_cka_stage_plan(stages->cka) : NULL,
                     .nxn = stages->nxn != NULL ? mg_nxn_stage_plan(stages->nxn) : NULL,
-                    .grid = stages->grid != NULL ? mg_grid_stage_plan(stages->grid) : NULL};
+                    .grid = stages->grid != NULL ? mg_grid_stage_plan(stages->grid) : NULL,
+                    .microscope = stages->microscope != NULL ? mg_microscope_stage_plan(stages->microscope) : NULL};
 }
 
 static void close_stages(mg_stages *stages) {
+  mg_microscope_close(&stages->microscope);
   mg_grid_stage_close(&stages->grid);
   mg_gram_stage_close(&stages->gram);
   mg_cka_close(&stages->cka);
@@ -164,6 +174,7 @@ static mg_status compute(mg_stages *stages) {
   if (stages->cka != NULL) MG_TRY(mg_cka_compute(stages->cka), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_compute(stages->nxn), done);
   if (stages->grid != NULL) MG_TRY(mg_grid_stage_compute(stages->grid), done);
+  if (stages->microscope != NULL) MG_TRY(mg_microscope_compute(stages->microscope), done);
 done:
   return status;
 }

@@ -177,7 +177,7 @@ mg_status mg_attempt_share(const mg_attempt *attempt, mg_status status, void **i
 mg_status mg_attempt_poll(void *context);
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
 
-enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_CELL = 4 };
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_CELL = 4, MG_RECORD_SCOPE = 5 };
 
 /** The metric task_vector_cosine. */
 typedef struct mg_gram_stage mg_gram_stage;
@@ -311,12 +311,26 @@ typedef struct mg_grid_plan {
   uint64_t master_bytes, table_bytes;    /**< kept on rank 0; of rank 0 at the end */
 } mg_grid_plan;
 
+/** The stage microscope: what a run and a plan know before setups are resolved. */
+typedef struct mg_microscope_plan {
+  mg_encoder_shape shape;             /**< classes 0 where the family has no head */
+  bool signals;                       /**< are there forward passes? */
+  char *no_signals;                   /**< why not; NULL */
+  mg_tokenized probes;                /**< the sequences as they are computed: padded where that is asked for */
+  int32_t *keys;                      /**< [sequences] of padded ones; NULL */
+  size_t models;                      /**< with the reference */
+  uint64_t encoder_bytes, work_bytes; /**< of every rank: forward passes; merging and comparing */
+  uint64_t master_bytes;              /**< kept on rank 0: numbers and tables */
+  double flops, merge_bytes;
+} mg_microscope_plan;
+
 /** What stages will need; NULL: not asked for. */
 typedef struct mg_plans {
   const mg_gram_plan *gram;
   const mg_cka_plan *cka;
   const mg_nxn_plan *nxn;
   const mg_grid_plan *grid;
+  const mg_microscope_plan *microscope;
 } mg_plans;
 
 /** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
@@ -332,6 +346,27 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
 const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
 
+/**
+ * Not collective. with_probes: read and tokenize them. cells: of the grid, 0 without. A family that is no encoder has no
+ * forward passes.
+ */
+mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list *list, const mg_tensor_table *table,
+                                  int threads, bool with_probes, size_t cells, mg_microscope_plan *plan);
+void mg_microscope_plan_free(mg_microscope_plan *plan);
+
+/** The stage microscope. */
+typedef struct mg_microscope_stage mg_microscope_stage;
+/** Collective, after the stages it builds on were opened; it borrows them. */
+mg_status mg_microscope_open(mg_attempt *attempt, const mg_stages *stages, mg_microscope_stage **stage);
+void mg_microscope_close(mg_microscope_stage **stage);
+const mg_microscope_plan *mg_microscope_stage_plan(const mg_microscope_stage *stage);
+mg_status mg_microscope_replay(mg_microscope_stage *stage, const mg_record *record);
+/** Does a finished result hold the same tables? */
+mg_status mg_microscope_covered(const mg_microscope_stage *stage, const char *result, bool *covered);
+mg_status mg_microscope_compute(mg_microscope_stage *stage);
+/** What out points to belongs to the stage. */
+mg_status mg_microscope_collect(mg_microscope_stage *stage, mg_result_microscope *out);
+
 const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
 const mg_nxn_plan *mg_nxn_stage_plan(const mg_nxn_stage *stage);
@@ -342,6 +377,7 @@ struct mg_stages {
   mg_cka_stage *cka;
   mg_nxn_stage *nxn;
   mg_grid_stage *grid;
+  mg_microscope_stage *microscope;
 };
 
 mg_plans mg_stages_plans(const mg_stages *stages);

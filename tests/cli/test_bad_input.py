@@ -193,7 +193,7 @@ class BadInput(Case):
 
     def test_yaml(self):
         good = read(self.config(), "r")
-        cases = {"": "is empty", "[]": "map", "a: [": ":1:", good + "familly: {}\n": "family", good + "microscope: {padding: include}\n": "not in this version",
+        cases = {"": "is empty", "[]": "map", "a: [": ":1:", good + "familly: {}\n": "family", good + "microscope: {padding: some}\n": "exclude or include",
                  good + good: "twice", "family: {base: b}\n": "family.sources", good + "seed: -1\n": "seed",
                  good + "compute: {threads: many}\n": "compute.threads", good + "compute: {memory_budget: lots}\n": "compute.memory_budget",
                  good + "stages: compatibility\n": "a list", good + "stages: [nxn]\n": "texts.files", good + "a: b: c\n": "YAML",

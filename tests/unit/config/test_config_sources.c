@@ -132,7 +132,7 @@ static void bad_settings(void **state) {
   SETTING_REFUSED("seed.x=1", "'seed.x'", "no known key");
   SETTING_REFUSED("familly.base=x", "'familly.base'", "'family.base'");
   SETTING_REFUSED("family.bases=x", "'family.bases'", "'family.base'");
-  SETTING_REFUSED("microscope.padding=include", "'microscope.padding'", "not in this version");
+  SETTING_REFUSED("microscope.padding=inclde", "microscope.padding", "exclude or include");
   SETTING_REFUSED("compatibility.cka.pool=max", "compatibility.cka.pool", "cls or mean");
   SETTING_REFUSED("family.base=[a]", "family.base", "not a list");
   SETTING_REFUSED("family=x", "family", "a map of keys was expected");

@@ -215,11 +215,40 @@ static void test_label_files(void **state) {
   assert_int_equal(names_from("a\n\nb\n", &NUMBERS, &labels), MG_ERR_INPUT);
 }
 
+static void test_lines(void **state) {
+  (void)state;
+  mg_corpus corpus;
+  const char text[] = "\xEF\xBB\xBF first \r\n\n \t\nsecond\xC2\xA0one", bad[] = "good\nb\xE9";
+  const char *path = scratch(".txt");
+  const struct {
+    const char *bytes;
+    size_t size;
+  } files[] = {{text, sizeof text - 1}, {bad, sizeof bad - 1}, {" \n\r\n", 4}, {"", 0}};
+  for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(files[k].bytes, 1, files[k].size, file), files[k].size);
+    fclose(file);
+    assert_int_equal(mg_corpus_read_lines(path, &corpus), k == 0 ? MG_OK : MG_ERR_INPUT);
+    if (k > 0) assert_non_null(strstr(mg_error_message(), k == 1 ? ".txt:2" : "no text in it"));
+    if (k > 0) continue;
+    assert_int_equal(corpus.count, 2);
+    assert_string_equal(corpus.text[0], "first");
+    assert_string_equal(corpus.text[1], "second\xC2\xA0one");
+    assert_int_equal(corpus.size[1], 11);
+    assert_int_equal(corpus.line[1], 4);
+    assert_string_equal(corpus.id[1], "4");
+    mg_corpus_free(&corpus);
+  }
+  unlink(path);
+  assert_int_equal(mg_corpus_read_lines(path, &corpus), MG_ERR_INPUT);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_demo),        cmocka_unit_test(test_locales),   cmocka_unit_test(test_labels_by_name_and_number),
       cmocka_unit_test(test_tsv),         cmocka_unit_test(test_bad_files), cmocka_unit_test(test_endless_line),
-      cmocka_unit_test(test_label_files),
+      cmocka_unit_test(test_label_files), cmocka_unit_test(test_lines),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
