@@ -28,13 +28,14 @@ METHOD_COLUMNS = ("method", "parameters", "cells", "failed", "accuracy", "pairs"
 BEST_COLUMNS = ("locale", "cell", "select_accuracy", "accuracy", "delta_vs_best_source", "low", "high", "p")
 # The notebook's tables and the order of their columns.
 MICROSCOPE_COLUMNS = {
-    "parameter_deltas": ("parameter", "delta_l2", "delta_mean_abs", "cosine_with_reference", "reference_norm", "candidate_norm", "model"),
+    "parameter_deltas": ("parameter", "layer", "delta_l2", "delta_mean_abs", "cosine_with_reference", "reference_norm", "candidate_norm", "model"),
     "layer_deltas": ("layer", "delta_l2_sum", "delta_l2_mean", "delta_mean_abs", "cosine_mean", "reference_norm_mean",
                      "candidate_norm_mean", "model"),
     "attentions": ("layer", "head", "mean_prob", "entropy", "cls_focus", "diagonal_focus", "model"),
     "hidden_states": ("layer", "mean_token_norm", "max_token_norm", "std_token_norm", "sequence_mean_norm", "model"),
     "logits": ("logit_mean", "logit_std", "confidence_mean", "confidence_std", "entropy_mean", "model"),
-    "setups": ("model", "kind", "notes", "path", "exists"),
+    "setups": ("model", "kind", "notes", "path", "exists", "error", "mode", "target_lang", "num_languages", "preweight", "base_model", "sources",
+               "cell"),
 }
 MATRICES = {"cosine": "task_vector_cosine", "encoder": "task_vector_cosine_encoder", "layers": "task_vector_cosine_layers",
             "cka": "cka", "cka_unbiased": "cka_unbiased"}
@@ -332,12 +333,13 @@ class Result:
     def microscope(self, table):
         """A table of the stage microscope, by the notebook's names and with its columns; `model` names the setup.
 
-        parameter_deltas: parameter, delta_l2, delta_mean_abs, cosine_with_reference, reference_norm, candidate_norm
+        parameter_deltas: parameter, layer, delta_l2, delta_mean_abs, cosine_with_reference, reference_norm, candidate_norm
         layer_deltas: layer, delta_l2_sum, delta_l2_mean, delta_mean_abs, cosine_mean, reference_norm_mean, candidate_norm_mean
         attentions: layer, head, mean_prob, entropy, cls_focus, diagonal_focus
         hidden_states: layer, mean_token_norm, max_token_norm, std_token_norm, sequence_mean_norm
         logits: logit_mean, logit_std, confidence_mean, confidence_std, entropy_mean
-        setups: kind, notes, path, exists, and what else describes a setup
+        setups: kind, notes, path, exists, error (why it was skipped or failed), mode, target_lang, num_languages, preweight, base_model,
+            sources, cell
         """
         if table not in MICROSCOPE_COLUMNS:
             raise ValueError(f"no table {table!r}; there are {', '.join(MICROSCOPE_COLUMNS)}")
@@ -345,6 +347,22 @@ class Result:
         if table not in self.file["microscope"]:
             raise MissingStage(f"{self.path}: this result's microscope has no {table}")
         return self._table(f"microscope/{table}", MICROSCOPE_COLUMNS[table])
+
+    def microscope_facts(self):
+        """Attributes of the microscope: reference, probes, probe_source, padding; no_signals, no_cells where that is so. A dict."""
+        self._need("microscope")
+        return {name: _text(value.item() if isinstance(value, np.generic) else value) for name, value in self.file["microscope"].attrs.items()}
+
+    def cell_deltas(self, kind="delta_l2"):
+        """Cells (index: keys) by parameters (columns) against the microscope's reference: delta_l2, cosine_with_reference, candidate_norm.
+        NaN where a parameter of a cell is no linear merge."""
+        facts, name = self.microscope_facts(), "microscope/cell_deltas"
+        if name not in self.file:
+            raise MissingStage(f"{self.path}: this result has no cell_deltas: {facts.get('no_cells', 'it was made without')}")
+        if kind not in ("delta_l2", "cosine_with_reference", "candidate_norm"):
+            raise ValueError(f"no array {kind!r}; there are delta_l2, cosine_with_reference, candidate_norm")
+        return pandas.DataFrame(self._dataset(f"{name}/{kind}"), pandas.Index(self._dataset(f"{name}/cell"), name="cell"),
+                                pandas.Index(self._dataset(f"{name}/parameter"), name="parameter"))
 
     # ---- provenance ----
 

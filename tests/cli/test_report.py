@@ -24,13 +24,13 @@ except ImportError as error:
     sys.exit(77)
 
 sys.path.insert(0, f"{SOURCE}/scripts")
-from mergegrid_result import MissingStage, Result, ResultError
+from mergegrid_result import MICROSCOPE_COLUMNS, MissingStage, Result, ResultError
 
 SMALL = f"{SOURCE}/tests/data/small-result.h5"
 LOCALES = ["af-ZA", "sw-KE"]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # What plotly draws for a trace: classes of SVG elements.
-MARKS = {"heatmap": {"hm"}, "histogram": {"point"}, "bar": {"point"}, "scatter": {"point", "js-line"}}
+MARKS = {"heatmap": {"hm"}, "histogram": {"point"}, "bar": {"point"}, "scatter": {"point", "js-line"}, "box": {"box"}}
 
 
 def read(path):
@@ -251,21 +251,28 @@ class Report(Case):
                             self.assertEqual((said[source] == said.label).mean(), accuracy)
 
     def test_microscope_tables(self):
-        """The layout of the schema: a column a dataset; columns come in the notebook's order."""
-        path = self.copy(SMALL)
-        table = {"model": ["base", "mine"], "entropy": [1.5, 1.25], "layer": [0, 0], "head": [0, 1], "mean_prob": [.1, .2], "cls_focus": [.3, .4],
-                 "diagonal_focus": [.5, .6]}
-        with h5py.File(path, "r+") as file:
-            for name, values in table.items():
-                file[f"microscope/attentions/{name}"] = values
+        with Result(SMALL) as result, h5py.File(SMALL) as file:
+            for name, group in file["microscope"].items():
+                if name == "cell_deltas":
+                    continue
+                frame = result.microscope(name)
+                self.assertEqual(list(frame.columns), list(MICROSCOPE_COLUMNS[name]))
+                self.same_table(frame, group)
+                self.assertGreater(len(frame), 0)
+            for kind in ("delta_l2", "cosine_with_reference", "candidate_norm"):
+                frame = result.cell_deltas(kind)
+                np.testing.assert_array_equal(frame, file[f"microscope/cell_deltas/{kind}"])
+                self.assertEqual((list(frame.index), list(frame.columns)), (list(file["grid/cell"].asstr()), list(file["tensors/name"].asstr())))
+            facts = result.microscope_facts()
+            self.assertEqual((facts["reference"], facts["padding"], facts["probes"]), ("source sw-KE", "exclude", 6))
+            with self.assertRaisesRegex(ValueError, "no array 'x'"):
+                result.cell_deltas("x")
+        path = self.copy(SMALL, microscope__logits=None, microscope__cell_deltas=None)
         with Result(path) as result:
-            frame = result.microscope("attentions")
-            self.assertEqual(list(frame.columns), ["layer", "head", "mean_prob", "entropy", "cls_focus", "diagonal_focus", "model"])
-            for name, values in table.items():
-                self.assertEqual(list(frame[name]), values)
             with self.assertRaisesRegex(MissingStage, "microscope has no logits"):
                 result.microscope("logits")
-        self.assertIn("tables (attentions)", self.page(path).missing()["microscope"])
+            with self.assertRaisesRegex(MissingStage, "no cell_deltas"):
+                result.cell_deltas()
 
     def test_stages_that_are_not_there(self):
         with Result(self.cosines) as result:
@@ -277,6 +284,8 @@ class Report(Case):
                 result.compatibility("cka")
             with self.assertRaisesRegex(MissingStage, "no stage microscope"):
                 result.microscope("logits")
+            with self.assertRaisesRegex(MissingStage, "no stage microscope"):
+                result.cell_deltas()
         with Result(self.grid) as result:
             with self.assertRaisesRegex(MissingStage, "no stage compatibility"):
                 result.compatibility()
@@ -457,8 +466,51 @@ class Report(Case):
             seconds = result.timings().set_index("name").seconds
             np.testing.assert_allclose(busy["y"], result.ranks().busy_seconds / (seconds["gram"] + seconds["grid"]))
             self.assertEqual(page.figures["figure-timings"]["data"][0]["x"], list(result.timings().seconds))
-        self.assertEqual(page.missing()["microscope"], "This result has no stage microscope.")
+        self.check_microscope(page, SMALL)
         self.assertEqual(page.missing()["sources"], "All merges are of the same number of sources (2), so there is no axis.")
+
+    def check_microscope(self, page, path):
+        with Result(path) as result:
+            layers, heads, states, logits, setups = (result.microscope(name) for name in
+                                                     ("layer_deltas", "attentions", "hidden_states", "logits", "setups"))
+            moved, cells, tensors = result.cell_deltas(), result.cells(["key", "method"]), result.tensors()
+        for bar in page.figures["figure-movement"]["data"]:
+            mine = layers[layers.model == bar["name"]]
+            self.assertEqual(dict(zip(bar["x"], bar["y"])), dict(zip(mine.layer, mine.delta_l2_sum)))
+        self.assertEqual([bar["name"] for bar in page.figures["figure-movement"]["data"]], list(setups.model[setups.exists])[1:])
+        for box in page.figures["figure-entropy"]["data"]:
+            mine = heads[heads.model == box["name"]]
+            self.assertEqual((box["x"], box["y"]), (list(mine.layer), list(mine.entropy)))
+        for name, frame, column in (("cls", heads, "cls_focus"), ("norms", states, "mean_token_norm")):
+            for line in page.figures[f"figure-{name}"]["data"]:
+                mine = frame[frame.model == line["name"]].groupby("layer")[column].mean()
+                np.testing.assert_array_equal(line["y"], mine)
+            self.assertEqual(len(page.figures[f"figure-{name}"]["data"]), setups.exists.sum())
+        self.assertEqual([row[0] for row in page.tables["table-logits"][1:]], list(logits.model))
+        self.assertEqual([row[3] for row in page.tables["table-logits"][1:]], [f"{value:.4f}" for value in logits.confidence_mean])
+        for shown, row in zip(page.tables["table-setups"][1:], setups.itertuples()):
+            self.assertEqual((shown[0], shown[-1]), (row.model, "there" if row.exists else f"skipped: {row.error}"))
+        shown = self.heat(page, "cell-movement")
+        whole = moved[moved.notna().all(axis=1)]
+        for method in shown.index:
+            keys = [key for key in whole.index if cells.method[cells.key == key].item() == method]
+            for part in (part for part in shown.columns if part.startswith("layer.")):
+                names = tensors.index[tensors.layer == f"roberta.encoder.{part}"]
+                wanted = np.sqrt((whole.loc[keys, names] ** 2).sum(axis=1)).mean()
+                self.assertAlmostEqual(shown.loc[method, part], wanted, places=12)
+
+    def test_microscope_without_this_and_that(self):
+        """No figure is empty without a reason."""
+        llama = f"{self.made}/llama"
+        subprocess.run([sys.executable, f"{SOURCE}/scripts/make-family", llama, "-n", "3", "--shape", "llama", "--parameters", "200K"], check=True,
+                       capture_output=True)
+        path = self.make("scope", family={"base": f"{llama}/base", "sources": f"{llama}/source_{{locale}}"}, shards={"dir": "none"},
+                         stages=["compatibility", "microscope"], microscope={"reference": {"base": True}})
+        missing = self.page(path).missing()
+        for name in ("entropy", "cls", "norms", "logits"):
+            self.assertIn("There were no forward passes: ", missing[name])
+        self.assertIn("No setup but the reference is there", missing["movement"])
+        self.assertIn("The grid's cells are not compared with the reference: the run has no stage grid", missing["cell-movement"])
 
     def test_numbers_of_grids(self):
         for path in (self.grid, self.three):
@@ -634,7 +686,7 @@ class Report(Case):
             self.assertEqual(len(done), np.sum(file["grid/cells/status"].asstr()[()] == "completed"))
             self.assertEqual((names["scored"][names["key"]] == names["scored"].label).mean(), file["grid/best/accuracy"][0])
         self.assertEqual(names["figure"].data[0].type, "heatmap")
-        self.assertIn("no stage microscope", names["moved"])
+        self.assertEqual(list(names["moved"].columns), ["cell", "nearest", "theirs"])
 
     def test_xarray_selects_a_row(self):
         try:
