@@ -464,7 +464,7 @@ class Report(Case):
             self.assertEqual([row[3] for row in failed], list(cells.error[cells.status == "failed"]))
             busy = page.figures["figure-busy"]["data"][0]
             seconds = result.timings().set_index("name").seconds
-            np.testing.assert_allclose(busy["y"], result.ranks().busy_seconds / (seconds["gram"] + seconds["grid"]))
+            np.testing.assert_allclose(busy["y"], result.ranks().busy_seconds / seconds[["gram", "grid", "microscope"]].sum())
             self.assertEqual(page.figures["figure-timings"]["data"][0]["x"], list(result.timings().seconds))
         self.check_microscope(page, SMALL)
         self.assertEqual(page.missing()["sources"], "All merges are of the same number of sources (2), so there is no axis.")
