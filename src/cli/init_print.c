@@ -255,6 +255,22 @@ static void append_yaml_rest(mg_text *out, const mg_findings *f) {
   mg_text_append(out, "\"}}\n");
 }
 
+/* As a comment: what to look into is known later. */
+static void append_yaml_microscope(mg_text *out, const mg_findings *f) {
+  const mg_source_list *list = &f->sources;
+  if (list->count < 2) return;
+  mg_text_append(out, "\n# To look into models, add microscope to the stages:\n"
+                      "# microscope: {reference: {source: \"");
+  mg_yaml_escape(out, list->items[0].id);
+  mg_text_append(out, "\"}, setups: {other: {source: \"");
+  mg_yaml_escape(out, list->items[1].id);
+  mg_text_append(out, "\"}, merge: {method: linear, sources: [\"");
+  mg_yaml_escape(out, list->items[0].id);
+  mg_text_append(out, "\", \"");
+  mg_yaml_escape(out, list->items[1].id);
+  mg_text_append(out, "\"]}}}\n");
+}
+
 mg_status mg_init_compose(const mg_findings *f, mg_text *out) {
   mg_status status = MG_OK;
   mg_text_append(out, "# A configuration for mergegrid. Paths are relative to the directory of this file: keep it where\n"
@@ -269,6 +285,7 @@ mg_status mg_init_compose(const mg_findings *f, mg_text *out) {
   append_yaml_texts(out, f);
   append_yaml_compatibility(out, f);
   append_yaml_rest(out, f);
+  append_yaml_microscope(out, f);
   if (out->failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
 done:
   return status;

@@ -205,7 +205,7 @@ typedef struct shared_list {
 } shared_list;
 
 static mg_status share_work(mg_grid_stage *s, mg_status prepared) {
-  mg_status status = prepared;
+  mg_status status = mg_agree(s->attempt->comm, prepared);
   mg_grid_work *w = &s->work;
   size_t first_count = w->target_count + 1, unit_count = w->unit_count + 1;
   void *items = w->items, *groups = w->groups, *sources = w->sources, *weights = w->weights, *sequences = w->sequences,

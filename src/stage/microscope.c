@@ -128,6 +128,12 @@ static mg_status share(mg_microscope_stage *s) {
   mg_status status = MG_OK;
   const MPI_Comm comm = s->attempt->comm;
   mg_microscope_plan *plan = &s->plan;
+  int signals = plan->signals;
+  MPI_Bcast(&signals, 1, MPI_INT, 0, comm);
+  MG_TRY(mg_agree(comm, signals == plan->signals ? MG_OK
+                                                 : mg_fail(MG_ERR_INPUT, "%s: config.json is another one for some ranks",
+                                                           s->attempt->config->family.base)),
+         done);
   if (s->class_of != NULL) MPI_Bcast(s->class_of, (int)(s->list->count * s->deltas.classes), MPI_INT32_T, 0, comm);
   if (!plan->signals) return MG_OK;
   MG_TRY(mg_tokenized_share(comm, &plan->probes), done);
@@ -174,9 +180,8 @@ const mg_microscope_plan *mg_microscope_stage_plan(const mg_microscope_stage *s)
 static mg_status check_record(const void *payload, size_t size, mg_scope_record *record) {
   if (size < sizeof *record) return mg_fail(MG_ERR_CORRUPT, "a record of the microscope has %zu bytes", size);
   memcpy(record, payload, sizeof *record);
-  if (size != sizeof *record + record->count * sizeof(double))
+  if (size != sizeof *record + record->failures * sizeof(mg_scope_failure) + record->count * sizeof(double))
     return mg_fail(MG_ERR_CORRUPT, "a record of the microscope has %zu bytes", size);
-  record->message[sizeof record->message - 1] = '\0';
   return MG_OK;
 }
 
@@ -201,25 +206,35 @@ done:
   return status;
 }
 
+static mg_status keep_failure(mg_microscope_stage *s, uint32_t unit, const char *at) {
+  mg_scope_failure failure;
+  memcpy(&failure, at, sizeof failure);
+  failure.message[sizeof failure.message - 1] = '\0';
+  for (size_t k = 0; k < s->setup_count; k++) {
+    mg_scope_setup *setup = &s->setups[k];
+    if (setup->model != (ptrdiff_t)failure.model || (setup->error != NULL && setup->failed_in <= unit)) continue;
+    free(setup->error);
+    setup->error = mg_strdup(failure.message);
+    setup->failed_in = unit;
+    if (setup->error == NULL) return MG_ERR_NOMEM;
+  }
+  return MG_OK;
+}
+
 /* A unit's numbers, and who failed. */
 static mg_status keep(mg_microscope_stage *s, const void *payload, size_t size) {
   mg_status status = MG_OK;
   mg_scope_record head;
+  const char *at = (const char *)payload + sizeof head;
   MG_TRY(check_record(payload, size, &head), done);
-  if (head.unit >= s->unit_count || head.count != mg_scope_doubles(&s->work, &s->plan, head.unit) ||
-      head.failed >= (int32_t)s->work.model_count)
+  if (head.unit >= s->unit_count || head.count != mg_scope_doubles(&s->work, &s->plan, head.unit))
     return mg_fail(MG_ERR_CORRUPT, "a record of the microscope of a unit that is not there");
+  for (uint32_t f = 0; f < head.failures; f++, at += sizeof(mg_scope_failure)) MG_TRY(keep_failure(s, head.unit, at), done);
   s->done += s->numbers[head.unit] == NULL;
   free(s->numbers[head.unit]);
   s->numbers[head.unit] = mg_alloc(head.count, sizeof(double));
   if (s->numbers[head.unit] == NULL) return MG_ERR_NOMEM;
-  memcpy(s->numbers[head.unit], (const char *)payload + sizeof head, head.count * sizeof(double));
-  for (size_t k = 0; k < s->setup_count; k++) {
-    mg_scope_setup *setup = &s->setups[k];
-    if (head.failed < 0 || setup->model != head.failed || setup->error != NULL) continue;
-    setup->error = mg_strdup(head.message);
-    if (setup->error == NULL) return MG_ERR_NOMEM;
-  }
+  memcpy(s->numbers[head.unit], at, head.count * sizeof(double));
 done:
   return status;
 }
@@ -275,7 +290,7 @@ static mg_status tick(void *context) {
 /* ---- to all ranks ---- */
 
 static mg_status share_work(mg_microscope_stage *s, mg_status resolved) {
-  mg_status status = resolved;
+  mg_status status = mg_agree(s->attempt->comm, resolved);
   mg_scope_work *w = &s->work;
   void *models = w->models, *sources = w->sources, *weights = w->weights, *has = w->has;
   const struct {
@@ -287,7 +302,6 @@ static mg_status share_work(mg_microscope_stage *s, mg_status resolved) {
                {&has, &w->has_count, sizeof *w->has}};
   for (size_t k = 0; k < sizeof lists / sizeof *lists && status == MG_OK; k++)
     status = mg_attempt_share(s->attempt, status, lists[k].items, lists[k].count, lists[k].bytes);
-  if (resolved != MG_OK) status = mg_agree(s->attempt->comm, resolved);
   w->models = models, w->sources = sources, w->weights = weights, w->has = has;
   if (status == MG_OK) status = mg_agree(s->attempt->comm, mg_scope_cut(mg_rows_table(s->attempt->rows), w));
   if (status != MG_OK) return status;

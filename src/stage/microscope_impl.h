@@ -40,13 +40,18 @@ mg_status mg_scope_cut(const mg_tensor_table *table, mg_scope_work *work);
 /* Elements of the longest piece. */
 size_t mg_scope_piece_floats(const mg_tensor_table *table, size_t models);
 
-/* A unit's result, as journaled: this, then numbers. Units: pieces of all models, then models' forward passes. */
+/* A unit's result, as journaled: this, then failures, then numbers. Units: pieces of all models, then models' forward passes.
+ */
 typedef struct mg_scope_record {
-  uint64_t key;         /* of all that the numbers hang on */
-  uint32_t unit, count; /* count: doubles that follow */
-  int32_t failed;       /* the model that did, −1: none */
-  char message[244];    /* why */
+  uint64_t key;                         /* of all that the numbers hang on */
+  uint32_t unit, count, failures, zero; /* count: doubles */
 } mg_scope_record;
+
+/* A model that failed, and why. */
+typedef struct mg_scope_failure {
+  uint32_t model;
+  char message[244];
+} mg_scope_failure;
 
 /* Doubles of a delta unit: [pieces, models − 1, 5]; of a model's forward passes: heads, states, logits. */
 size_t mg_scope_doubles(const mg_scope_work *work, const mg_microscope_plan *plan, size_t unit);
@@ -91,9 +96,10 @@ const mg_weights *mg_scope_path_weights(const mg_scope_path *path);
 typedef struct mg_scope_setup {
   const mg_setup *said;
   bool exists;
-  char *error;                                                    /* why not; or why it failed */
-  ptrdiff_t model;                                                /* −1: not there */
-  char *sources;                                                  /* "fr-FR:0.500, sw-KE:0.500" */
+  char *error;        /* why not; or why it failed, */
+  uint32_t failed_in; /* which the first unit says, whatever the order in which they arrive */
+  ptrdiff_t model;    /* −1: not there */
+  char *sources;      /* "fr-FR:0.500, sw-KE:0.500" */
   const char *path, *mode, *target_lang, *preweight, *base_model; /* borrowed; NULL is "" */
   int num_languages;
   char cell[17];

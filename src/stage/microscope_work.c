@@ -178,14 +178,35 @@ static mg_pass_terms pass_of(const mg_scope_worker *w, const mg_recipe *recipes,
 
 /* ---- parameters ---- */
 
-static void note_failure(mg_scope_record *record, size_t model, const char *why) {
-  if (record->failed >= 0) return;
-  record->failed = (int32_t)model;
-  snprintf(record->message, sizeof record->message, "%s", why);
+/* The first of a model in a unit is the one. */
+static void note_failure(mg_text *failures, size_t model, const char *what, const char *why) {
+  mg_scope_failure failure;
+  const mg_scope_failure *known = (const mg_scope_failure *)(const void *)failures->data;
+  for (size_t k = 0; k < failures->size / sizeof failure; k++)
+    if (known[k].model == model) return;
+  memset(&failure, 0, sizeof failure); /* all of it is written */
+  failure.model = (uint32_t)model;
+  snprintf(failure.message, sizeof failure.message, "%.150s%.90s", what, why);
+  mg_text_append_bytes(failures, &failure, sizeof failure);
+}
+
+/* Which of a merge's elements is met first hangs on threads: that it is not finite does not. */
+static void note_merge(mg_text *failures, size_t model, const char *tensor, const char *failure) {
+  if (strstr(failure, "is not finite") != NULL)
+    note_failure(failures, model, tensor, "the merge is not finite");
+  else
+    note_failure(failures, model, failure, "");
+}
+
+/* Weights that are not finite have sums that are not. */
+static void check_sums(mg_text *failures, size_t model, const char *tensor, const mg_delta_sums *sums) {
+  if (!isfinite(sums->reference2)) note_failure(failures, 0, tensor, "it is not finite");
+  if (!isfinite(sums->candidate2)) note_failure(failures, model, tensor, "it is not finite");
 }
 
 /* A piece of every model that has it, into its values. */
-static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, mg_scope_record *record, mg_farm_poll *poll) {
+static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, const char *what, mg_text *failures,
+                            mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_scope_work *work = w->terms.work;
   const size_t tensors = mg_rows_table(w->terms.deltas->rows)->count;
@@ -193,7 +214,7 @@ static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, mg_scope_
   for (size_t k = 0; k < work->model_count; k++) {
     const mg_scope_model *m = &work->models[k];
     if (m->kind == MG_SCOPE_MERGE && mg_pass_failure(w->pass, w->merge_of[k]) != NULL)
-      note_failure(record, k, mg_pass_failure(w->pass, w->merge_of[k]));
+      note_merge(failures, k, what, mg_pass_failure(w->pass, w->merge_of[k]));
     if (!work->has[k * tensors + piece->tensor]) continue;
     if (m->kind == MG_SCOPE_BASE) MG_TRY(mg_store_fill(w->terms.deltas, MG_ROW_BASE, piece, 1, w->values[k]), done);
     if (m->kind == MG_SCOPE_PATH) MG_TRY(mg_scope_path_read(w->paths[k], piece, w->values[k]), done);
@@ -202,23 +223,28 @@ done:
   return status;
 }
 
-static mg_status compare(mg_scope_worker *w, size_t unit, mg_scope_record *record, double *numbers, mg_farm_poll *poll) {
+static mg_status compare(mg_scope_worker *w, size_t unit, mg_text *failures, double *numbers, mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_scope_work *work = w->terms.work;
-  const size_t tensors = mg_rows_table(w->terms.deltas->rows)->count;
+  const mg_tensor_table *table = mg_rows_table(w->terms.deltas->rows);
+  const size_t tensors = table->count;
+  char what[160];
   const mg_pass_terms terms = pass_of(w, w->merges, w->merge_count);
   if (w->pass == NULL && w->merge_count > 0) MG_TRY(mg_pass_create(&terms, &w->pass), done);
   for (size_t p = work->unit_of[unit]; p < work->unit_of[unit + 1]; p++) {
     const mg_range *piece = &work->pieces[p];
-    MG_TRY(read_piece(w, piece, record, poll), done);
+    snprintf(what, sizeof what, "tensor %.140s: ", table->tensors[piece->tensor].name);
+    MG_TRY(read_piece(w, piece, what, failures, poll), done);
     for (size_t k = 1; k < work->model_count; k++, numbers += SUMS) {
       mg_delta_sums sums = {0};
       if (work->has[piece->tensor] && work->has[k * tensors + piece->tensor])
         mg_delta_sums_add(&sums, w->values[0], w->values[k], piece->count);
+      check_sums(failures, k, what, &sums);
       memcpy(numbers, &sums, sizeof sums);
       MG_TRY(mg_farm_poll_now(poll), done);
     }
   }
+  if (failures->size > 0) mg_pass_destroy(&w->pass); /* the next unit's failures are its own */
 done:
   return status;
 }
@@ -270,8 +296,8 @@ static mg_status read_base(void *context, const char *name, int64_t first, int64
   return status;
 }
 
-static mg_status load(mg_scope_worker *w, size_t model, mg_encoder *encoder, const mg_encoder_shape *shape,
-                      mg_scope_record *record, mg_farm_poll *poll) {
+static mg_status load(mg_scope_worker *w, size_t model, mg_encoder *encoder, const mg_encoder_shape *shape, mg_text *failures,
+                      mg_farm_poll *poll) {
   mg_status status = MG_OK;
   mg_pass *pass = NULL;
   const mg_scope_model *m = &w->terms.work->models[model];
@@ -284,7 +310,7 @@ static mg_status load(mg_scope_worker *w, size_t model, mg_encoder *encoder, con
   MG_TRY(mg_encoder_ranges(shape, mg_rows_table(w->terms.deltas->rows), probes->tokens, probes->token_count, &w->ranges), done);
   MG_TRY(mg_pass_create(&terms, &pass), done);
   MG_TRY(mg_pass_run(pass, w->ranges.items, w->ranges.count, &block, mg_attempt_poll, poll), done);
-  if (mg_pass_failure(pass, 0) != NULL) note_failure(record, model, mg_pass_failure(pass, 0));
+  if (mg_pass_failure(pass, 0) != NULL) note_merge(failures, model, "", mg_pass_failure(pass, 0));
 done:
   mg_pass_destroy(&pass);
   return status;
@@ -305,7 +331,7 @@ static void summarize(const mg_scope_worker *w, const mg_signals *signals, const
   memcpy(answers, &summary, sizeof summary);
 }
 
-static mg_status listen(mg_scope_worker *w, size_t model, mg_scope_record *record, double *numbers, mg_farm_poll *poll) {
+static mg_status listen(mg_scope_worker *w, size_t model, mg_text *failures, double *numbers, mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_microscope_plan *plan = w->terms.plan;
   const mg_tokenized *p = &plan->probes;
@@ -315,8 +341,8 @@ static mg_status listen(mg_scope_worker *w, size_t model, mg_scope_record *recor
   float *logits = NULL;
   if (!w->terms.work->models[model].with_head) shape.classes = 0;
   MG_TRY(mg_encoder_create(&shape, p->tokens, p->token_count, w->terms.attempt->threads, &encoder), cleanup);
-  MG_TRY(load(w, model, encoder, &shape, record, poll), cleanup);
-  if (record->failed >= 0) goto cleanup;
+  MG_TRY(load(w, model, encoder, &shape, failures, poll), cleanup);
+  if (failures->size > 0) goto cleanup;
   MG_TRY(mg_signals_create(p->sequences.count, shape.layers, shape.heads, shape.hidden, &l.signals), cleanup);
   logits = mg_alloc(p->sequences.count, ((size_t)shape.classes + 1) * sizeof *logits);
   if (logits == NULL) {
@@ -332,7 +358,7 @@ static mg_status listen(mg_scope_worker *w, size_t model, mg_scope_record *recor
   summarize(w, l.signals, logits, (size_t)shape.classes, numbers);
   const size_t states = (size_t)shape.layers * (size_t)shape.heads * sizeof(mg_head_summary) / sizeof *numbers;
   if (!isfinite(numbers[states + (size_t)shape.layers * sizeof(mg_state_summary) / sizeof *numbers]))
-    note_failure(record, model, "its last hidden state is not finite");
+    note_failure(failures, model, "its last hidden state is not finite", "");
 cleanup:
   free(logits);
   mg_signals_destroy(&l.signals);
@@ -346,21 +372,23 @@ mg_status mg_scope_worker_unit(mg_scope_worker *w, size_t unit, mg_text *payload
   mg_status status = MG_OK;
   const mg_scope_work *work = w->terms.work;
   const size_t count = mg_scope_doubles(work, w->terms.plan, unit);
-  mg_scope_record record;
+  mg_text failures = {0};
   double *numbers = mg_alloc_zero(count, sizeof *numbers);
   if (numbers == NULL) return MG_ERR_NOMEM;
-  memset(&record, 0, sizeof record); /* its padding is written too */
-  record.key = w->terms.key;
-  record.unit = (uint32_t)unit;
-  record.count = (uint32_t)count;
-  record.failed = -1;
   if (unit < work->delta_units)
-    MG_TRY(compare(w, unit, &record, numbers, poll), cleanup);
+    MG_TRY(compare(w, unit, &failures, numbers, poll), cleanup);
   else
-    MG_TRY(listen(w, unit - work->delta_units, &record, numbers, poll), cleanup);
+    MG_TRY(listen(w, unit - work->delta_units, &failures, numbers, poll), cleanup);
+  const mg_scope_record record = {.key = w->terms.key,
+                                  .unit = (uint32_t)unit,
+                                  .count = (uint32_t)count,
+                                  .failures = (uint32_t)(failures.size / sizeof(mg_scope_failure))};
   mg_text_append_bytes(payload, &record, sizeof record);
+  if (failures.size > 0) mg_text_append_bytes(payload, failures.data, failures.size);
   mg_text_append_bytes(payload, numbers, count * sizeof *numbers);
+  if (failures.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
 cleanup:
+  mg_text_free(&failures);
   free(numbers);
   return status;
 }

@@ -94,12 +94,12 @@ class Numbers(Microscope):
             expected = pd.DataFrame(signals["attentions"])
             self.assertEqual(list(zip(attention.layer, attention["head"])), list(zip(expected.layer, expected["head"])))
             for column in ("mean_prob", "cls_focus", "diagonal_focus"):
-                np.testing.assert_allclose(attention[column], expected[column], rtol=2e-5, atol=1e-7, err_msg=f"{setup} {column}")
+                np.testing.assert_allclose(attention[column], expected[column], rtol=1e-5, err_msg=f"{setup} {column}")
             np.testing.assert_allclose(attention.entropy, expected.entropy, atol=1e-4)
             expected = pd.DataFrame(signals["hidden_states"])
             for column in ("mean_token_norm", "max_token_norm", "sequence_mean_norm"):
                 np.testing.assert_allclose(states[column], expected[column], rtol=1e-5, err_msg=f"{setup} {column}")
-            np.testing.assert_allclose(states.std_token_norm, expected.std_token_norm, rtol=1e-4)
+            np.testing.assert_allclose(states.std_token_norm, expected.std_token_norm, rtol=1e-5)
             for column in ("logit_std", "confidence_mean", "confidence_std", "entropy_mean"):
                 self.assertAlmostEqual(answers[column], signals["logits"][column], delta=1e-4 * signals["logits"][column])
             self.assertAlmostEqual(answers.logit_mean, signals["logits"]["logit_mean"], delta=1e-5)
@@ -337,6 +337,30 @@ class Checkpoints(Microscope):
         self.not_run("names 2 labels, the family", setups=setups)
         os.makedirs(self.path("empty"))
         self.not_run("empty", setups={"other": {"path": "empty"}})
+
+    def test_failures(self):
+        """Each on its own, with the same words whoever meets it first; what is whole stays."""
+        def spoil(name):
+            return lambda tensors: {n: np.where(np.arange(v.size).reshape(v.shape) == 3, np.nan, v) if n == name else v for n, v in tensors.items()}
+        self.copy("big", tensors=lambda tensors: {n: v * (5e38 if n == "classifier.dense.weight" else 1) for n, v in tensors.items()})
+        sources = {**{locale: PATTERN.format(locale=locale) for locale in LOCALES}, "big": self.path("big")}
+        options = {"stages": ["microscope"], "sources": sources, "locales": []}
+        huge = {"method": {"task_arithmetic": {"lambda": 100}}, "sources": ["big", "sw-KE"], "head": "method"}
+        setups = {"good": {"source": "fr-FR"}, "huge": huge, "large": {**huge, "sources": ["am-ET", "big"]},
+                  "nan": self.copy("nan", tensors=spoil("roberta.encoder.layer.1.output.dense.weight")),
+                  "lost": self.copy("lost", tensors=spoil("roberta.embeddings.word_embeddings.weight"))}
+        one = self.run_good("one", setups=setups, **options)
+        rows = frames(one)["setups"].set_index("model")
+        self.assertEqual(list(rows.index[rows.error != ""]), ["huge", "large", "nan", "lost"])
+        self.assertTrue(rows.exists.all())
+        self.assertEqual(rows.loc["nan", "error"], "tensor roberta.encoder.layer.1.output.dense.weight: it is not finite")
+        self.assertRegex(rows.loc["huge", "error"], "^tensor .*: the merge is not finite$")
+        self.assertEqual(set(frames(one)["parameter_deltas"].model), {"good"})
+        self.assertEqual(set(frames(one)["logits"].model), {"reference", "good"})
+        self.assertEqual(result_bits(one), result_bits(self.run_good("three", ranks=3, setups=setups, **options)))
+        self.assertIn("failed: tensor", self.good("show", one).stdout)
+        lost = self.run_good("lost", setups={"good": {"source": "fr-FR"}}, reference={"path": "nan"}, **options)
+        self.assertEqual(len(frames(lost)["parameter_deltas"]), 0)
 
     def test_changed_directory(self):
         """A checkpoint that is another one now is looked at again."""
