@@ -109,9 +109,10 @@ done:
 static mg_status apply(const mg_yaml_origin *origin, yaml_document_t *document, const yaml_node_t *key_node, const char *prefix,
                        const char *name, const yaml_node_t *value, mg_config *config) {
   char full[LONGEST_KEY];
-  if (strlen(prefix) + strlen(name) >= sizeof full)
-    return mg_config_error(origin, key_node, "a key of %zu bytes is no known key", strlen(prefix) + strlen(name));
-  snprintf(full, sizeof full, "%s%s", prefix, name);
+  const size_t before = strlen(prefix), own = strlen(name);
+  if (before + own >= sizeof full) return mg_config_error(origin, key_node, "a key of %zu bytes is no known key", before + own);
+  memcpy(full, prefix, before);
+  memcpy(full + before, name, own + 1);
   const mg_option *option = find_option(full);
   /* `shards: DIR` is short for the map with dir */
   if (strcmp(full, "shards") == 0 && value->type == YAML_SCALAR_NODE) option = find_option("shards.dir");

@@ -19,6 +19,7 @@ mg_status mg_share_grams(const mg_attempt *a, mg_gram_stage *stage, double **dot
   if (!there) return MG_OK;
   *dots = mg_alloc(all, sizeof **dots);
   MG_TRY(mg_agree(a->comm, *dots != NULL ? MG_OK : MG_ERR_NOMEM), done);
+  if (*dots == NULL) return MG_ERR_NOMEM; /* agreed on, which no analyzer sees */
   double *base_dot = *dots + tensors * n * n, *base_norm2 = base_dot + tensors * n;
   if (gram != NULL) {
     memcpy(*dots, gram->dot, tensors * n * n * sizeof **dots);
