@@ -30,6 +30,12 @@ mg_status mg_make_dirs(const char *path);
 /** Reads a whole file of at most limit bytes; *data is NUL-terminated, the caller frees. */
 mg_status mg_read_file(const char *path, size_t limit, char **data, size_t *size);
 
+/**
+ * Reads a file through and forgets it: MG_ERR_IO where the disk does not give it. For what a library could not read and does not
+ * say why.
+ */
+mg_status mg_file_readable(const char *path);
+
 /** Reads exactly size bytes at offset; path is for the message only. A short file is MG_ERR_CORRUPT. */
 mg_status mg_read_at(int fd, const char *path, void *buffer, size_t size, uint64_t offset);
 mg_status mg_write_at(int fd, const char *path, const void *buffer, size_t size, uint64_t offset);

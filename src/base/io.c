@@ -73,6 +73,24 @@ mg_status mg_make_dirs(const char *path) {
   return status;
 }
 
+mg_status mg_file_readable(const char *path) {
+  enum { PIECE = 1 << 20 };
+  mg_status status = MG_OK;
+  ssize_t got = 1;
+  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  char *piece = mg_alloc(PIECE, 1);
+  if (piece == NULL) status = MG_ERR_NOMEM;
+  while (status == MG_OK && got > 0) {
+    got = read(fd, piece, PIECE);
+    if (got < 0 && errno == EINTR) got = 1;
+    if (got < 0) status = mg_fail_errno(MG_ERR_IO, "%s", path);
+  }
+  free(piece);
+  close(fd);
+  return status;
+}
+
 mg_status mg_read_file(const char *path, size_t limit, char **data, size_t *size) {
   mg_status status = MG_OK;
   char *buffer = NULL;

@@ -91,7 +91,10 @@ typedef struct h5_source {
   hid_t file;
 } h5_source;
 
+/* HDF5 gives one answer to what is not there and to what the disk does not give. */
 static mg_status bad(const h5_source *f, const char *object, const char *expected) {
+  const mg_status readable = mg_file_readable(f->path);
+  if (readable != MG_OK) return readable;
   return mg_fail(MG_ERR_CORRUPT, "%s: /%s: %s was expected", f->path, object, expected);
 }
 

@@ -217,7 +217,7 @@ class Soak(Crash):
     """Random kills until the time is over."""
 
     def soak(self, seconds):
-        rng, rounds, end = random.Random(), 0, time.time() + seconds
+        rng, rounds, kills, stops, end = random.Random(), 0, 0, 0, time.time() + seconds
         while time.time() < end:
             self.clear()
             if rng.random() < 0.3:
@@ -233,6 +233,8 @@ class Soak(Crash):
                     victims = []
                 if target in ("mpirun", "all"):
                     process.kill()
+                stops += target == "stop"
+                kills += target != "stop"
                 if target == "stop":
                     process.send_signal(signal.SIGUSR1)
                 for pid in victims:
@@ -243,7 +245,7 @@ class Soak(Crash):
                 process.communicate(timeout=60)
             self.finish(rng.choice([1, 2, 3, 5]))
             rounds += 1
-        print(f"{rounds} rounds of kills, all to the same bits")
+        print(f"{rounds} rounds, {kills} kills and {stops} stops, all to the same bits")
 
 
 if __name__ == "__main__":
