@@ -232,7 +232,7 @@ class Cells(Microscope):
                 continue
             for t, name in enumerate(arrays["parameter"]):
                 row = rows.loc[(f"c{k}", name)]
-                bound = 4e-6 * scale[t] + 2**-22 * row.candidate_norm
+                bound = 1e-6 * scale[t] + 2**-24 * row.candidate_norm
                 self.assertAlmostEqual(arrays["delta_l2"][k, t], row.delta_l2, delta=bound, msg=f"{method} {name}")
                 self.assertAlmostEqual(arrays["candidate_norm"][k, t], row.candidate_norm, delta=bound)
                 self.assertAlmostEqual(arrays["reference_norm"][t], row.reference_norm, delta=bound)

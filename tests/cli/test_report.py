@@ -698,6 +698,13 @@ class Report(Case):
             wanted = result.compatibility().loc["sw-KE"]
         with xarray.open_dataset(SMALL, group="/compatibility", engine="h5netcdf") as opened:
             np.testing.assert_array_equal(opened.task_vector_cosine.sel(source="sw-KE"), wanted)
+        with Result(SMALL) as result:
+            moved, layers = result.cell_deltas(), result.microscope("layer_deltas")
+        with xarray.open_dataset(SMALL, group="/microscope/cell_deltas", engine="h5netcdf") as opened:
+            np.testing.assert_array_equal(opened.delta_l2.sel(cell=moved.index[0]), moved.iloc[0])
+        with xarray.open_dataset(SMALL, group="/microscope/layer_deltas", engine="h5netcdf") as opened:
+            mine = opened.delta_l2_sum.sel(layer="layer.0.attention.self")
+            np.testing.assert_array_equal(mine, layers.delta_l2_sum[layers.layer == "layer.0.attention.self"])
 
 
 if __name__ == "__main__":
