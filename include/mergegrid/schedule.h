@@ -17,6 +17,12 @@
  */
 mg_status mg_agree(MPI_Comm comm, mg_status status);
 
+/**
+ * Collective. Is `text` (what: "the version") the same on all ranks? MG_ERR_INPUT names the lowest rank where it is another,
+ * its host, and both texts.
+ */
+mg_status mg_agree_text(MPI_Comm comm, const char *what, const char *text);
+
 /** Collective. Rank 0's bytes to everyone; on other ranks *data is allocated (NUL appended) and the caller frees it. */
 mg_status mg_broadcast_bytes(MPI_Comm comm, void **data, size_t *size);
 

@@ -25,6 +25,7 @@ typedef enum mg_verb {
 } mg_verb;
 
 struct mg_command {
+  mg_text line; /* all arguments: ranks must have been given the same */
   mg_verb verb;
   mg_verb help_of;     /* HELP: of which verb, or HELP itself */
   bool help_config;    /* --help config */

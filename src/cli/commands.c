@@ -99,6 +99,7 @@ static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
   mg_status status = MG_OK;
   mg_config *config = NULL;
+  MG_TRY(mg_agree_text(comm, "the command line", command->line.data), cleanup);
   if (command->verb == MG_VERB_MERGE && command->files.count > 0) return merge_cell(command, comm);
   MG_TRY(load_config(command, comm, &config), cleanup);
   if (command->verb == MG_VERB_PACK) {

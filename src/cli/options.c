@@ -352,7 +352,9 @@ mg_status mg_command_parse(int argc, char **argv, mg_command **out) {
   mg_command *command = mg_alloc_zero(1, sizeof *command);
   if (command == NULL) return MG_ERR_NOMEM;
   command->ranks = 1;
-  const mg_status status = parse_arguments(argc, argv, command);
+  mg_status status = parse_arguments(argc, argv, command);
+  for (int k = 1; k < argc && status == MG_OK; k++) mg_text_append(&command->line, "%s%s", k > 1 ? " " : "", argv[k]);
+  if (command->line.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status != MG_OK) {
     mg_command_free(&command);
     return status;
@@ -369,6 +371,7 @@ void mg_command_free(mg_command **command) {
   mg_strings_free(&c->stages);
   mg_strings_free(&c->cells);
   mg_strings_free(&c->by);
+  mg_text_free(&c->line);
   free(c->config), free(c->base), free(c->sources), free(c->similarity), free(c->texts), free(c->from), free(c->output);
   free(c->where), free(c->sort), free(c->best), free(c->locale), free(c->weights);
   free(c);

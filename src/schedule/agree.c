@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "mergegrid/schedule.h"
+#include "mergegrid/text.h"
 
 mg_status mg_agree(MPI_Comm comm, mg_status status) {
   int rank, ranks;
@@ -26,6 +27,26 @@ mg_status mg_agree(MPI_Comm comm, mg_status status) {
   mg_fail((mg_status)code, "%s", text);
   free(text);
   return (mg_status)code;
+}
+
+mg_status mg_agree_text(MPI_Comm comm, const char *what, const char *text) {
+  char host[MPI_MAX_PROCESSOR_NAME];
+  int rank, length;
+  void *first = mg_strdup(text);
+  size_t size = strlen(text);
+  MPI_Comm_rank(comm, &rank);
+  MPI_Get_processor_name(host, &length);
+  mg_status status = mg_agree(comm, first != NULL ? MG_OK : MG_ERR_NOMEM);
+  if (status == MG_OK && rank != 0) free(first), first = NULL;
+  if (status == MG_OK) status = mg_broadcast_bytes(comm, &first, &size);
+  if (status == MG_OK) {
+    if (strcmp(first, text) != 0)
+      status = mg_fail(MG_ERR_INPUT, "rank %d on %s: %s is '%s', of rank 0 '%s': ranks have to be the same", rank, host, what,
+                       text, (const char *)first);
+    status = mg_agree(comm, status);
+  }
+  free(first);
+  return status;
 }
 
 mg_status mg_broadcast_bytes(MPI_Comm comm, void **data, size_t *size) {

@@ -7,6 +7,7 @@
 #include "mergegrid/hash.h"
 #include "mergegrid/log.h"
 #include "mergegrid/stop.h"
+#include "mergegrid/version.h"
 #include "stage_impl.h"
 
 static const double SYNC_SECONDS = 3;
@@ -135,6 +136,43 @@ done:
   return status;
 }
 
+/* ---- ranks of one kind ---- */
+
+/* The same program, and the same arithmetic where it shows in the bits (that of Grams does not). */
+static mg_status agree_on_program(const mg_attempt *a) {
+  mg_status status = MG_OK;
+  char text[512];
+  snprintf(text, sizeof text, "%s %s", mg_version(), mg_git_describe());
+  MG_TRY(mg_agree_text(a->comm, "mergegrid's version", text), done);
+  if (mg_cka_wanted(a->config) || mg_stage_wanted(a->config, "nxn") || mg_stage_wanted(a->config, "microscope"))
+    MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(text, sizeof text)), done);
+done:
+  return status;
+}
+
+/* The same task vectors: shards may lie on hosts' own disks. (Copies of checkpoints have other stamps; their headers were
+ * compared.) */
+static mg_status agree_on_shards(const mg_attempt *a) {
+  mg_status status = MG_OK;
+  const mg_source_list *list = &a->roster->list;
+  const size_t n = list->count + 1; /* the base last */
+  char host[64] = "";
+  if (a->config->shards.dir == NULL) return MG_OK;
+  uint64_t *first = mg_alloc(n, sizeof *first);
+  MG_TRY(mg_agree(a->comm, first != NULL ? MG_OK : MG_ERR_NOMEM), cleanup);
+  for (size_t k = 0; k < n; k++) first[k] = mg_rows_identity(a->rows, k + 1 < n ? (ptrdiff_t)k : MG_ROW_BASE);
+  MPI_Bcast(first, (int)n, MPI_UINT64_T, 0, a->comm);
+  gethostname(host, sizeof host - 1);
+  for (size_t k = 0; k < n && status == MG_OK; k++)
+    if (first[k] != mg_rows_identity(a->rows, k + 1 < n ? (ptrdiff_t)k : MG_ROW_BASE))
+      status = mg_fail(MG_ERR_INPUT, "rank %d on %s: the shard of %s in %s is another one than rank 0's: an older copy?",
+                       a->rank, host, k + 1 < n ? list->items[k].id : "the base", a->config->shards.dir);
+  status = mg_agree(a->comm, status);
+cleanup:
+  free(first);
+  return status;
+}
+
 /* ---- the story ---- */
 
 static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
@@ -224,6 +262,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MPI_Comm_rank(comm, &a.rank);
   MPI_Comm_size(comm, &a.ranks);
   mg_utc_now(a.started);
+  MG_TRY(agree_on_program(&a), cleanup);
   MG_TRY(mg_agree(comm, a.rank == 0 ? mg_run_open(config->result, options->mode, &a.run) : MG_OK), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
   mg_attempt_timed(&a, "family", a.began);
@@ -231,6 +270,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   if (config->shards.dir != NULL) MG_TRY(mg_pack_family(comm, config, &roster, false), cleanup);
   mg_attempt_timed(&a, "pack", packing);
   MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &a.rows)), cleanup);
+  MG_TRY(agree_on_shards(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
   MG_TRY(run_stages(&a, failed_cells), cleanup);
 cleanup:

@@ -145,6 +145,44 @@ class Faults(Case):
                 self.assertEqual(code, 0, said)
                 self.same_bits(self.path("r.h5"), self.reference)
 
+    # ---- ranks that are not of one kind ----
+
+    def test_ranks_of_other_machines(self):
+        """Forward passes of another instruction set have other bits, so such ranks are refused together; Grams have not."""
+        self.clear(shards=False)
+        words = [BINARY, "run", "-c", self.config]
+        mixed = ["mpirun", "-n", "2", *words, ":", "-n", "1", "-x", "MERGEGRID_KERNEL=portable", *words]
+        done = subprocess.run(mixed, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stderr.count("mergegrid: error: rank 2 on "), 1, done.stderr)
+        self.assertIn("the numeric mode of forward passes is", done.stderr)
+        self.assertFalse(os.path.exists(self.path("r.h5.journal")))
+        other = subprocess.run([*mixed, "--stages", "compatibility"], env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+        self.assertEqual(other.returncode, 1, other.stderr)  # only the last has the option
+        self.assertRegex(other.stderr, "rank 2 on .*: the command line is 'run .*--stages compatibility', of rank 0 'run ")
+        words += ["--stages", "compatibility"]
+        grams = subprocess.run(["mpirun", "-n", "2", *words, ":", "-n", "1", "-x", "MERGEGRID_KERNEL=portable", *words], env=environment(),
+                               capture_output=True, text=True, timeout=LIMIT, check=False)
+        self.assertEqual(grams.returncode, 0, grams.stderr)
+        self.assertEqual(result_bits(self.path("r.h5"))["compatibility/gram/source_dot"], self.reference["compatibility/gram/source_dot"])
+
+    def test_a_host_with_an_older_shard(self):
+        """Each host its own shards directory, as a working directory of its own gives it, and one shard from another training."""
+        for locale in ("af-ZA", "fr-FR", "sw-KE"):
+            shutil.copytree(f"{EMOJI}/xlm-roberta-emoji_k_{locale}", self.path("models", locale))
+        sections = {"family": {"locales": []}, "sources": self.path("models/{locale}"), "shards": {"dir": "shards"}, "result": "r.h5"}
+        for host in ("one", "two"):
+            os.mkdir(self.path(host))
+            self.good("pack", "-c", write_yaml(self.path(host, "r.yaml"), **sections))
+            shutil.copy(self.path("models/sw-KE/model.safetensors"), self.path("models/fr-FR/model.safetensors"))
+        shutil.rmtree(self.path("models"))
+        words = [BINARY, "run", "-c", "r.yaml"]
+        done = subprocess.run(["mpirun", "-n", "2", "-wdir", self.path("one"), *words, ":", "-n", "1", "-wdir", self.path("two"), *words],
+                              env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, "rank 2 on .*: the shard of fr-FR in .*shards is another one than rank 0's")
+        self.assertFalse(os.path.exists(self.path("one/r.h5")))
+
     # ---- a rank that stands still ----
 
     def test_a_rank_that_is_stopped(self):
