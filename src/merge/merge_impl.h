@@ -183,6 +183,7 @@ struct mg_pass_recipe {
   size_t set;           /* the first recipe of the pass that has the same sources */
   atomic_int tie;       /* of all tensors together, under a global trim */
   char *failure;
+  size_t failed_at; /* the first chunk of the run that did, whichever thread was first to find one */
 };
 
 /* Body, head and room for tensors; slots are the caller's. */

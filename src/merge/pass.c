@@ -196,16 +196,21 @@ const char *mg_pass_failure(const mg_pass *pass, size_t k) { return pass->recipe
 
 /* ---- running ---- */
 
-/* The first failure of a recipe stays. */
-static void fail_recipe(mg_pass *p, mg_pass_recipe *r, const char *message) {
+/* What a recipe says is of the first chunk that failed, so that it hangs on no thread. */
+static void fail_recipe(mg_pass *p, mg_pass_recipe *r, size_t at, const char *message) {
   pthread_mutex_lock(&p->mutex);
-  if (r->failure == NULL) r->failure = mg_strdup(message);
+  if (r->failure == NULL || at < r->failed_at) {
+    free(r->failure);
+    r->failure = mg_strdup(message);
+    r->failed_at = at;
+  }
   pthread_mutex_unlock(&p->mutex);
 }
 
-static bool has_failed(mg_pass *p, const mg_pass_recipe *r) {
+/* Has it before this chunk, which then need not be merged? */
+static bool has_failed(mg_pass *p, const mg_pass_recipe *r, size_t at) {
   pthread_mutex_lock(&p->mutex);
-  const bool failed = r->failure != NULL;
+  const bool failed = r->failure != NULL && r->failed_at <= at;
   pthread_mutex_unlock(&p->mutex);
   return failed;
 }
@@ -252,7 +257,7 @@ static void say_nonfinite(mg_pass *p, mg_pass_recipe *r, const chunk *c, const f
   while (k < c->count - 1 && isfinite(out[k])) k++;
   snprintf(message, sizeof message, "the merge's element %lld of tensor %s is not finite", (long long)(c->first + k),
            p->table->tensors[c->range->tensor].name);
-  fail_recipe(p, r, message);
+  fail_recipe(p, r, (size_t)(c - p->chunks), message);
 }
 
 /* Merges a tile; where votes cancelled, what wins then is found out first. */
@@ -280,7 +285,9 @@ static size_t gather_sums(pass_worker *w, const chunk *c, size_t k) {
   size_t count = 0;
   for (size_t m = k; m < p->terms.count; m++) {
     mg_pass_recipe *r = &p->recipes[m];
-    if (r->set != p->recipes[k].set || w->taken[m] || has_failed(p, r) || !mg_is_sum_of_rows(r, c->range->tensor)) continue;
+    if (r->set != p->recipes[k].set || w->taken[m] || has_failed(p, r, (size_t)(c - p->chunks)) ||
+        !mg_is_sum_of_rows(r, c->range->tensor))
+      continue;
     w->taken[m] = true;
     w->together[count] = r;
     w->out[count++] = place_of(p, c, m);
@@ -297,7 +304,7 @@ static mg_status merge_chunk(pass_worker *w, const chunk *c) {
   for (size_t k = 0; k < p->terms.count; k++) {
     mg_pass_recipe *r = &p->recipes[k];
     size_t count = 1;
-    if (w->taken[k] || has_failed(p, r)) continue;
+    if (w->taken[k] || has_failed(p, r, (size_t)(c - p->chunks))) continue;
     for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
     tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
     w->together[0] = r;
@@ -363,7 +370,7 @@ static mg_status prepare(mg_pass *p, const mg_range *ranges, size_t range_count)
     for (size_t r = 0; r < p->terms.count; r++) {
       if (p->recipes[r].failure != NULL) continue;
       const mg_status status = mg_prepare(&p->terms, &p->recipes[r], ranges[k].tensor);
-      if (status == MG_ERR_INPUT) fail_recipe(p, &p->recipes[r], mg_error_message());
+      if (status == MG_ERR_INPUT) fail_recipe(p, &p->recipes[r], 0, mg_error_message());
       if (status != MG_OK && status != MG_ERR_INPUT) return status;
     }
     if (p->poll != NULL) {
@@ -382,6 +389,7 @@ mg_status mg_pass_run(mg_pass *p, const mg_range *ranges, size_t range_count, fl
   p->poll = poll;
   p->context = context;
   p->status = MG_OK;
+  for (size_t r = 0; r < p->terms.count; r++) p->recipes[r].failed_at = 0; /* what failed in an earlier run stays so */
   MG_TRY(prepare(p, ranges, range_count), done);
   MG_TRY(cut(p, ranges, range_count), done);
   atomic_store(&p->next, 0);

@@ -190,14 +190,6 @@ static void note_failure(mg_text *failures, size_t model, const char *what, cons
   mg_text_append_bytes(failures, &failure, sizeof failure);
 }
 
-/* Which of a merge's elements is met first hangs on threads: that it is not finite does not. */
-static void note_merge(mg_text *failures, size_t model, const char *tensor, const char *failure) {
-  if (strstr(failure, "is not finite") != NULL)
-    note_failure(failures, model, tensor, "the merge is not finite");
-  else
-    note_failure(failures, model, failure, "");
-}
-
 /* Weights that are not finite have sums that are not. */
 static void check_sums(mg_text *failures, size_t model, const char *tensor, const mg_delta_sums *sums) {
   if (!isfinite(sums->reference2)) note_failure(failures, 0, tensor, "it is not finite");
@@ -205,8 +197,7 @@ static void check_sums(mg_text *failures, size_t model, const char *tensor, cons
 }
 
 /* A piece of every model that has it, into its values. */
-static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, const char *what, mg_text *failures,
-                            mg_farm_poll *poll) {
+static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, mg_text *failures, mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_scope_work *work = w->terms.work;
   const size_t tensors = mg_rows_table(w->terms.deltas->rows)->count;
@@ -214,7 +205,7 @@ static mg_status read_piece(mg_scope_worker *w, const mg_range *piece, const cha
   for (size_t k = 0; k < work->model_count; k++) {
     const mg_scope_model *m = &work->models[k];
     if (m->kind == MG_SCOPE_MERGE && mg_pass_failure(w->pass, w->merge_of[k]) != NULL)
-      note_merge(failures, k, what, mg_pass_failure(w->pass, w->merge_of[k]));
+      note_failure(failures, k, mg_pass_failure(w->pass, w->merge_of[k]), "");
     if (!work->has[k * tensors + piece->tensor]) continue;
     if (m->kind == MG_SCOPE_BASE) MG_TRY(mg_store_fill(w->terms.deltas, MG_ROW_BASE, piece, 1, w->values[k]), done);
     if (m->kind == MG_SCOPE_PATH) MG_TRY(mg_scope_path_read(w->paths[k], piece, w->values[k]), done);
@@ -234,7 +225,7 @@ static mg_status compare(mg_scope_worker *w, size_t unit, mg_text *failures, dou
   for (size_t p = work->unit_of[unit]; p < work->unit_of[unit + 1]; p++) {
     const mg_range *piece = &work->pieces[p];
     snprintf(what, sizeof what, "tensor %.140s: ", table->tensors[piece->tensor].name);
-    MG_TRY(read_piece(w, piece, what, failures, poll), done);
+    MG_TRY(read_piece(w, piece, failures, poll), done);
     for (size_t k = 1; k < work->model_count; k++, numbers += SUMS) {
       mg_delta_sums sums = {0};
       if (work->has[piece->tensor] && work->has[k * tensors + piece->tensor])
@@ -310,7 +301,7 @@ static mg_status load(mg_scope_worker *w, size_t model, mg_encoder *encoder, con
   MG_TRY(mg_encoder_ranges(shape, mg_rows_table(w->terms.deltas->rows), probes->tokens, probes->token_count, &w->ranges), done);
   MG_TRY(mg_pass_create(&terms, &pass), done);
   MG_TRY(mg_pass_run(pass, w->ranges.items, w->ranges.count, &block, mg_attempt_poll, poll), done);
-  if (mg_pass_failure(pass, 0) != NULL) note_merge(failures, model, "", mg_pass_failure(pass, 0));
+  if (mg_pass_failure(pass, 0) != NULL) note_failure(failures, model, mg_pass_failure(pass, 0), "");
 done:
   mg_pass_destroy(&pass);
   return status;

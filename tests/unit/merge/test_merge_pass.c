@@ -449,9 +449,36 @@ static void texts_have_what_matters(void **state) {
   }
 }
 
+/* Of many elements that overflow, in all chunks, the same one is named, however many threads come upon them. */
+static void test_first_failure(void **state) {
+  (void)state;
+  const wanted whole = want_all(false);
+  char first[256] = "";
+  float *block = calloc(2 * whole.floats, sizeof *block), *out[] = {block, block + whole.floats};
+  read_all(MG_HEAD_METHOD, -1);
+  for (int round = 0; round < 40; round++) {
+    mg_recipe list[2] = {all[0].recipe, all[0].recipe}; /* linear: the second is whole */
+    mg_quantities *known = NULL;
+    mg_pass *pass = NULL;
+    list[0].values[mg_method_parameter(list[0].method, "lambda")] = 1e60;
+    assert_int_equal(mg_quantities_create(&known), MG_OK);
+    const mg_pass_terms terms = {
+        .deltas = &deltas, .quantities = known, .recipes = list, .count = 2, .threads = round == 0 ? 1 : 4};
+    assert_int_equal(mg_pass_create(&terms, &pass), MG_OK);
+    assert_int_equal(mg_pass_run(pass, whole.ranges, whole.count, out, NULL, NULL), MG_OK);
+    assert_null(mg_pass_failure(pass, 1));
+    assert_non_null(strstr(mg_pass_failure(pass, 0), "is not finite"));
+    if (round == 0) snprintf(first, sizeof first, "%s", mg_pass_failure(pass, 0));
+    assert_string_equal(mg_pass_failure(pass, 0), first);
+    mg_pass_destroy(&pass);
+    mg_quantities_destroy(&known);
+  }
+  free(block);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(head_by_method), cmocka_unit_test(head_linear_and_another_base),
-                                     cmocka_unit_test(head_random), cmocka_unit_test(texts),
-                                     cmocka_unit_test(texts_have_what_matters)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method), cmocka_unit_test(head_linear_and_another_base),
+      cmocka_unit_test(head_random),        cmocka_unit_test(texts),          cmocka_unit_test(texts_have_what_matters)};
   return cmocka_run_group_tests(tests, make_family, remove_family);
 }
