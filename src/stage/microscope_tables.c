@@ -219,7 +219,9 @@ mg_status mg_scope_tables_make(mg_microscope_stage *s, mg_result_microscope *out
     }
     if (s->plan.signals) add_signals(s, setup);
   }
+  const double began = mg_now();
   MG_TRY(mg_scope_cells_make(s, &t->cells), done);
+  if (t->cells.reason == NULL) mg_attempt_timed(s->attempt, "microscope_cells", began);
   describe(s, t);
   *out = (mg_result_microscope){.digest = t->digest,
                                 .reference = t->reference,
