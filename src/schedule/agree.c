@@ -39,7 +39,7 @@ mg_status mg_agree_text(MPI_Comm comm, const char *what, const char *text) {
   mg_status status = mg_agree(comm, first != NULL ? MG_OK : MG_ERR_NOMEM);
   if (status == MG_OK && rank != 0) free(first), first = NULL;
   if (status == MG_OK) status = mg_broadcast_bytes(comm, &first, &size);
-  if (status == MG_OK) {
+  if (status == MG_OK && first != NULL) {
     if (strcmp(first, text) != 0)
       status = mg_fail(MG_ERR_INPUT, "rank %d on %s: %s is '%s', of rank 0 '%s': ranks have to be the same", rank, host, what,
                        text, (const char *)first);
