@@ -31,8 +31,8 @@ mg_status mg_make_dirs(const char *path);
 mg_status mg_read_file(const char *path, size_t limit, char **data, size_t *size);
 
 /**
- * Reads a file through and forgets it: MG_ERR_IO where the disk does not give it. For what a library could not read and does not
- * say why.
+ * Reads a file through and forgets it: MG_ERR_IO where the disk does not give it. For what a library could not read and does
+ * not say why.
  */
 mg_status mg_file_readable(const char *path);
 
