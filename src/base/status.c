@@ -1,6 +1,8 @@
 #include "mergegrid/status.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +11,19 @@
 static _Thread_local char *message;
 static _Thread_local const char *fixed = "";
 
+/* A thread's message goes with it. */
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool has_key;
+
+static void make_key(void) { has_key = pthread_key_create(&key, free) == 0; }
+
 static void set_message(char *text, const char *fallback) {
   free(message);
   message = text;
   fixed = fallback;
+  pthread_once(&once, make_key);
+  if (has_key) pthread_setspecific(key, text);
 }
 
 static char *format_text(const char *format, va_list arguments) {
