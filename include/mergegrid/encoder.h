@@ -11,10 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/device.h"
 #include "mergegrid/status.h"
 
 enum {
-  MG_BATCH_TOKENS = 512 /**< tokens of a batch: part of the numeric mode, since a BLAS may round another shape otherwise */
+  MG_BATCH_TOKENS = 512, /**< tokens of a batch: part of the numeric mode, since a BLAS may round another shape otherwise */
+  MG_DEVICE_BATCH_TOKENS = 4096 /**< the same on a device, which has more to fill */
 };
 
 /** What config.json says of an encoder's shape. */
@@ -63,13 +65,15 @@ typedef struct mg_encoder mg_encoder;
 
 /**
  * Memory for one model and for `threads` batches at once. tokens [token_count]: the ids that texts use, rising: only their
- * embedding rows are held. *encoder is owned by the caller.
+ * embedding rows are held. device: NULL, or what computes (borrowed): its memory is taken too. *encoder is owned by the caller.
  */
 mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, int threads,
-                            mg_encoder **encoder);
+                            mg_device *device, mg_encoder **encoder);
 void mg_encoder_destroy(mg_encoder **encoder);
-/** Bytes that mg_encoder_create takes. */
+/** Bytes that mg_encoder_create takes of the host's memory; with a device, which computes instead of threads, for 0 of them. */
 uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int threads);
+/** Bytes of the device's memory that it and mg_encoder_hold take. */
+uint64_t mg_encoder_device_bytes(const mg_encoder_shape *shape, size_t token_count, size_t models);
 /**
  * Calls visit for every piece of a tensor that an encoder for these tokens holds, in the order of its block of weights:
  * elements first … first + count − 1 of tensor `name` (valid during the call) are at offset. What visit returns ends it.
@@ -83,6 +87,11 @@ size_t mg_encoder_block_floats(const mg_encoder_shape *shape, size_t token_count
 mg_status mg_encoder_hold(mg_encoder *encoder, size_t models);
 /** A block to write weights to, where mg_encoder_places says; owned by the encoder. */
 float *mg_encoder_block(mg_encoder *encoder, size_t model);
+/**
+ * The device's block of a model, for operations of the device to write weights to, in the queue that is given along; NULL where
+ * there is no device. What the host's block of that model holds is used no more, until mg_encoder_block is called again.
+ */
+float *mg_encoder_device_block(mg_encoder *encoder, size_t model, mg_queue **queue);
 /** Computes with the weights of this block from now on. */
 void mg_encoder_use(mg_encoder *encoder, size_t model);
 /** Other tokens, at most as many as it was created for; all weights have to be written again. */
@@ -125,13 +134,15 @@ typedef struct mg_encoder_want {
 mg_status mg_encoder_run(mg_encoder *encoder, const mg_sequences *texts, size_t first, size_t last,
                          const mg_encoder_want *want);
 
-/** The end (exclusive) of the batch that begins with text `first`: up to MG_BATCH_TOKENS tokens, at least one text. */
-size_t mg_batch_end(const mg_sequences *texts, size_t first);
+/** MG_BATCH_TOKENS, or the device's. */
+static inline int mg_batch_tokens(const mg_device *device) { return device != NULL ? MG_DEVICE_BATCH_TOKENS : MG_BATCH_TOKENS; }
+/** The end (exclusive) of the batch that begins with text `first`: up to so many tokens, at least one text. */
+size_t mg_batch_end(const mg_sequences *texts, size_t first, int tokens);
 
 /** Floating-point operations of one text of that many tokens, with the last layer for `<s>` only or in full. */
 double mg_encoder_flops(const mg_encoder_shape *shape, int length, bool last_full);
 
-/** "OpenBLAS 0.3.21 SkylakeX, avx512 rows": what decides over bits. */
-const char *mg_encoder_numeric_mode(char *buffer, size_t size);
+/** "OpenBLAS 0.3.21 SkylakeX, avx512 rows", or the device's: what decides over bits. */
+const char *mg_encoder_numeric_mode(const mg_device *device, char *buffer, size_t size);
 
 #endif

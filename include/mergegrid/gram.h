@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "mergegrid/config.h"
+#include "mergegrid/device.h"
 #include "mergegrid/ops.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/status.h"
@@ -66,11 +67,14 @@ int64_t mg_gram_node_elements(const mg_gram_layout *layout, const mg_gram_node *
 /** Computes nodes: tiles are read, multiplied and summed by `threads` threads. */
 typedef struct mg_gram_engine mg_gram_engine;
 
-mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, int threads,
+/** device: NULL, or what multiplies the tiles that threads read: to the same bits. */
+mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, mg_device *device, int threads,
                                 bool allow_nonfinite, mg_gram_engine **engine);
 void mg_gram_engine_destroy(mg_gram_engine **engine);
 /** Bytes an engine will hold at most for nodes of up to `level` (plan's prediction); staging as of mg_rows_staging_bytes. */
 uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging);
+/** Bytes of the device's memory. */
+uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads);
 
 /**
  * values[mg_gram_values] of one node. poll (may be NULL) is called on the calling thread between tiles; a status other than

@@ -60,8 +60,8 @@ size_t mg_gram_scratch_bytes(int rows);
 void mg_gram_finish(const double *acc, size_t pairs, double *sum);
 
 /**
- * The table of a backend: "ref", "openblas", "cuda", or "auto" (the best usable one). MG_ERR_CONFIG if it is unknown, not built
- * in, or not usable on this machine, saying which and why. The environment variable MERGEGRID_KERNEL (portable, avx2, avx512)
+ * The table of a backend: "ref" or "openblas"; the latter also for "cuda" and "auto", of what is left to the host (a device is
+ * opened by device.h). MG_ERR_CONFIG if it is unknown. The environment variable MERGEGRID_KERNEL (portable, avx2, avx512)
  * forces a kernel; asking for one the processor lacks is an error.
  */
 mg_status mg_ops_get(const char *backend, const mg_ops **ops);

@@ -279,7 +279,9 @@ static mg_status run_init(const mg_command *command) {
 }
 
 mg_status mg_command_version(FILE *out) {
-  static const char *const names[] = {"ref", "openblas", "cuda"};
+  static const char *const names[] = {"ref", "openblas"};
+  const mg_device_terms terms = {.node_ranks = 1};
+  mg_device *device = NULL;
   const char *describe = mg_git_describe();
   fprintf(out, "mergegrid %s%s%s%s\nbuilt with %s\n", mg_version(), describe[0] ? " (" : "", describe, describe[0] ? ")" : "",
           mg_build_flags());
@@ -291,6 +293,12 @@ mg_status mg_command_version(FILE *out) {
     else
       fprintf(out, "backend %s: %s\n", names[k], mg_error_message());
   }
+  char text[256];
+  if (mg_device_open(&terms, &device) == MG_OK)
+    fprintf(out, "backend cuda: usable here (%s)\n", device->ops->describe(device, text, sizeof text));
+  else
+    fprintf(out, "backend cuda: %s\n", mg_error_message());
+  mg_device_close(&device);
   return MG_OK;
 }
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "encoder_impl.h"
+#include "device.h"
 #include "mergegrid/text.h"
 
 const char *const mg_embedding_weights[MG_EMBEDDING_WEIGHTS] = {
@@ -40,9 +40,9 @@ mg_weight_size mg_layer_weight_size(const mg_encoder_shape *shape, size_t weight
   return weight % 2 == 1 || weight == 8 || weight == 14 ? vector : matrix;
 }
 
-int mg_batch_capacity(const mg_encoder_shape *shape) {
+int mg_batch_capacity(const mg_encoder_shape *shape, int tokens) {
   const int longest = mg_encoder_position_limit(shape);
-  return longest > MG_BATCH_TOKENS ? longest : MG_BATCH_TOKENS;
+  return longest > tokens ? longest : tokens;
 }
 
 /* Hands out pieces of one block, each on a 64-byte boundary; with a NULL block it only counts. */
@@ -76,7 +76,7 @@ static void place_weights(const mg_encoder_shape *s, size_t tokens, arena *a, mg
 }
 
 static void place_scratch(const mg_encoder_shape *s, arena *a, mg_scratch *scratch) {
-  const size_t t = (size_t)mg_batch_capacity(s), h = (size_t)s->hidden, i = (size_t)s->intermediate;
+  const size_t t = (size_t)mg_batch_capacity(s, MG_BATCH_TOKENS), h = (size_t)s->hidden, i = (size_t)s->intermediate;
   const size_t longest = (size_t)mg_encoder_position_limit(s), padded = (longest + 15) / 16 * 16;
   mg_scratch ignored = {0};
   mg_scratch *to = scratch != NULL ? scratch : &ignored;
@@ -85,6 +85,7 @@ static void place_scratch(const mg_encoder_shape *s, arena *a, mg_scratch *scrat
   to->wide = take(a, t * i + MG_ROW_SLACK), to->scores = take(a, (longest > 16 ? longest : 16) * padded);
   to->packed = take(a, ((size_t)(s->hidden / s->heads) + 15) / 16 * 16 * 16);
   to->attention = take(a, (size_t)s->heads * longest * longest);
+  to->rows = (int32_t *)(void *)take(a, 2 * longest);
 }
 
 uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int threads) {
@@ -93,6 +94,11 @@ uint64_t mg_encoder_bytes(const mg_encoder_shape *shape, size_t token_count, int
   place_scratch(shape, &activations, NULL);
   return (uint64_t)(weights.used + activations.used * (size_t)threads) * sizeof(float) +
          (uint64_t)shape->vocabulary * sizeof(int32_t) + token_count * sizeof(int32_t);
+}
+
+uint64_t mg_encoder_device_bytes(const mg_encoder_shape *shape, size_t token_count, size_t models) {
+  const uint64_t model = mg_encoder_block_floats(shape, token_count) * sizeof(float) + MG_DEVICE_ALIGN;
+  return mg_device_encoder_bytes(shape) + models * model;
 }
 
 static mg_status map_tokens(mg_encoder *e, const int32_t *tokens, size_t count) {
@@ -114,6 +120,7 @@ static mg_status map_tokens(mg_encoder *e, const int32_t *tokens, size_t count) 
 mg_status mg_encoder_set_tokens(mg_encoder *e, const int32_t *tokens, size_t count) {
   if (count > e->token_room) return mg_fail(MG_ERR_INTERNAL, "%zu tokens, room for %zu", count, e->token_room);
   const mg_status status = map_tokens(e, tokens, count);
+  for (size_t k = 0; e->on_device != NULL && k < e->model_count; k++) e->on_device->current[k] = false;
   mg_encoder_use(e, 0);
   return status;
 }
@@ -132,12 +139,12 @@ static mg_status make_scratch(mg_encoder *e) {
 }
 
 mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens, size_t token_count, int threads,
-                            mg_encoder **out) {
+                            mg_device *device, mg_encoder **out) {
   mg_status status = MG_OK;
   mg_encoder *e = mg_alloc_zero(1, sizeof *e);
   if (e == NULL) return MG_ERR_NOMEM;
   e->shape = *shape;
-  e->threads = threads;
+  e->threads = device != NULL ? 0 : threads;
   e->token_room = token_count;
   e->rows = mg_row_kernels_get();
   openblas_set_num_threads(1); /* threads take whole batches, so that bits do not depend on their number */
@@ -149,6 +156,7 @@ mg_status mg_encoder_create(const mg_encoder_shape *shape, const int32_t *tokens
     goto failed;
   }
   MG_TRY(map_tokens(e, tokens, token_count), failed);
+  if (device != NULL) MG_TRY(mg_device_encoder_create(device, shape, &e->on_device), failed);
   MG_TRY(mg_encoder_hold(e, 1), failed);
   *out = e;
   return MG_OK;
@@ -168,6 +176,7 @@ void mg_encoder_destroy(mg_encoder **encoder) {
   mg_encoder *e = *encoder;
   if (e == NULL) return;
   free_models(e);
+  mg_device_encoder_destroy(&e->on_device);
   free(e->row_of), free(e->tokens), free(e->layers), free(e->scratch), free(e->activations);
   free(e);
   *encoder = NULL;
@@ -182,6 +191,7 @@ size_t mg_encoder_block_floats(const mg_encoder_shape *shape, size_t token_count
 }
 
 mg_status mg_encoder_hold(mg_encoder *e, size_t models) {
+  mg_status status = MG_OK;
   const size_t floats = mg_encoder_block_floats(&e->shape, e->token_room);
   free_models(e);
   e->models = mg_alloc_zero(models, sizeof *e->models);
@@ -189,15 +199,28 @@ mg_status mg_encoder_hold(mg_encoder *e, size_t models) {
   for (; e->model_count < models; e->model_count++)
     if ((e->models[e->model_count] = mg_alloc_aligned(floats * sizeof(float))) == NULL) break;
   if (e->model_count < models) return mg_fail(MG_ERR_NOMEM, "out of memory for %zu models of %zu parameters", models, floats);
+  if (e->on_device != NULL) MG_TRY(mg_device_encoder_hold(e->on_device, models, floats), done);
   mg_encoder_use(e, 0);
-  return MG_OK;
+done:
+  return status;
 }
 
-float *mg_encoder_block(mg_encoder *e, size_t model) { return e->models[model]; }
+float *mg_encoder_block(mg_encoder *e, size_t model) {
+  if (e->on_device != NULL) e->on_device->current[model] = false;
+  return e->models[model];
+}
+
+float *mg_encoder_device_block(mg_encoder *e, size_t model, mg_queue **queue) {
+  if (e->on_device == NULL) return NULL;
+  e->on_device->current[model] = true;
+  *queue = e->on_device->queue;
+  return e->on_device->models[model];
+}
 
 void mg_encoder_use(mg_encoder *e, size_t model) {
   arena weights = {.block = e->models[model]};
   e->weights = e->models[model];
+  if (e->on_device != NULL) e->on_device->model = model;
   place_weights(&e->shape, e->token_count, &weights, e);
 }
 
@@ -283,12 +306,13 @@ static mg_status load_place(void *context, const char *name, int64_t first, int6
 
 mg_status mg_encoder_load(mg_encoder *e, const mg_weights *w) {
   loading l = {.weights = w, .block = e->weights};
+  if (e->on_device != NULL) e->on_device->current[e->on_device->model] = false;
   return mg_encoder_places(&e->shape, e->tokens, e->token_count, load_place, &l);
 }
 
-size_t mg_batch_end(const mg_sequences *texts, size_t first) {
+size_t mg_batch_end(const mg_sequences *texts, size_t first, int tokens) {
   size_t end = first + 1;
-  while (end < texts->count && texts->offset[end + 1] - texts->offset[first] <= MG_BATCH_TOKENS) end++;
+  while (end < texts->count && texts->offset[end + 1] - texts->offset[first] <= tokens) end++;
   return end;
 }
 
@@ -316,7 +340,7 @@ static void *work(void *context) {
     pthread_mutex_lock(&c->mutex);
     const size_t first = c->next;
     const bool done = first >= c->last || c->status != MG_OK;
-    size_t end = done ? first : mg_batch_end(c->texts, first);
+    size_t end = done ? first : mg_batch_end(c->texts, first, MG_BATCH_TOKENS);
     if (end > c->last) end = c->last;
     c->next = end;
     pthread_mutex_unlock(&c->mutex);
@@ -335,6 +359,7 @@ static void *work(void *context) {
 mg_status mg_encoder_run(mg_encoder *e, const mg_sequences *texts, size_t first, size_t last, const mg_encoder_want *want) {
   crew c = {.encoder = e, .texts = texts, .want = want, .last = last, .next = first};
   if (want->logits != NULL && e->shape.classes == 0) return mg_fail(MG_ERR_INPUT, "a bare encoder has no logits");
+  if (e->on_device != NULL) return mg_device_encoder_run(e, texts, first, last, want);
   crew_member *members = mg_alloc((size_t)e->threads, sizeof *members);
   pthread_t *threads = mg_alloc((size_t)e->threads, sizeof *threads);
   if (members == NULL || threads == NULL) {
@@ -353,7 +378,13 @@ mg_status mg_encoder_run(mg_encoder *e, const mg_sequences *texts, size_t first,
   return c.status == MG_OK ? MG_OK : mg_fail(c.status, "%s", c.message);
 }
 
-const char *mg_encoder_numeric_mode(char *buffer, size_t size) {
+const char *mg_encoder_numeric_mode(const mg_device *device, char *buffer, size_t size) {
+  char text[256];
+  if (device != NULL) {
+    snprintf(buffer, size, "encoder 3: %s, batches of %d tokens", device->ops->describe(device, text, sizeof text),
+             MG_DEVICE_BATCH_TOKENS);
+    return buffer;
+  }
   snprintf(buffer, size, "encoder 3: %s, %s rows, batches of %d tokens", openblas_get_config(), mg_row_kernels_get()->name,
            MG_BATCH_TOKENS);
   return buffer;

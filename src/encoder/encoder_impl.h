@@ -24,6 +24,8 @@ typedef struct mg_layer {
   float *qkv, *qkv_bias, *out, *out_bias, *norm1, *norm1_bias, *up, *up_bias, *down, *down_bias, *norm2, *norm2_bias;
 } mg_layer;
 
+struct mg_device_encoder;
+
 /** What one thread computes in. T tokens: MG_BATCH_TOKENS or the longest text. */
 typedef struct mg_scratch {
   float *x, *y;     /**< [T, hidden] */
@@ -33,6 +35,7 @@ typedef struct mg_scratch {
   float *scores;    /**< [longest, longest rounded up] */
   float *packed;    /**< [head width, longest rounded up] */
   float *attention; /**< [heads, longest, longest], where a visitor wants it */
+  int32_t *rows;    /**< [2, longest]: of a text's words and positions */
 } mg_scratch;
 
 struct mg_encoder {
@@ -50,10 +53,11 @@ struct mg_encoder {
   float **models; /**< blocks */
   mg_scratch *scratch;
   float *activations; /**< of all threads */
+  struct mg_device_encoder *on_device; /**< NULL: threads compute */
 };
 
-/** Tokens that a batch may have. */
-int mg_batch_capacity(const mg_encoder_shape *shape);
+/** Tokens that a batch of `tokens` may have: the longest text is one, too. */
+int mg_batch_capacity(const mg_encoder_shape *shape, int tokens);
 /** One batch, texts first … last − 1. may_poll: by the calling thread. */
 mg_status mg_forward(const mg_encoder *encoder, mg_scratch *scratch, const mg_sequences *texts, size_t first, size_t last,
                      const mg_encoder_want *want, bool may_poll);

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "encoder_impl.h"
+#include "device.h"
 
 /* From this length on a head's attention is two matrix products. */
 enum { LONG_TEXT = 64 };
@@ -37,42 +37,52 @@ static void fill_residual(float *c, const float *x, const float *bias, int n, in
     for (int k = 0; k < n; k++) c[k] = x[k] + bias[k];
 }
 
-static int keys_of(const batch *b, size_t text) { return b->texts->keys != NULL ? b->texts->keys[text] : length_of(b, text); }
+static int keys_of(const batch *b, size_t text) { return mg_keys_of(b->texts, text); }
 
-static mg_status check_texts(batch *b) {
-  const int limit = mg_encoder_position_limit(&b->e->shape);
-  b->tokens = start_of(b, b->last);
-  for (size_t t = b->first; t < b->last; t++) {
-    const int length = length_of(b, t);
+mg_status mg_check_texts(const mg_encoder *e, const mg_sequences *texts, size_t first, size_t last, int *tokens) {
+  const int limit = mg_encoder_position_limit(&e->shape);
+  *tokens = (int)(texts->offset[last] - texts->offset[first]);
+  for (size_t t = first; t < last; t++) {
+    const int length = (int)(texts->offset[t + 1] - texts->offset[t]);
     if (length < 1 || length > limit)
       return mg_fail(MG_ERR_INPUT, "text %zu has %d tokens; the model's position embeddings reach from 1 to %d", t, length,
                      limit);
-    if (keys_of(b, t) < 1 || keys_of(b, t) > length)
-      return mg_fail(MG_ERR_INTERNAL, "text %zu attends to %d of its %d tokens", t, keys_of(b, t), length);
+    if (mg_keys_of(texts, t) < 1 || mg_keys_of(texts, t) > length)
+      return mg_fail(MG_ERR_INTERNAL, "text %zu attends to %d of its %d tokens", t, mg_keys_of(texts, t), length);
   }
-  if (b->tokens > mg_batch_capacity(&b->e->shape)) return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b->tokens);
   return MG_OK;
 }
 
 /* Positions count from the padding id + 1, tokens that are the padding id excepted: they stay at it. */
+mg_status mg_place_tokens(const mg_encoder *e, const mg_sequences *texts, size_t t, int32_t *word, int32_t *position) {
+  int seen = 0;
+  for (int64_t k = texts->offset[t]; k < texts->offset[t + 1]; k++) {
+    const int32_t id = texts->ids[k];
+    if (id < 0 || id >= e->shape.vocabulary || e->row_of[id] < 0)
+      return mg_fail(MG_ERR_INPUT, "text %zu has the token id %d, which was not announced", t, id);
+    *position++ = id == e->shape.pad ? e->shape.pad : e->shape.pad + ++seen;
+    *word++ = e->row_of[id];
+  }
+  return MG_OK;
+}
+
 static mg_status embed(const batch *b) {
+  mg_status status = MG_OK;
   const mg_encoder *e = b->e;
   const int h = e->shape.hidden;
   for (size_t t = b->first; t < b->last; t++) {
-    int seen = 0;
+    int32_t *at = b->s->rows, *position = at + length_of(b, t);
+    MG_TRY(mg_place_tokens(e, b->texts, t, at, position), done);
     for (int k = 0; k < length_of(b, t); k++) {
-      const int32_t id = b->texts->ids[b->texts->offset[t] + k];
-      if (id < 0 || id >= e->shape.vocabulary || e->row_of[id] < 0)
-        return mg_fail(MG_ERR_INPUT, "text %zu has the token id %d, which was not announced", t, id);
-      const int position = id == e->shape.pad ? e->shape.pad : e->shape.pad + ++seen;
-      const float *word = e->words + (size_t)e->row_of[id] * (size_t)h;
-      const float *place = e->positions + (size_t)position * (size_t)h;
+      const float *word = e->words + (size_t)at[k] * (size_t)h;
+      const float *place = e->positions + (size_t)position[k] * (size_t)h;
       float *x = b->s->x + (size_t)(start_of(b, t) + k) * (size_t)h;
       for (int d = 0; d < h; d++) x[d] = (word[d] + e->types[d]) + place[d];
     }
   }
   e->rows->layer_norm(b->s->x, b->s->x, e->norm, e->norm_bias, b->tokens, h, e->shape.epsilon);
-  return MG_OK;
+done:
+  return status;
 }
 
 /* ---- attention ---- */
@@ -204,7 +214,7 @@ static void classify(const batch *b) {
   multiply(rows, c, h, b->s->y, h, e->classes, logits, c);
 }
 
-static bool wants_all_of_last(const mg_encoder *e, const mg_encoder_want *want) {
+bool mg_wants_all_of_last(const mg_encoder *e, const mg_encoder_want *want) {
   if (want->states != NULL || want->attention != NULL) return true;
   for (int k = 0; k < want->layer_count; k++)
     if (want->mean != NULL && want->layers[k] == e->shape.layers) return true;
@@ -217,8 +227,9 @@ mg_status mg_forward(const mg_encoder *e, mg_scratch *scratch, const mg_sequence
   batch b = {.e = e, .s = scratch, .texts = texts, .first = first, .last = last, .want = want};
   const int layers = e->shape.layers;
   const size_t row = (size_t)e->shape.hidden;
-  b.last_full = wants_all_of_last(e, want);
-  MG_TRY(check_texts(&b), done);
+  b.last_full = mg_wants_all_of_last(e, want);
+  MG_TRY(mg_check_texts(e, texts, first, last, &b.tokens), done);
+  if (b.tokens > mg_batch_capacity(&e->shape, MG_BATCH_TOKENS)) return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b.tokens);
   MG_TRY(embed(&b), done);
   MG_TRY(take_states(&b, 0, false), done);
   for (int layer = 1; layer <= layers; layer++) {

@@ -7,14 +7,17 @@
 #include <string.h>
 
 #include "gram_impl.h"
+#include "lane.h"
 #include "mergegrid/log.h"
 #include "mergegrid/text.h"
 
 /* What one thread works in. */
 typedef struct workspace {
   mg_gram_engine *engine;
-  char *tile;  /* sources' rows, `stride` bytes apart */
-  float *base; /* θ0's row */
+  mg_gram_lane *lane; /* of a device; NULL: this thread multiplies */
+  char *tile;         /* sources' rows, `stride` bytes apart */
+  float *base;        /* θ0's row */
+  mg_gram_room room;  /* where a tile is read to: there, or on its way to the device */
   void *staging, *scratch;
   double *acc;      /* [pairs][MG_ACCUMULATORS] */
   double **partial; /* [level]: a right subtree's sum while its left sibling is kept in the caller's array */
@@ -32,6 +35,7 @@ struct mg_gram_engine {
   const mg_gram_layout *layout;
   mg_rows *rows;
   const mg_ops *ops;
+  mg_device *device;
   int threads;
   bool allow_nonfinite;
   size_t stride;
@@ -86,9 +90,19 @@ uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int 
   return (uint64_t)threads * one + (UINT64_C(1) << (level - cut)) * values * sizeof(double);
 }
 
+uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads) {
+  int sources;
+  size_t values;
+  block_extent(layout, &sources, &values);
+  return (uint64_t)threads * mg_gram_lane_bytes((size_t)sources, values, dtype);
+}
+
 static mg_status workspace_create(mg_gram_engine *engine, workspace *w) {
+  mg_status status = MG_OK;
   const size_t rows = (size_t)engine->most_sources + 1;
   *w = (workspace){.engine = engine};
+  if (engine->device != NULL)
+    MG_TRY(mg_gram_lane_create(engine->device, rows - 1, engine->most_values, mg_rows_dtype(engine->rows), &w->lane), done);
   w->tile = mg_alloc_aligned((size_t)engine->most_sources * engine->stride);
   w->base = mg_alloc_aligned(MG_TILE * sizeof(float));
   w->staging = mg_alloc_aligned(mg_rows_staging_bytes());
@@ -99,17 +113,21 @@ static mg_status workspace_create(mg_gram_engine *engine, workspace *w) {
   w->dtype = mg_alloc(rows, sizeof *w->dtype);
   w->ids = mg_alloc(rows, sizeof *w->ids);
   const bool complete = w->tile && w->base && w->staging && w->scratch && w->acc && w->scale && w->row && w->dtype && w->ids;
-  return complete ? MG_OK : MG_ERR_NOMEM;
+  w->room = (mg_gram_room){.tile = w->tile, .stride = engine->stride, .base = w->base};
+  status = complete ? MG_OK : MG_ERR_NOMEM;
+done:
+  return status;
 }
 
 static void workspace_destroy(workspace *w) {
+  mg_gram_lane_destroy(&w->lane);
   for (unsigned k = 0; k < w->levels; k++) free(w->partial[k]);
   free(w->partial);
   free(w->tile), free(w->base), free(w->staging), free(w->scratch), free(w->acc);
   free(w->scale), free(w->row), free(w->dtype), free(w->ids), free(w->message);
 }
 
-mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, int threads,
+mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, mg_device *device, int threads,
                                 bool allow_nonfinite, mg_gram_engine **out) {
   mg_status status = MG_OK;
   mg_gram_engine *engine = mg_alloc_zero(1, sizeof *engine);
@@ -117,6 +135,7 @@ mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, con
   *engine = (mg_gram_engine){.layout = layout,
                              .rows = rows,
                              .ops = ops,
+                             .device = device,
                              .threads = threads > 0 ? threads : 1,
                              .allow_nonfinite = allow_nonfinite,
                              .stride = row_stride(mg_rows_dtype(rows))};
@@ -146,34 +165,42 @@ void mg_gram_engine_destroy(mg_gram_engine **engine) {
 /* Reads one tile of a block's sources and points the rows at it; the base is the last row. */
 static mg_status read_tile(workspace *w, const mg_pair_block *block, const mg_gram_leaf *piece, int64_t first, int64_t count) {
   mg_gram_engine *engine = w->engine;
+  mg_status status = MG_OK;
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
   for (int k = 0; k < n; k++) w->ids[k] = k < rows ? block->row0 + k : block->col0 + k - rows;
+  if (w->lane != NULL)
+    MG_TRY(mg_gram_lane_room(w->lane, (size_t)n + 1, count, mg_rows_dtype(engine->rows), &w->room), done);
   const double began = mg_now();
-  const mg_status status = mg_rows_read(engine->rows, w->ids, n, piece->tensor, first, count, w->tile, engine->stride, w->scale,
-                                        w->base, w->staging);
+  status = mg_rows_read(engine->rows, w->ids, n, piece->tensor, first, count, w->room.tile, w->room.stride, w->scale,
+                        w->room.base, w->staging);
   w->read_seconds += mg_now() - began;
   w->bytes_read += (double)n * (double)count * mg_rows_bytes_per_element(engine->rows);
   for (int k = 0; k < n; k++) {
-    w->row[k] = w->tile + (size_t)k * engine->stride;
+    w->row[k] = w->room.tile + (size_t)k * w->room.stride;
     w->dtype[k] = mg_rows_dtype(engine->rows);
   }
-  w->row[n] = w->base;
+  w->row[n] = w->room.base;
   w->dtype[n] = MG_F32;
   w->scale[n] = 1;
+done:
   return status;
 }
 
-static void multiply_tile(workspace *w, const mg_pair_block *block, int64_t count) {
+static mg_status multiply_tile(workspace *w, const mg_pair_block *block, int64_t count) {
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
+  if (w->lane != NULL)
+    return mg_gram_lane_multiply(w->lane, &w->room, (size_t)n + 1, (size_t)(mg_gram_is_triangle(block) ? n + 1 : rows), count,
+                                 w->dtype, w->scale);
   mg_tile tile = {.rows = n + 1, .count = count, .row = w->row, .dtype = w->dtype, .scale = w->scale};
   if (mg_gram_is_triangle(block)) {
     w->engine->ops->gram_triangle(&tile, w->acc, w->scratch);
-    return;
+    return MG_OK;
   }
   const mg_tile right = {
       .rows = n - rows, .count = count, .row = w->row + rows, .dtype = w->dtype + rows, .scale = w->scale + rows};
   tile.rows = rows;
   w->engine->ops->gram_rectangle(&tile, &right, w->acc, w->scratch);
+  return MG_OK;
 }
 
 /* A NaN or an infinity in a row makes its products non-finite, so only then the elements need a look. */
@@ -199,13 +226,15 @@ static mg_status compute_leaf(workspace *w, shared_node *shared, int64_t leaf, d
   const mg_pair_block *block = &layout->blocks[shared->node->block];
   const mg_gram_leaf piece = mg_gram_leaf_at(layout, &layout->groups[shared->node->group], leaf);
   memset(w->acc, 0, shared->count * MG_ACCUMULATORS * sizeof(double));
+  if (w->lane != NULL) MG_TRY(mg_gram_lane_begin(w->lane, shared->count), failed);
   for (int64_t done = 0; done < piece.count; done += MG_TILE) {
     const int64_t count = piece.count - done < MG_TILE ? piece.count - done : MG_TILE;
     MG_TRY(read_tile(w, block, &piece, piece.first + done, count), failed);
-    multiply_tile(w, block, count);
+    MG_TRY(multiply_tile(w, block, count), failed);
     if (atomic_load_explicit(&shared->abandon, memory_order_relaxed)) return MG_STOPPED;
     if (shared->poll != NULL && w == &w->engine->workspaces[0]) MG_TRY(shared->poll(shared->context), failed);
   }
+  if (w->lane != NULL) MG_TRY(mg_gram_lane_end(w->lane, shared->count, w->acc), failed);
   mg_gram_finish(w->acc, shared->count, sum);
   if (!w->engine->allow_nonfinite) MG_TRY(check_finite(w, block, &piece, sum, shared->count), failed);
 failed:

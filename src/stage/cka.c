@@ -36,7 +36,7 @@ static size_t feature_count(const mg_cka_stage *s) {
 static mg_status prepare_shape(mg_cka_stage *s) {
   mg_status status = MG_OK;
   mg_weights weights;
-  MG_TRY(mg_cka_plan_make(s->config, s->list, s->attempt->threads, s->attempt->rank == 0, &s->plan), done);
+  MG_TRY(mg_cka_plan_make(s->config, s->list, s->attempt->threads, s->attempt->device, s->attempt->rank == 0, &s->plan), done);
   MG_TRY(mg_row_weights_open(s->attempt->rows, s->list, &s->weights), done);
   mg_row_weights_source(s->weights, 0, &weights);
   MG_TRY(mg_encoder_shape_check(&s->plan.shape, &weights), done);
@@ -190,7 +190,7 @@ mg_status mg_cka_compute(mg_cka_stage *s) {
   const MPI_Comm comm = s->attempt->comm;
   const double began = mg_now();
   MG_TRY(share_todo(s), done);
-  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, &s->encoder)), done);
+  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, s->attempt->device, &s->encoder)), done);
   mg_info("cka: %zu probe texts of %s (%zu different, %lld tokens), %d layer%s", p->count, s->config->compatibility.cka.locale,
           p->sequences.count, (long long)p->offset[p->sequences.count], s->plan.layer_count,
           s->plan.layer_count > 1 ? "s" : "");

@@ -50,8 +50,8 @@ cleanup:
   return status;
 }
 
-mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, bool with_probes,
-                           mg_cka_plan *plan) {
+mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, const mg_device *device,
+                           bool with_probes, mg_cka_plan *plan) {
   mg_status status = MG_OK;
   *plan = (mg_cka_plan){.mean = strcmp(config->compatibility.cka.pool, "mean") == 0};
   MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), failed);
@@ -59,7 +59,8 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
   if (!with_probes) return MG_OK;
   MG_TRY(read_probes(config, list, &plan->shape, &plan->probes), failed);
   const mg_tokenized *p = &plan->probes;
-  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, threads);
+  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, device != NULL ? 0 : threads);
+  if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(&plan->shape, p->token_count, 1);
   const uint64_t one = (uint64_t)plan->layer_count * p->count * (uint64_t)plan->shape.hidden * sizeof(float);
   plan->features_bytes = one * (list->count + 3); /* every source's, and a message's worth of both ends */
   plan->grams_bytes = mg_cka_bytes(list->count, p->count, (size_t)plan->shape.hidden, config->compute.memory_budget / 4);

@@ -278,7 +278,8 @@ static mg_status prepare(mg_gram_stage *s) {
   mg_status status = MG_OK;
   const mg_attempt *a = s->attempt;
   MG_TRY(mg_gram_plan_make(a->config, mg_rows_table(a->rows), (int)a->roster->list.count, mg_rows_dtype(a->rows),
-                           mg_rows_bytes_per_element(a->rows), mg_rows_staging_bytes(), a->ranks, a->threads, &s->plan),
+                           mg_rows_bytes_per_element(a->rows), mg_rows_staging_bytes(), a->ranks, a->threads, a->device,
+                           &s->plan),
          done);
   for (size_t b = 0; b < s->plan.layout->block_count; b++)
     for (size_t g = 0; g < s->plan.layout->group_count; g++) {
@@ -322,11 +323,11 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   mg_status status = MG_OK;
   mg_attempt *a = s->attempt;
   MG_TRY(share_nodes(s), done);
-  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->threads, a->config->family.allow_nonfinite,
+  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->device, a->threads, a->config->family.allow_nonfinite,
                                                  &s->engine)),
          done);
   mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
-          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6, a->ops->kernel, a->ranks,
+          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6, a->device != NULL ? a->device->ops->name : a->ops->kernel, a->ranks,
           a->ranks > 1 ? "s" : "", a->threads, a->threads > 1 ? "s" : "");
   mg_progress_begin(&s->progress, "gram", s->total_bytes, s->done_bytes, 1e9, "GB");
   const mg_farm_job job = {

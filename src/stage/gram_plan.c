@@ -37,7 +37,8 @@ static void predict_memory(const mg_gram_layout *layout, mg_dtype dtype, size_t 
 }
 
 mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
-                            double bytes_per_element, size_t staging_bytes, int ranks, int threads, mg_gram_plan *plan) {
+                            double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
+                            mg_gram_plan *plan) {
   mg_status status = MG_OK;
   *plan = (mg_gram_plan){0};
   plan->selected = mg_alloc_zero(table->count, sizeof *plan->selected);
@@ -55,6 +56,7 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
     plan->flops += 2 * (double)mg_gram_values(plan->layout, b) * (double)table->elements;
   }
   predict_memory(plan->layout, dtype, staging_bytes, threads, plan);
+  if (device != NULL) plan->device_bytes = mg_gram_engine_device_bytes(plan->layout, dtype, threads);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.gram = plan}), failed);
   return MG_OK;
 failed:

@@ -75,14 +75,14 @@ static mg_status count_cells(const mg_nxn_plan *nxn, const mg_grid *grid, mg_gri
 }
 
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
-                            const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *p) {
+                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *p) {
   mg_status status = MG_OK;
   *p = (mg_grid_plan){0};
   const size_t tokens = nxn->texts.tokenized.token_count, c = grid->count;
   MG_TRY(count_tokens(nxn, &p->most_tokens), done);
   p->model_bytes = mg_encoder_block_floats(&nxn->shape, p->most_tokens) * sizeof(float);
   p->source_bytes = (mg_encoder_block_floats(&nxn->shape, tokens) + MG_STORE_SLACK + 16) * sizeof(float);
-  p->activation_bytes = mg_encoder_bytes(&nxn->shape, p->most_tokens, threads) - p->model_bytes;
+  p->activation_bytes = mg_encoder_bytes(&nxn->shape, p->most_tokens, device != NULL ? 0 : threads) - p->model_bytes;
   p->pass_bytes = mg_pass_bytes(table, 2 * MOST_MODELS < sources ? 2 * MOST_MODELS : sources, threads);
   /* cells with their recipes, columns of the result, all sources' predictions, Grams; tables of methods at the end */
   p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) +
@@ -90,6 +90,9 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   p->table_bytes = UINT64_C(96) << 20;
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);
+  if (device == NULL) return MG_OK;
+  p->device_bytes = mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models);
+  p->device_store_bytes = (sources + 1) * (p->source_bytes + MG_DEVICE_ALIGN);
 done:
   return status;
 }

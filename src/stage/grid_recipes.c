@@ -150,7 +150,7 @@ static mg_status hash_texts(mg_grid_stage *s) {
   const mg_sequences *all = &t->tokenized.sequences;
   uint64_t labels = mg_hash("", 0);
   char mode[256];
-  mg_encoder_numeric_mode(mode, sizeof mode);
+  mg_encoder_numeric_mode(s->attempt->device, mode, sizeof mode);
   for (size_t k = 0; k < t->labels.count; k++)
     labels = mg_hash_more(labels, t->labels.items[k], strlen(t->labels.items[k]) + 1);
   labels = mg_hash_more(labels, mode, strlen(mode));

@@ -208,7 +208,8 @@ static mg_status set_target(mg_grid_worker *w, size_t target) {
   at->target = -1;
   MG_TRY(take_texts(w, target), done);
   if (w->encoder == NULL) {
-    MG_TRY(mg_encoder_create(t->shape, t->tokenized->tokens, t->tokenized->token_count, t->attempt->threads, &w->encoder),
+    MG_TRY(mg_encoder_create(t->shape, t->tokenized->tokens, t->tokenized->token_count, t->attempt->threads, t->attempt->device,
+                             &w->encoder),
            done);
     MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
   }

@@ -54,7 +54,7 @@ static mg_status make_digest(mg_microscope_stage *s) {
   uint64_t hash = hash_text(mg_hash("microscope 1", 12), config->microscope.padding);
   bool terms = false;
   hash = mg_hash_more(hash, &config->seed, sizeof config->seed);
-  hash = hash_text(hash, s->plan.signals ? mg_encoder_numeric_mode(mode, sizeof mode) : "");
+  hash = hash_text(hash, s->plan.signals ? mg_encoder_numeric_mode(s->attempt->device, mode, sizeof mode) : "");
   if (s->plan.signals) hash = mg_hash_more(hash, &s->plan.shape, sizeof s->plan.shape);
   hash = mg_hash_more(hash, &s->plan.probes.hash, sizeof s->plan.probes.hash);
   for (size_t k = 0; k < s->setup_count; k++) {
@@ -113,7 +113,7 @@ static mg_status prepare(mg_microscope_stage *s) {
   mg_status status = MG_OK;
   const mg_attempt *a = s->attempt;
   const size_t cells = s->stages->grid != NULL ? s->stages->grid->grid.count : 0;
-  MG_TRY(mg_microscope_plan_make(a->config, s->list, mg_rows_table(a->rows), a->threads, a->rank == 0, cells, &s->plan), done);
+  MG_TRY(mg_microscope_plan_make(a->config, s->list, mg_rows_table(a->rows), a->threads, a->device, a->rank == 0, cells, &s->plan), done);
   MG_TRY(match_classes(s), done);
   if (a->rank != 0) return MG_OK;
   if (!s->plan.signals) mg_warn("microscope: no attention, hidden states and logits: %s", s->plan.no_signals);

@@ -120,18 +120,20 @@ static void count_work(const mg_config *config, const mg_tensor_table *table, si
                        3 * (uint64_t)cells * tensors * sizeof(double);
 }
 
-static void count_signals(int threads, mg_microscope_plan *plan) {
+static void count_signals(int threads, const mg_device *device, mg_microscope_plan *plan) {
   const mg_tokenized *p = &plan->probes;
   const mg_encoder_shape *shape = &plan->shape;
   plan->encoder_bytes =
-      mg_encoder_bytes(shape, p->token_count, threads) + mg_signals_bytes(p->sequences.count, shape->layers, shape->heads);
+      mg_encoder_bytes(shape, p->token_count, device != NULL ? 0 : threads) + mg_signals_bytes(p->sequences.count, shape->layers, shape->heads);
+  if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(shape, p->token_count, 1);
   for (size_t k = 0; k < p->sequences.count; k++)
     plan->flops += (double)plan->models * mg_encoder_flops(shape, (int)(p->offset[k + 1] - p->offset[k]), true);
   plan->master_bytes += plan->models * (uint64_t)shape->layers * (uint64_t)shape->heads * 3 * sizeof(mg_result_attention);
 }
 
 mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list *list, const mg_tensor_table *table,
-                                  int threads, bool with_probes, size_t cells, mg_microscope_plan *plan) {
+                                  int threads, const mg_device *device, bool with_probes, size_t cells,
+                                  mg_microscope_plan *plan) {
   mg_status status = MG_OK;
   *plan = (mg_microscope_plan){.models = config->microscope.setup_count + 1};
   count_work(config, table, list->count, threads, cells, plan);
@@ -143,7 +145,7 @@ mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list 
   plan->shape.classes = mg_nxn_classes(table);
   if (!with_probes) return MG_OK;
   MG_TRY(read_probes(config, list, plan), failed);
-  count_signals(threads, plan);
+  count_signals(threads, device, plan);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.microscope = plan}), failed);
   return MG_OK;
 failed:

@@ -25,7 +25,8 @@ static mg_status prepare(mg_nxn_stage *s) {
   mg_status status = MG_OK;
   mg_weights weights;
   const mg_attempt *a = s->attempt;
-  MG_TRY(mg_nxn_plan_make(a->config, s->list, &a->roster->labels, mg_rows_table(a->rows), a->threads, a->rank == 0, &s->plan),
+  MG_TRY(mg_nxn_plan_make(a->config, s->list, &a->roster->labels, mg_rows_table(a->rows), a->threads, a->device, a->rank == 0,
+                          &s->plan),
          done);
   MG_TRY(mg_row_weights_open(a->rows, s->list, &s->weights), done);
   mg_row_weights_source(s->weights, 0, &weights);
@@ -49,7 +50,7 @@ static mg_status share(mg_nxn_stage *s) {
   MG_TRY(mg_tokenized_share(comm, &s->plan.texts.tokenized), done);
   MPI_Bcast(s->class_of, (int)(s->list->count * s->classes), MPI_INT32_T, 0, comm);
   MPI_Bcast(&s->plan.lease_flops, 1, MPI_DOUBLE, 0, comm);
-  MG_TRY(mg_agree(comm, s->attempt->rank == 0 ? MG_OK : mg_nxn_batches(&s->plan)), done);
+  MG_TRY(mg_agree(comm, s->attempt->rank == 0 ? MG_OK : mg_nxn_batches(&s->plan, s->attempt->device)), done);
 done:
   return status;
 }
@@ -305,7 +306,7 @@ mg_status mg_nxn_compute(mg_nxn_stage *s) {
   const mg_tokenized *t = &s->plan.texts.tokenized;
   const double began = mg_now();
   MG_TRY(share_todo(s), done);
-  MG_TRY(mg_agree(a->comm, mg_encoder_create(&s->plan.shape, t->tokens, t->token_count, a->threads, &s->encoder)), done);
+  MG_TRY(mg_agree(a->comm, mg_encoder_create(&s->plan.shape, t->tokens, t->token_count, a->threads, a->device, &s->encoder)), done);
   s->all_texts = s->list->count * t->sequences.count;
   if (s->done_texts > 0)
     mg_info("continuing: %.0f%% of the answers are in the journal", 100 * (double)s->done_texts / (double)s->all_texts);

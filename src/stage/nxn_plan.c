@@ -19,12 +19,13 @@ double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last) {
   return flops;
 }
 
-mg_status mg_nxn_batches(mg_nxn_plan *plan) {
+mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device) {
   const mg_sequences *sequences = &plan->texts.tokenized.sequences;
   plan->batch = mg_alloc(sequences->count + 1, sizeof *plan->batch);
   if (plan->batch == NULL) return MG_ERR_NOMEM;
   plan->batch[0] = 0;
-  for (size_t at = 0; at < sequences->count; plan->batch[++plan->batch_count] = at) at = mg_batch_end(sequences, at);
+  for (size_t at = 0; at < sequences->count; plan->batch[++plan->batch_count] = at) 
+    at = mg_batch_end(sequences, at, mg_batch_tokens(device));
   return MG_OK;
 }
 
@@ -49,17 +50,19 @@ static void predict_memory(const mg_config *config, size_t sources, int threads,
 }
 
 mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
-                           const mg_tensor_table *table, int threads, bool with_texts, mg_nxn_plan *plan) {
+                           const mg_tensor_table *table, int threads, const mg_device *device, bool with_texts,
+                           mg_nxn_plan *plan) {
   mg_status status = MG_OK;
   *plan = (mg_nxn_plan){0};
   MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), failed);
   plan->shape.classes = mg_nxn_classes(table);
   if (!with_texts) return MG_OK;
   MG_TRY(mg_nxn_texts_read(config, list, labels, &plan->shape, &plan->texts), failed);
-  MG_TRY(mg_nxn_batches(plan), failed);
+  MG_TRY(mg_nxn_batches(plan, device), failed);
   const mg_tokenized *t = &plan->texts.tokenized;
   plan->lease_flops = lease_flops(plan, threads);
-  predict_memory(config, list->count, threads, plan);
+  predict_memory(config, list->count, device != NULL ? 0 : threads, plan);
+  if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(&plan->shape, t->token_count, 1);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
   return MG_OK;

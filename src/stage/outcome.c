@@ -71,12 +71,19 @@ static void say_grid(const mg_result_grid *grid) {
           grid->cell_count, completed, failed, grid->cell_count - completed - failed, equal, grid->reused_count);
 }
 
-static mg_status describe_modes(const mg_stages *stages, mg_text *mode) {
+static mg_status describe_modes(const mg_attempt *a, const mg_stages *stages, mg_text *mode) {
   char encoder[256];
   if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode());
   if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
-    mg_text_append(mode, "%s%s", mode->size > 0 ? "; " : "", mg_encoder_numeric_mode(encoder, sizeof encoder));
+    mg_text_append(mode, "%s%s", mode->size > 0 ? "; " : "", mg_encoder_numeric_mode(a->device, encoder, sizeof encoder));
   return mode->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
+}
+
+static const char *describe_backend(const mg_attempt *a, char *buffer, size_t size) {
+  char device[256];
+  if (a->device == NULL) return mg_ops_describe(a->ops, buffer, size);
+  snprintf(buffer, size, "cuda (%s)", a->device->ops->describe(a->device, device, sizeof device));
+  return buffer;
 }
 
 mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity, mg_rank_report *reports) {
@@ -86,7 +93,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   mg_result_grid grid = {0};
   mg_result_microscope microscope = {0};
   mg_text yaml = {0}, mode = {0};
-  char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[256];
+  char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[300];
   int length;
   const mg_tensor_table *table = mg_rows_table(a->rows);
   bool *selected = mg_alloc_zero(table->count, sizeof *selected);
@@ -94,7 +101,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   MG_TRY(mg_select_tensors(table, &a->config->compatibility.exclude, selected), cleanup);
   MG_TRY(collect(stages, &compatibility, &nxn, &grid, &microscope), cleanup);
   reports[0].peak_bytes = mg_peak_memory(); /* matrices are made here */
-  MG_TRY(describe_modes(stages, &mode), cleanup);
+  MG_TRY(describe_modes(a, stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
@@ -111,7 +118,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
                                .config_file = a->config->file,
                                .identity = identity,
                                .numeric_mode = mode.data,
-                               .backend = mg_ops_describe(a->ops, backend, sizeof backend),
+                               .backend = describe_backend(a, backend, sizeof backend),
                                .mpi_library = library,
                                .started_utc = a->started,
                                .wall_seconds = mg_now() - a->began,

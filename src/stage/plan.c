@@ -69,7 +69,7 @@ static mg_status measure_passes(mg_prediction *p) {
   const bool scope = p->with_microscope && p->microscope.signals;
   const mg_encoder_shape *shape = p->with_nxn ? &p->nxn.shape : p->with_cka ? &p->cka.shape : &p->microscope.shape;
   const mg_tokenized *texts = p->with_nxn ? &p->nxn.texts.tokenized : p->with_cka ? &p->cka.probes : &p->microscope.probes;
-  return p->with_nxn || p->with_cka || scope ? mg_measure_forward(shape, &texts->sequences, &p->forward_rate) : MG_OK;
+  return p->with_nxn || p->with_cka || scope ? mg_measure_forward(shape, &texts->sequences, p->device, &p->forward_rate) : MG_OK;
 }
 
 /* The cells, and what they share the memory with. */
@@ -78,7 +78,9 @@ static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   const mg_plans before = {.gram = p->with_gram ? &p->gram : NULL, .cka = p->with_cka ? &p->cka : NULL, .nxn = &p->nxn};
   const mg_memory others = mg_memory_predict(&before);
   MG_TRY(mg_grid_expand(config, &p->nxn.texts.targets, &p->cells), done);
-  MG_TRY(mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, &p->nxn, &others, &p->cells, &p->grid), done);
+  MG_TRY(mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, p->device, &p->nxn, &others, &p->cells,
+                           &p->grid),
+         done);
 done:
   return status;
 }
@@ -94,14 +96,14 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   if (p->with_gram) {
     MG_TRY(mg_measure_kernel(p->ops, (int)list->count, &p->kernel_rate), done);
     MG_TRY(mg_gram_plan_make(config, p->table, (int)list->count, p->dtype, p->bytes_per_element, mg_rows_staging_bytes(),
-                             p->ranks, p->threads, &p->gram),
+                             p->ranks, p->threads, p->device, &p->gram),
            done);
   }
-  if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, true, &p->cka), done);
-  if (p->with_nxn) MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, true, &p->nxn), done);
+  if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, p->device, true, &p->cka), done);
+  if (p->with_nxn) MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, p->device, true, &p->nxn), done);
   if (p->with_grid) MG_TRY(plan_grid(config, p), done);
   if (p->with_microscope)
-    MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, true, p->cells.count, &p->microscope), done);
+    MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, p->device, true, p->cells.count, &p->microscope), done);
   MG_TRY(measure_passes(p), done);
   if (p->with_grid || p->with_microscope) MG_TRY(mg_measure_merging(&p->merge_rate), done);
   const mg_plans plans = mg_prediction_plans(p);
@@ -120,6 +122,7 @@ static mg_status predict(const mg_config *config, int ranks, mg_prediction *p) {
   p->threads = config->compute.threads > 0 ? config->compute.threads : p->processors / ranks;
   if (p->threads < 1) p->threads = 1;
   MG_TRY(mg_ops_get(config->compute.backend, &p->ops), cleanup);
+  MG_TRY(mg_device_of_config(config, 0, ranks, &p->device), cleanup);
   MG_TRY(mg_roster_open(config, false, &p->roster), cleanup);
   MG_TRY(find_table(config, p), cleanup);
   p->dtype = config->shards.dir != NULL ? config->shards.dtype : MG_F32;
@@ -151,5 +154,6 @@ mg_status mg_stage_plan(const mg_config *config, int ranks, bool json) {
   mg_gram_plan_free(&p.gram);
   mg_shard_close(&p.base_shard);
   mg_roster_close(&p.roster);
+  mg_device_close(&p.device);
   return status;
 }

@@ -30,6 +30,7 @@ typedef struct mg_prediction {
   double forward_rate;           /* flop/s of one core */
   double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
   const mg_ops *ops;
+  mg_device *device; /**< NULL: processors compute */
 } mg_prediction;
 
 /* Flop/s of one core on tiles of this many rows. */
@@ -37,7 +38,7 @@ mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate);
 /* Bytes/s of one core adding up rows in memory. */
 mg_status mg_measure_merging(double *rate);
 /* Flop/s (mg_encoder_flops) of one core in forward passes of such texts. */
-mg_status mg_measure_forward(const mg_encoder_shape *shape, const mg_sequences *texts, double *rate);
+mg_status mg_measure_forward(const mg_encoder_shape *shape, const mg_sequences *texts, mg_device *device, double *rate);
 /* Bytes/s of one core from files in turn, as the page cache is now; NaN where nothing can be read. */
 mg_status mg_measure_reading(const mg_strings *files, double *rate);
 

@@ -67,12 +67,12 @@ static mg_status read_any(void *context, const char *name, int64_t first, int64_
 }
 
 /* Batches from everywhere in the table (texts of all lengths), each as long as there but of one token. */
-static mg_status time_batches(mg_encoder *e, const mg_encoder_shape *shape, const mg_sequences *texts, float *logits,
-                              int32_t *ids, int64_t *offset, double *rate) {
+static mg_status time_batches(mg_encoder *e, const mg_encoder_shape *shape, const mg_sequences *texts, int tokens,
+                              float *logits, int32_t *ids, int64_t *offset, double *rate) {
   mg_status status = MG_OK;
   double flops = 0, seconds = 0;
   for (size_t k = 0; k < SAMPLES || seconds < FORWARD_SECONDS; k++) {
-    const size_t first = texts->count * (k * 7 % SAMPLES) / SAMPLES, last = mg_batch_end(texts, first);
+    const size_t first = texts->count * (k * 7 % SAMPLES) / SAMPLES, last = mg_batch_end(texts, first, tokens);
     for (size_t t = first; t <= last; t++) offset[t - first] = texts->offset[t] - texts->offset[first];
     memset(ids, 0, (size_t)offset[last - first] * sizeof *ids);
     const mg_sequences own = {.count = last - first, .ids = ids, .offset = offset};
@@ -90,22 +90,25 @@ done:
   return status;
 }
 
-mg_status mg_measure_forward(const mg_encoder_shape *whole, const mg_sequences *texts, double *rate) {
+mg_status mg_measure_forward(const mg_encoder_shape *whole, const mg_sequences *texts, mg_device *device, double *rate) {
   mg_status status = MG_OK;
   mg_encoder_shape shape = *whole;
   mg_encoder *e = NULL;
   const int32_t token = 0;
   if (shape.layers > LAYERS) shape.layers = LAYERS; /* one layer is like another, and three are soon filled */
-  const size_t longest =
-      (size_t)(mg_encoder_position_limit(&shape) > MG_BATCH_TOKENS ? mg_encoder_position_limit(&shape) : MG_BATCH_TOKENS);
+  const int tokens = mg_batch_tokens(device), limit = mg_encoder_position_limit(&shape);
+  const size_t longest = (size_t)(limit > tokens ? limit : tokens);
+  uint64_t got;
   float *logits = mg_alloc(longest, ((size_t)shape.classes + 1) * sizeof *logits);
   int32_t *ids = mg_alloc(longest, sizeof *ids);
   int64_t *offset = mg_alloc(longest + 1, sizeof *offset);
   if (logits == NULL || ids == NULL || offset == NULL) status = MG_ERR_NOMEM;
-  if (status == MG_OK) status = mg_encoder_create(&shape, &token, 1, 1, &e);
+  const uint64_t need = mg_encoder_device_bytes(&shape, 1, 1);
+  if (status == MG_OK && device != NULL) status = device->ops->reserve(device, need, need, &got);
+  if (status == MG_OK) status = mg_encoder_create(&shape, &token, 1, 1, device, &e);
   const mg_weights weights = {.origin = "rates", .find = find_any, .read = read_any};
   if (status == MG_OK) status = mg_encoder_load(e, &weights);
-  if (status == MG_OK) status = time_batches(e, &shape, texts, logits, ids, offset, rate);
+  if (status == MG_OK) status = time_batches(e, &shape, texts, tokens, logits, ids, offset, rate);
   mg_encoder_destroy(&e);
   free(logits), free(ids), free(offset);
   return status;

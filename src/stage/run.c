@@ -80,7 +80,7 @@ static mg_status identify(const mg_attempt *a, const mg_stages *stages, mg_ident
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_identify(stages->gram, identity), done);
   MG_TRY(identify_family(a, identity), done);
   if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
-    MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(mode, sizeof mode)), done);
+    MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(a->device, mode, sizeof mode)), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_identify(stages->cka, identity), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_identify(stages->nxn, identity), done);
 done:
@@ -145,7 +145,7 @@ static mg_status agree_on_program(const mg_attempt *a) {
   snprintf(text, sizeof text, "%s %s", mg_version(), mg_git_describe());
   MG_TRY(mg_agree_text(a->comm, "mergegrid's version", text), done);
   if (mg_cka_wanted(a->config) || mg_stage_wanted(a->config, "nxn") || mg_stage_wanted(a->config, "microscope"))
-    MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(text, sizeof text)), done);
+    MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(a->device, text, sizeof text)), done);
 done:
   return status;
 }
@@ -175,6 +175,13 @@ cleanup:
 
 /* ---- the story ---- */
 
+/* Rank 0 alone knows of the texts, and so of what the forward passes of all ranks need. */
+static mg_status reserve_device(mg_attempt *a, const mg_plans *plans) {
+  mg_device_need need = mg_device_need_of(plans);
+  MPI_Bcast(&need, (int)sizeof need, MPI_BYTE, 0, a->comm);
+  return mg_attempt_reserve_device(a, &need);
+}
+
 static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   mg_status status = MG_OK;
   MG_TRY(mg_agree(a->comm, mg_ops_get(a->config->compute.backend, &a->ops)), done);
@@ -186,6 +193,7 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   const mg_plans plans = mg_stages_plans(stages);
   const mg_status fits = mg_memory_hold(a->config, &plans);
   MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
+  MG_TRY(reserve_device(a, &plans), done);
 done:
   return status;
 }
@@ -262,6 +270,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MPI_Comm_rank(comm, &a.rank);
   MPI_Comm_size(comm, &a.ranks);
   mg_utc_now(a.started);
+  MG_TRY(mg_attempt_open_device(&a), cleanup);
   MG_TRY(agree_on_program(&a), cleanup);
   MG_TRY(mg_agree(comm, a.rank == 0 ? mg_run_open(config->result, options->mode, &a.run) : MG_OK), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
@@ -275,6 +284,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MG_TRY(run_stages(&a, failed_cells), cleanup);
 cleanup:
   mg_rows_close(&a.rows);
+  mg_device_close(&a.device);
   mg_roster_close(&roster);
   if (a.run != NULL) mg_run_close(&a.run, status);
   return status;

@@ -3,6 +3,7 @@
 
 #include "mergegrid/config.h"
 #include "mergegrid/corpus.h"
+#include "mergegrid/device.h"
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 #include "mergegrid/gram.h"
@@ -69,13 +70,15 @@ typedef struct mg_gram_plan {
   mg_gram_layout *layout;
   int64_t unit_leaves;                 /**< a power of two */
   uint64_t engine_bytes, master_bytes; /**< at work on every rank; kept on rank 0 */
+  uint64_t device_bytes;               /**< of a device's memory, where there is one */
   uint64_t places_bytes;               /**< where each tensor of each source is */
   double bytes_read, flops;
 } mg_gram_plan;
 
 /** staging_bytes as of mg_rows_staging_bytes. MG_ERR_NOMEM where rank_bytes exceeds the memory budget; says what would fit. */
 mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
-                            double bytes_per_element, size_t staging_bytes, int ranks, int threads, mg_gram_plan *plan);
+                            double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
+                            mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
 
 /** A source's weights, θ0 + τ, from tile rows. */
@@ -132,6 +135,7 @@ typedef struct mg_cka_plan {
   bool mean;               /**< pool over tokens, else the state of <s> */
   mg_tokenized probes;     /**< rank 0 and plan */
   uint64_t encoder_bytes;  /**< of every rank */
+  uint64_t device_bytes;   /**< of its device's memory */
   uint64_t features_bytes; /**< kept on rank 0 */
   uint64_t grams_bytes;    /**< of rank 0, at the end */
   double flops;            /**< of all sources */
@@ -141,7 +145,7 @@ bool mg_cka_wanted(const mg_config *config);
 /**
  * Not collective. with_probes: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. sources: how many.
  */
-mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, bool with_probes,
+mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, const mg_device *device, bool with_probes,
                            mg_cka_plan *plan);
 void mg_cka_plan_free(mg_cka_plan *plan);
 
@@ -157,7 +161,8 @@ typedef struct mg_attempt {
   const mg_roster *roster;
   mg_rows *rows;
   const mg_ops *ops;
-  mg_run *run; /**< rank 0 */
+  mg_device *device; /**< NULL: processors compute */
+  mg_run *run;       /**< rank 0 */
   double began;
   char started[24];
   mg_rank_report mine; /**< what this rank did */
@@ -249,15 +254,17 @@ typedef struct mg_nxn_plan {
   size_t *batch;      /**< [batch_count + 1]: first sequence of each batch */
   size_t batch_count;
   uint64_t encoder_bytes, text_bytes;  /**< of every rank */
+  uint64_t device_bytes;               /**< of its device's memory */
   uint64_t master_bytes, answer_bytes; /**< kept on rank 0; of rank 0 at the end */
   double flops, lease_flops;
 } mg_nxn_plan;
 
 /** Not collective. with_texts: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. */
 mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
-                           const mg_tensor_table *table, int threads, bool with_texts, mg_nxn_plan *plan);
+                           const mg_tensor_table *table, int threads, const mg_device *device, bool with_texts,
+                           mg_nxn_plan *plan);
 void mg_nxn_plan_free(mg_nxn_plan *plan);
-mg_status mg_nxn_batches(mg_nxn_plan *plan);
+mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device);
 /** Of sequences first … last − 1, for one source. */
 double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last);
 
@@ -309,6 +316,7 @@ typedef struct mg_grid_plan {
   uint64_t store_bytes;                  /**< for sources, once a node; counted in every rank */
   uint64_t activation_bytes, pass_bytes; /**< of every rank */
   uint64_t master_bytes, table_bytes;    /**< kept on rank 0; of rank 0 at the end */
+  uint64_t device_bytes, device_store_bytes; /**< of a rank's device's memory; what sources would take there besides */
 } mg_grid_plan;
 
 /** The stage microscope: what a run and a plan know before setups are resolved. */
@@ -320,6 +328,7 @@ typedef struct mg_microscope_plan {
   int32_t *keys;                      /**< [sequences] of padded ones; NULL */
   size_t models;                      /**< with the reference */
   uint64_t encoder_bytes, work_bytes; /**< of every rank: forward passes; merging and comparing */
+  uint64_t device_bytes;              /**< of its device's memory */
   uint64_t master_bytes;              /**< kept on rank 0: numbers and tables */
   double flops, merge_bytes;
 } mg_microscope_plan;
@@ -338,12 +347,26 @@ typedef struct mg_memory {
   uint64_t process, held, working, total;
 } mg_memory;
 mg_memory mg_memory_predict(const mg_plans *plans);
+/** What the stages need of a device's memory at most; and what they would use. */
+typedef struct mg_device_need {
+  uint64_t least, wish;
+} mg_device_need;
+mg_device_need mg_device_need_of(const mg_plans *plans);
+/**
+ * Not collective. The device that compute.backend asks for: NULL where it asks for none, or `auto` finds none. MG_ERR_CONFIG:
+ * `cuda`, and there is none.
+ */
+mg_status mg_device_of_config(const mg_config *config, int node_rank, int node_ranks, mg_device **device);
+/** Collective. attempt->device: the same kind on all ranks, or NULL. */
+mg_status mg_attempt_open_device(mg_attempt *attempt);
+/** Collective. Its memory. MG_ERR_NOMEM: less is free than is needed. */
+mg_status mg_attempt_reserve_device(mg_attempt *attempt, const mg_device_need *need);
 /** MG_ERR_NOMEM where that exceeds compute.memory_budget; says what would help. */
 mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans);
 
 /** Not collective. others: of the other stages. grid: its cells. */
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
-                            const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
+                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
 const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
 
 /**
@@ -351,7 +374,8 @@ const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
  * forward passes.
  */
 mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list *list, const mg_tensor_table *table,
-                                  int threads, bool with_probes, size_t cells, mg_microscope_plan *plan);
+                                  int threads, const mg_device *device, bool with_probes, size_t cells,
+                                  mg_microscope_plan *plan);
 void mg_microscope_plan_free(mg_microscope_plan *plan);
 
 /** The stage microscope. */

@@ -47,8 +47,8 @@ static double time_products(const mg_encoder_shape *s, const mg_sequences *texts
   for (size_t k = 0; k < (size_t)most * wide; k++) a[k] = 1, c[k] = 0;
   for (size_t k = 0; k < layer * (size_t)s->layers; k++) weights[k] = 0.01f;
   const double began = mg_now();
-  for (size_t first = 0; first < texts->count; first = mg_batch_end(texts, first)) {
-    const size_t end = mg_batch_end(texts, first);
+  for (size_t first = 0; first < texts->count; first = mg_batch_end(texts, first, MG_BATCH_TOKENS)) {
+    const size_t end = mg_batch_end(texts, first, MG_BATCH_TOKENS);
     const int tokens = (int)(texts->offset[end] - texts->offset[first]), starts = (int)(end - first);
     for (int l = 0; l < s->layers; l++) {
       const float *q = weights + (size_t)l * layer, *o = q + (size_t)(3 * h * h), *u = o + (size_t)(h * h),
@@ -80,11 +80,11 @@ int main(int argc, char **argv) {
   if (status == MG_OK) status = mg_encoder_shape_check(&shape, &weights);
   int32_t *tokens = calloc((size_t)shape.vocabulary, sizeof *tokens);
   for (int32_t k = 0; tokens != NULL && k < shape.vocabulary; k++) tokens[k] = k;
-  if (status == MG_OK) status = mg_encoder_create(&shape, tokens, (size_t)shape.vocabulary, atoi(argv[3]), &encoder);
+  if (status == MG_OK) status = mg_encoder_create(&shape, tokens, (size_t)shape.vocabulary, atoi(argv[3]), NULL, &encoder);
   if (status == MG_OK) status = mg_encoder_load(encoder, &weights);
   float *logits = calloc(t.count * (size_t)(shape.classes + 1), sizeof *logits);
   const mg_encoder_want want = {.logits = logits};
-  if (status == MG_OK) status = mg_encoder_run(encoder, &sequences, 0, mg_batch_end(&sequences, 0), &want); /* warm */
+  if (status == MG_OK) status = mg_encoder_run(encoder, &sequences, 0, mg_batch_end(&sequences, 0, MG_BATCH_TOKENS), &want); /* warm */
   const double began = mg_now();
   if (status == MG_OK) status = mg_encoder_run(encoder, &sequences, 0, t.count, &want);
   const double seconds = mg_now() - began;
@@ -97,7 +97,7 @@ int main(int argc, char **argv) {
   fclose(out);
   char mode[256];
   printf("%.4f s, %.0f tokens/s, products alone %.4f s on one thread (%s)\n", seconds, (double)t.offset[t.count] / seconds,
-         time_products(&shape, &sequences), mg_encoder_numeric_mode(mode, sizeof mode));
+         time_products(&shape, &sequences), mg_encoder_numeric_mode(NULL, mode, sizeof mode));
   mg_encoder_destroy(&encoder);
   mg_checkpoint_weights_close(&opened);
   free(tokens), free(logits), free(t.ids), free(t.offset);

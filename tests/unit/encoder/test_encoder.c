@@ -15,6 +15,7 @@
 
 #include <math.h>
 
+#include "test_device.h"
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
 
@@ -103,7 +104,7 @@ static void close_fixture(fixture *f) {
 
 static mg_encoder *make_encoder(const fixture *f, int threads) {
   mg_encoder *encoder = NULL;
-  assert_int_equal(mg_encoder_create(&f->shape, f->tokens, f->token_count, threads, &encoder), MG_OK);
+  assert_int_equal(mg_encoder_create(&f->shape, f->tokens, f->token_count, threads, test_device(), &encoder), MG_OK);
   assert_int_equal(mg_encoder_load(encoder, &f->weights), MG_OK);
   return encoder;
 }
@@ -297,7 +298,7 @@ static void logits_of(const char *kernel, int threads, float *logits) {
   const mg_encoder_want want = {.logits = logits};
   /* batch by batch, as ranks would */
   for (size_t first = 0; first < f.texts.count;) {
-    const size_t end = mg_batch_end(&f.texts, first);
+    const size_t end = mg_batch_end(&f.texts, first, mg_batch_tokens(test_device()));
     assert_int_equal(mg_encoder_run(encoder, &f.texts, first, end, &want), MG_OK);
     first = end;
   }
@@ -347,7 +348,7 @@ static void test_bad_texts(void **state) {
   assert_int_equal(mg_encoder_run(encoder, &texts, 0, 1, &want), MG_ERR_INPUT);
   mg_encoder_destroy(&encoder);
   const int32_t outside[] = {3, 40};
-  assert_int_equal(mg_encoder_create(&f.shape, outside, 2, 1, &encoder), MG_ERR_INPUT);
+  assert_int_equal(mg_encoder_create(&f.shape, outside, 2, 1, test_device(), &encoder), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "the word embeddings have 40 rows"));
   close_fixture(&f);
 }

@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#include "test_device.h"
+
 enum { SOURCES = 10 };
 
 static char dir[64];
@@ -65,7 +67,7 @@ static mg_gram compute(mg_rows *from, mg_gram_level level, int block_rows, int t
   assert_int_equal(mg_ops_get("auto", &ops), MG_OK);
   assert_int_equal(mg_gram_layout_create(mg_rows_table(from), selected, (int)mg_rows_sources(from), level, block_rows, &layout),
                    MG_OK);
-  assert_int_equal(mg_gram_engine_create(layout, from, ops, threads, false, &engine), MG_OK);
+  assert_int_equal(mg_gram_engine_create(layout, from, ops, test_device(), threads, false, &engine), MG_OK);
   assert_int_equal(mg_gram_sum_create(layout, &sum), MG_OK);
   assert_int_equal(mg_gram_sum_missing(sum, leaves, &nodes, &count), MG_OK);
   for (size_t k = count; k > 1; k--) { /* Fisher-Yates */

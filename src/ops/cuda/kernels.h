@@ -1,0 +1,33 @@
+#ifndef MERGEGRID_CUDA_KERNELS_H
+#define MERGEGRID_CUDA_KERNELS_H
+
+/** Launchers of the kernels: they queue, and leave what went wrong to cudaGetLastError. Arguments as in device.h. */
+
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "mergegrid/device.h"
+
+void mg_launch_embed(cudaStream_t stream, const mg_embedding *from, int rows, int n, const float *gain, const float *bias,
+                     float epsilon, float *x);
+void mg_launch_add_norm(cudaStream_t stream, int rows, int n, float *x, const float *y, const float *offset, const float *gain,
+                        const float *bias, float epsilon);
+void mg_launch_attend(cudaStream_t stream, const mg_attention *attention);
+void mg_launch_bias_gelu(cudaStream_t stream, int rows, int n, float *x, const float *bias);
+void mg_launch_bias_tanh(cudaStream_t stream, int rows, int n, float *x, const float *bias);
+void mg_launch_bias_add(cudaStream_t stream, int rows, int n, float *x, const float *bias);
+void mg_launch_gather(cudaStream_t stream, int rows, int n, const int32_t *row, const float *from, float *to);
+void mg_launch_means(cudaStream_t stream, int texts, int n, const int32_t *first, const float *from, float *to);
+
+size_t mg_gram_scratch_of(int rows);
+void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch);
+
+void mg_launch_merge(cudaStream_t stream, const mg_device_merge *merge);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,610 @@
+/*
+ * CUDA on the CPU, for tests: what real devices do by chance is done here on purpose.
+ *
+ *  - Operations of streams are queued, and done when the host waits: only those that it waits for (order lazy), those of all
+ *    other streams first (others), in a random order (random), or at once (eager).
+ *  - Device memory can't be touched by the host at all, nor host memory that is not pinned be copied asynchronously. Every
+ *    allocation ends at a page that nobody may touch, and is full of NaN at first.
+ *  - Threads of a block are fibres that run one at a time until the next barrier; who is first changes from phase to phase.
+ *
+ * Environment: MG_EMU_DEVICES (1), MG_EMU_MEMORY (bytes a device), MG_EMU_ORDER (lazy, others, random, eager), MG_EMU_SEED,
+ * MG_EMU_FAIL ("malloc:N", "pin:N", "launch:N", "copy:N", "product:N": the N-th such call fails). What no program may do ends it with a message.
+ */
+
+#include <cblas.h>
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+mg_emu_index threadIdx, blockIdx;
+
+namespace {
+
+const size_t page = 4096, fibre_stack = 64 << 10, most_threads = 1024;
+const int warp_size = 32;
+const char *running = "nothing"; /* the operation under way, for messages */
+
+[[noreturn]] void violation(const char *what) {
+  fprintf(stderr, "emulated CUDA: %s (in %s)\n", what, running);
+  fflush(stderr);
+  _exit(99);
+}
+
+/* ---- what the environment asks for ---- */
+
+const char *setting(const char *name, const char *otherwise) {
+  const char *value = getenv(name);
+  return value != NULL && value[0] != '\0' ? value : otherwise;
+}
+
+uint64_t random_word() {
+  static uint64_t state = strtoull(setting("MG_EMU_SEED", "1"), NULL, 10) * 0x9E3779B97F4A7C15u + 1;
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  return state;
+}
+
+/* Is it this call that has to fail? */
+bool fails(const char *what) {
+  static std::map<std::string, long> calls;
+  const char *wish = getenv("MG_EMU_FAIL");
+  if (wish == NULL) return false;
+  const size_t length = strlen(what);
+  if (strncmp(wish, what, length) != 0 || wish[length] != ':') return false;
+  return ++calls[what] == atol(wish + length + 1);
+}
+
+/* ---- memory ---- */
+
+struct allocation {
+  char *start; /* of the mapping */
+  size_t mapped;
+  size_t bytes;
+};
+
+std::recursive_mutex lock;
+std::map<uintptr_t, allocation> heap;   /* by address; all devices' */
+std::map<uintptr_t, size_t> pinned;     /* host memory */
+std::map<uintptr_t, int> device_of;     /* whose */
+std::map<int, size_t> used;
+cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;
+int window = 0; /* operations under way, during which device memory can be touched */
+
+int device_count() { return atoi(setting("MG_EMU_DEVICES", "1")); }
+size_t device_memory() { return strtoull(setting("MG_EMU_MEMORY", "8589934592"), NULL, 10); }
+
+cudaError_t error(cudaError_t e) {
+  if (e != cudaSuccess) last_error = e;
+  return e;
+}
+
+void protect(int rights) {
+  for (auto &each : heap) mprotect(each.second.start, each.second.mapped - page, rights);
+}
+
+struct open_window {
+  open_window() {
+    if (window++ == 0) protect(PROT_READ | PROT_WRITE);
+  }
+  ~open_window() {
+    if (--window == 0) protect(PROT_NONE);
+  }
+};
+
+bool inside(const std::map<uintptr_t, size_t> &ranges, const void *at, size_t bytes) {
+  auto next = ranges.upper_bound((uintptr_t)at);
+  if (next == ranges.begin()) return false;
+  --next;
+  return (uintptr_t)at + bytes <= next->first + next->second;
+}
+
+bool on_device(const void *at, size_t bytes) {
+  auto next = heap.upper_bound((uintptr_t)at);
+  if (next == heap.begin()) return false;
+  --next;
+  return (uintptr_t)at + bytes <= next->first + next->second.bytes;
+}
+
+void on_fault(int, siginfo_t *info, void *) {
+  static char text[200];
+  const int n = snprintf(text, sizeof text, "emulated CUDA: memory that may not be touched at %p (in %s%s)\n", info->si_addr,
+                         running, window > 0 ? "" : ", by the host");
+  if (write(2, text, (size_t)n) < 0) _exit(98);
+  _exit(99);
+}
+
+void watch_faults() {
+  static bool watching = false;
+  struct sigaction action = {};
+  if (watching) return;
+  watching = true;
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigaction(SIGSEGV, &action, NULL);
+  sigaction(SIGBUS, &action, NULL);
+}
+
+/* ---- streams ---- */
+
+struct operation {
+  std::string name;
+  std::function<void()> run;
+  std::shared_ptr<bool> done;   /* set when it is; NULL: no one asks */
+  std::shared_ptr<bool> awaits; /* has to be set before */
+};
+
+}  // namespace
+
+struct mg_emu_stream {
+  std::deque<operation> queue;
+  int device;
+};
+struct mg_emu_event {
+  std::shared_ptr<bool> done; /* of the last record; NULL: never recorded */
+};
+struct mg_emu_blas {
+  cudaStream_t stream;
+  void *workspace;
+  size_t workspace_bytes;
+};
+
+namespace {
+
+std::vector<cudaStream_t> streams;
+
+bool can_go(const mg_emu_stream *s) {
+  return !s->queue.empty() && (s->queue.front().awaits == nullptr || *s->queue.front().awaits);
+}
+
+void step(mg_emu_stream *s) {
+  operation o = std::move(s->queue.front());
+  s->queue.pop_front();
+  running = o.name.c_str();
+  if (o.run) o.run();
+  if (o.done) *o.done = true;
+  running = "nothing";
+}
+
+/* Of the streams that can go on one, as the order has it; `wanted` is being waited for. */
+mg_emu_stream *choose(mg_emu_stream *wanted, const std::string &order) {
+  std::vector<mg_emu_stream *> able;
+  for (mg_emu_stream *s : streams)
+    if (can_go(s)) able.push_back(s);
+  if (able.empty()) violation("a stream waits for what nobody is going to do");
+  if (order == "random") return able[random_word() % able.size()];
+  if (order == "others")
+    for (mg_emu_stream *s : able)
+      if (s != wanted) return s;
+  if (can_go(wanted)) return wanted;
+  /* What it waits for is somewhere: the stream that holds the mark. */
+  const std::shared_ptr<bool> mark = wanted->queue.front().awaits;
+  for (mg_emu_stream *s : streams)
+    for (const operation &o : s->queue)
+      if (o.done == mark && s != wanted) return choose(s, order);
+  violation("a stream waits for an event that is not in any");
+}
+
+void work_until(mg_emu_stream *wanted, const std::function<bool()> &enough) {
+  const std::string order = setting("MG_EMU_ORDER", "lazy");
+  if (enough()) return;
+  open_window open;
+  while (!enough()) step(choose(wanted, order));
+}
+
+void drain(mg_emu_stream *s) {
+  work_until(s, [s] { return s->queue.empty(); });
+}
+
+void queue(mg_emu_stream *s, operation o) {
+  static const bool eager = strcmp(setting("MG_EMU_ORDER", "lazy"), "eager") == 0;
+  if (s == NULL) violation("the default stream is used");
+  s->queue.push_back(std::move(o));
+  if (eager) drain(s);
+}
+
+/* ---- fibres ---- */
+
+enum state { READY, AT_BARRIER, AT_EXCHANGE, OVER };
+
+struct fibre {
+  void *stack_pointer;
+  char *stack;
+  state at;
+  uint32_t word[2]; /* given in the warp's exchanges, every other one */
+  unsigned exchanges;
+  mg_emu_index index;
+};
+
+std::vector<fibre> fibres;
+fibre *self;
+void *scheduler_pointer;
+std::function<void()> *body;
+size_t block_threads;
+
+/* Keeps what calls have to keep, and changes stacks. */
+extern "C" void mg_emu_switch(void **from, void *to);
+#if defined(__x86_64__)
+__asm__(
+    ".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
+    ".size mg_emu_switch,.-mg_emu_switch\n");
+#else
+#error "the emulation changes stacks of x86-64"
+#endif
+
+void leave(state at) {
+  self->at = at;
+  mg_emu_switch(&self->stack_pointer, scheduler_pointer);
+}
+
+void fibre_main() {
+  (*body)();
+  leave(OVER);
+  violation("a thread that is over goes on");
+}
+
+void start(fibre &f) {
+  void **top = (void **)(f.stack + fibre_stack);
+  *--top = NULL;                          /* where a caller would be */
+  *--top = (void *)(uintptr_t)fibre_main; /* where the first change of stacks returns to */
+  for (int k = 0; k < 6; k++) *--top = NULL;
+  f.stack_pointer = top;
+  f.at = READY;
+  f.exchanges = 0;
+}
+
+void resume(fibre &f) {
+  self = &f;
+  threadIdx = f.index;
+  mg_emu_switch(&scheduler_pointer, f.stack_pointer);
+}
+
+void make_fibres(size_t count) {
+  while (fibres.size() < count) {
+    void *stack = mmap(NULL, fibre_stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED) violation("out of memory for threads");
+    fibre f = {};
+    f.stack = (char *)stack;
+    fibres.push_back(f);
+  }
+}
+
+/* The warps all of whose threads wait to exchange may go on. Did any? */
+bool release_warps() {
+  bool any = false;
+  for (size_t first = 0; first < block_threads; first += (size_t)warp_size) {
+    const size_t end = first + (size_t)warp_size < block_threads ? first + (size_t)warp_size : block_threads;
+    size_t waiting = 0, over = 0;
+    for (size_t k = first; k < end; k++) waiting += fibres[k].at == AT_EXCHANGE, over += fibres[k].at == OVER;
+    if (waiting == 0) continue;
+    if (waiting + over < end - first) continue; /* some are at the barrier or on their way */
+    if (over > 0) violation("lanes exchange with threads that are over");
+    for (size_t k = first; k < end; k++) fibres[k].at = READY;
+    any = true;
+  }
+  return any;
+}
+
+/* Those at the barrier may go on when all are there that are not over. */
+bool release_barrier() {
+  bool any = false;
+  for (size_t k = 0; k < block_threads; k++) {
+    if (fibres[k].at == AT_EXCHANGE) return false;
+    any = any || fibres[k].at == AT_BARRIER;
+  }
+  for (size_t k = 0; any && k < block_threads; k++)
+    if (fibres[k].at == AT_BARRIER) fibres[k].at = READY;
+  return any;
+}
+
+/* Everyone who can runs to where it has to wait: in order, backwards, or from somewhere on. */
+void run_phase() {
+  const uint64_t word = random_word();
+  const size_t n = block_threads, first = (size_t)(word >> 8) % n;
+  for (size_t k = 0; k < n; k++) {
+    const size_t turn = word % 3 == 0 ? k : word % 3 == 1 ? n - 1 - k : (first + k) % n;
+    if (fibres[turn].at == READY) resume(fibres[turn]);
+  }
+}
+
+extern "C" {
+extern char __start_mg_cuda_shared[], __stop_mg_cuda_shared[];
+}
+
+void run_block(const dim3 &block) {
+  memset(__start_mg_cuda_shared, 0xFF, (size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared));
+  for (size_t k = 0; k < block_threads; k++) {
+    fibre &f = fibres[k];
+    f.index = {(unsigned)(k % block.x), (unsigned)(k / block.x % block.y), (unsigned)(k / block.x / block.y)};
+    start(f);
+  }
+  do
+    run_phase();
+  while (release_warps() || release_barrier());
+  for (size_t k = 0; k < block_threads; k++)
+    if (fibres[k].at != OVER) violation("threads wait for each other at different places");
+}
+
+/* Blocks know no order. */
+void run_grid(dim3 grid, dim3 block, std::function<void()> *kernel) {
+  const size_t blocks = (size_t)grid.x * grid.y * grid.z, first = random_word() % blocks;
+  const bool backwards = random_word() % 2 == 0;
+  body = kernel;
+  block_threads = (size_t)block.x * block.y * block.z;
+  make_fibres(block_threads);
+  for (size_t k = 0; k < blocks; k++) {
+    const size_t turned = (first + k) % blocks, b = backwards ? blocks - 1 - turned : turned;
+    blockIdx = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
+    run_block(block);
+  }
+}
+
+}  // namespace
+
+void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> kernel) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const size_t threads = (size_t)block.x * block.y * block.z;
+  if (threads == 0 || threads > most_threads || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) {
+    error(cudaErrorInvalidConfiguration);
+    return;
+  }
+  if (fails("launch")) {
+    error(cudaErrorLaunchFailure);
+    return;
+  }
+  queue(stream, {name, [grid, block, kernel = std::move(kernel)]() mutable { run_grid(grid, block, &kernel); }, nullptr, nullptr});
+}
+
+void mg_emu_barrier() { leave(AT_BARRIER); }
+int mg_emu_lane() { return (int)((size_t)(self - fibres.data()) % (size_t)warp_size); }
+
+uint32_t mg_emu_exchange(uint32_t word, int from_lane) {
+  fibre *me = self;
+  const unsigned turn = me->exchanges++ % 2;
+  me->word[turn] = word;
+  leave(AT_EXCHANGE);
+  return (me - mg_emu_lane() + from_lane)->word[turn];
+}
+
+/* ---- the runtime ---- */
+
+cudaError_t cudaGetDeviceCount(int *count) {
+  *count = device_count();
+  return error(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= device_count()) return error(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device) {
+  if (device < 0 || device >= device_count()) return error(cudaErrorInvalidDevice);
+  snprintf(properties->name, sizeof properties->name, "Emulated device");
+  properties->major = 0;
+  properties->minor = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  *all = device_memory();
+  *left = *all - used[current_device];
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **piece, size_t bytes) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  watch_faults();
+  if (bytes > device_memory() - used[current_device] || fails("malloc")) return error(cudaErrorMemoryAllocation);
+  const size_t padded = (bytes + 255) / 256 * 256, mapped = (padded + page - 1) / page * page + page;
+  char *start = (char *)mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return error(cudaErrorMemoryAllocation);
+  char *at = start + (mapped - page - padded); /* ends where the guard begins */
+  if (bytes <= 64 << 20) memset(start, 0xFF, mapped - page);
+  mprotect(start, mapped - page, window > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
+  mprotect(start + mapped - page, page, PROT_NONE);
+  heap[(uintptr_t)at] = {start, mapped, bytes};
+  device_of[(uintptr_t)at] = current_device;
+  used[current_device] += bytes;
+  *piece = at;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *piece) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  auto found = heap.find((uintptr_t)piece);
+  if (found == heap.end()) violation("what was never allocated is freed");
+  for (cudaStream_t s : streams) drain(s);
+  used[device_of[(uintptr_t)piece]] -= found->second.bytes;
+  munmap(found->second.start, found->second.mapped);
+  heap.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **host, size_t bytes) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  if (fails("pin") || posix_memalign(host, page, bytes) != 0) return error(cudaErrorMemoryAllocation);
+  memset(*host, 0xFF, bytes);
+  pinned[(uintptr_t)*host] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *host) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  if (pinned.erase((uintptr_t)host) == 0) violation("host memory that is not pinned is freed as such");
+  for (cudaStream_t s : streams) drain(s);
+  free(host);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  *stream = new mg_emu_stream;
+  (*stream)->device = current_device;
+  streams.push_back(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  drain(stream);
+  for (size_t k = 0; k < streams.size(); k++)
+    if (streams[k] == stream) streams.erase(streams.begin() + (ptrdiff_t)k);
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  drain(stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  if (event->done) queue(stream, {"a wait for an event", nullptr, nullptr, event->done});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+  *event = new mg_emu_event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  event->done = std::make_shared<bool>(false);
+  queue(stream, {"an event", nullptr, event->done, nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const std::shared_ptr<bool> done = event->done;
+  if (!done || *done) return cudaSuccess;
+  for (cudaStream_t s : streams)
+    for (const operation &o : s->queue)
+      if (o.done == done) {
+        work_until(s, [done] { return *done; });
+        return cudaSuccess;
+      }
+  violation("an event that is in no stream is waited for");
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const bool up = kind == cudaMemcpyHostToDevice;
+  if (!inside(pinned, up ? from : to, bytes)) violation("an asynchronous copy of memory that is not pinned");
+  if (!on_device(up ? to : from, bytes)) violation("a copy beyond an allocation of the device");
+  if (fails("copy")) return error(cudaErrorLaunchFailure);
+  queue(stream, {up ? "a copy to the device" : "a copy from the device", [=] { memcpy(to, from, bytes); }, nullptr, nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  if (!on_device(to, bytes)) violation("memory beyond an allocation of the device is set");
+  queue(stream, {"setting memory", [=] { memset(to, value, bytes); }, nullptr, nullptr});
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const cudaError_t e = last_error;
+  last_error = cudaSuccess;
+  return e;
+}
+
+const char *cudaGetErrorString(cudaError_t e) {
+  switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+  }
+  return "unknown error";
+}
+
+/* ---- cuBLAS ---- */
+
+cublasStatus_t cublasCreate(cublasHandle_t *handle) {
+  *handle = new mg_emu_blas();
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDestroy(cublasHandle_t handle) {
+  delete handle;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
+  handle->stream = stream;
+  handle->workspace = NULL; /* it has to be given anew, as there */
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  if (!on_device(workspace, bytes)) violation("a workspace that is not the device's");
+  handle->workspace = workspace;
+  handle->workspace_bytes = bytes;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
+
+cublasStatus_t cublasGetVersion(cublasHandle_t, int *version) {
+  *version = 0;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+const char *cublasGetStatusString(cublasStatus_t status) {
+  return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_ALLOC_FAILED ? "allocation failed" : "invalid value";
+}
+
+cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
+                           const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta, float *c,
+                           int ldc) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const bool ta = transa == CUBLAS_OP_T, tb = transb == CUBLAS_OP_T;
+  const float one = *alpha, other = *beta;
+  if (m < 0 || n < 0 || k < 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m || fails("product"))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  if (handle->workspace == NULL) violation("a matrix product without a workspace of its own");
+  char *workspace = (char *)handle->workspace;
+  queue(handle->stream, {"a matrix product",
+                         [=] {
+                           memset(workspace, 0xFF, 4096); /* it is the product's to write to */
+                           cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k,
+                                       one, a, lda, b, ldb, other, c, ldc);
+                         },
+                         nullptr, nullptr});
+  return CUBLAS_STATUS_SUCCESS;
+}
