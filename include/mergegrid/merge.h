@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/device.h"
 #include "mergegrid/method.h"
 #include "mergegrid/shard.h"
 #include "mergegrid/status.h"
@@ -79,6 +80,27 @@ typedef struct mg_store {
 /** Fills a store's block with a source's task vector, or with theta_0 (MG_ROW_BASE). Rank-local; any number at once. */
 mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ranges, size_t range_count, float *block);
 
+/** A store's blocks on a device, as many as there is room for. */
+typedef struct mg_device_store mg_device_store;
+/**
+ * host is borrowed; sources: of its rows; floats: of a block. spare: bytes of the device's memory that are left free. The blocks
+ * are on their way in the queue.
+ */
+mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
+                                 uint64_t spare, mg_device_store **store);
+/** Nothing of the queue that uses it is under way. */
+void mg_device_store_destroy(mg_device_store **store);
+/** How many sources it has. */
+size_t mg_device_store_sources(const mg_device_store *store);
+
+/** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
+typedef struct mg_merge_device {
+  mg_device_store *store; /**< NULL: all merges are done by the host */
+  mg_device *device;
+  mg_queue *queue;
+  float *const *out; /**< [count] the device's blocks; what mg_pass_run calls out is then the host's room for the rest */
+} mg_merge_device;
+
 /** Inner products of all task vectors, tensor by tensor, as the stage compatibility has them; all borrowed. */
 typedef struct mg_gram_view {
   size_t sources;
@@ -138,6 +160,7 @@ typedef struct mg_pass_terms {
   const mg_recipe *recipes;
   size_t count;
   int threads;
+  mg_merge_device device; /**< .device NULL: none */
 } mg_pass_terms;
 mg_status mg_pass_create(const mg_pass_terms *terms, mg_pass **pass);
 void mg_pass_destroy(mg_pass **pass);

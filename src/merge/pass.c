@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "merge_impl.h"
+#include "device.h"
 
 _Static_assert((int)MG_STORE_SLACK >= (int)MG_MERGE_SLACK, "kernels read past the end of a store's blocks");
 
@@ -44,6 +44,9 @@ struct mg_pass {
   pass_worker *workers;      /* [terms.threads] */
   /* of a run */
   bool stream; /* more is written than caches hold */
+  const mg_range *ranges;
+  size_t range_count;
+  bool *on_device; /* [recipes, ranges]; NULL: nothing is */
   chunk *chunks;
   size_t chunk_count;
   atomic_size_t next;
@@ -188,7 +191,7 @@ void mg_pass_destroy(mg_pass **pass) {
   for (int k = 0; p->workers != NULL && k < p->terms.threads; k++) free_worker(&p->workers[k]);
   pthread_mutex_destroy(&p->mutex);
   pthread_mutex_destroy(&p->ties_mutex);
-  free(p->recipes), free(p->workers), free(p->sources), free(p->chunks), free(p);
+  free(p->recipes), free(p->workers), free(p->sources), free(p->chunks), free(p->on_device), free(p);
   *pass = NULL;
 }
 
@@ -215,8 +218,7 @@ static bool has_failed(mg_pass *p, const mg_pass_recipe *r, size_t at) {
   return failed;
 }
 
-/* Where a store has a range; NULL where it has not. */
-static const mg_range *find_range(const mg_store *store, size_t t, int64_t first, int64_t count) {
+const mg_range *mg_store_range(const mg_store *store, size_t t, int64_t first, int64_t count) {
   size_t low = 0, high = store->range_count; /* the last range that does not begin behind `first` */
   while (low < high) {
     const size_t middle = (low + high) / 2;
@@ -231,11 +233,22 @@ static const mg_range *find_range(const mg_store *store, size_t t, int64_t first
   return r->tensor == t && first >= r->first && first + count <= r->first + r->count ? r : NULL;
 }
 
+/* Does a device merge this recipe's part of a chunk? */
+static bool is_elsewhere(const mg_pass *p, const chunk *c, size_t recipe) {
+  return p->on_device != NULL && p->on_device[recipe * p->range_count + (size_t)(c->range - p->ranges)];
+}
+
+static bool is_all_elsewhere(const mg_pass *p, const chunk *c) {
+  for (size_t k = 0; k < p->terms.count; k++)
+    if (!is_elsewhere(p, c, k)) return false;
+  return true;
+}
+
 /* Points to the rows of a chunk, and reads what is not in memory. */
 static mg_status fetch(pass_worker *w, const chunk *c, const float **base) {
   const mg_pass *p = w->pass;
   const mg_store *store = p->terms.store;
-  const mg_range *kept = store != NULL ? find_range(store, c->range->tensor, c->first, c->count) : NULL;
+  const mg_range *kept = store != NULL ? mg_store_range(store, c->range->tensor, c->first, c->count) : NULL;
   const size_t offset = kept != NULL ? kept->offset + (size_t)(c->first - kept->first) : 0;
   size_t wanted = 0;
   for (size_t k = 0; k < p->source_count; k++) {
@@ -251,13 +264,28 @@ static mg_status fetch(pass_worker *w, const chunk *c, const float **base) {
                        kept != NULL ? NULL : w->base);
 }
 
-static void say_nonfinite(mg_pass *p, mg_pass_recipe *r, const chunk *c, const float *out) {
+static void say_element(mg_pass *p, mg_pass_recipe *r, const chunk *c, int64_t element) {
   char message[512];
-  int64_t k = 0;
-  while (k < c->count - 1 && isfinite(out[k])) k++;
-  snprintf(message, sizeof message, "the merge's element %lld of tensor %s is not finite", (long long)(c->first + k),
+  snprintf(message, sizeof message, "the merge's element %lld of tensor %s is not finite", (long long)element,
            p->table->tensors[c->range->tensor].name);
   fail_recipe(p, r, (size_t)(c - p->chunks), message);
+}
+
+static void say_nonfinite(mg_pass *p, mg_pass_recipe *r, const chunk *c, const float *out) {
+  int64_t k = 0;
+  while (k < c->count - 1 && isfinite(out[k])) k++;
+  say_element(p, r, c, c->first + k);
+}
+
+/* What a device has found, in the host's words: of the chunk that it would have been in. */
+static void say_found(void *context, size_t recipe, size_t tensor, int64_t element) {
+  mg_pass *p = context;
+  for (size_t k = 0; k < p->chunk_count; k++) {
+    const chunk *c = &p->chunks[k];
+    if (c->range->tensor != tensor || element < c->first || element >= c->first + c->count) continue;
+    say_element(p, &p->recipes[recipe], c, element);
+    return;
+  }
 }
 
 /* Merges a tile; where votes cancelled, what wins then is found out first. */
@@ -285,7 +313,7 @@ static size_t gather_sums(pass_worker *w, const chunk *c, size_t k) {
   size_t count = 0;
   for (size_t m = k; m < p->terms.count; m++) {
     mg_pass_recipe *r = &p->recipes[m];
-    if (r->set != p->recipes[k].set || w->taken[m] || has_failed(p, r, (size_t)(c - p->chunks)) ||
+    if (r->set != p->recipes[k].set || w->taken[m] || is_elsewhere(p, c, m) || has_failed(p, r, (size_t)(c - p->chunks)) ||
         !mg_is_sum_of_rows(r, c->range->tensor))
       continue;
     w->taken[m] = true;
@@ -299,12 +327,13 @@ static mg_status merge_chunk(pass_worker *w, const chunk *c) {
   mg_status status = MG_OK;
   mg_pass *p = w->pass;
   mg_tile tile = {.t = c->range->tensor, .first = c->first, .count = c->count, .tau = w->tau};
+  if (is_all_elsewhere(p, c)) return MG_OK;
   memset(w->taken, 0, p->terms.count * sizeof *w->taken);
   MG_TRY(fetch(w, c, &tile.base), done);
   for (size_t k = 0; k < p->terms.count; k++) {
     mg_pass_recipe *r = &p->recipes[k];
     size_t count = 1;
-    if (w->taken[k] || has_failed(p, r, (size_t)(c - p->chunks))) continue;
+    if (w->taken[k] || is_elsewhere(p, c, k) || has_failed(p, r, (size_t)(c - p->chunks))) continue;
     for (size_t s = 0; s < r->recipe->count; s++) w->tau[s] = w->at[r->slot[s]];
     tile.stand_in = r->recipe->base >= 0 ? w->at[r->base_slot] : NULL;
     w->together[0] = r;
@@ -381,17 +410,8 @@ static mg_status prepare(mg_pass *p, const mg_range *ranges, size_t range_count)
   return MG_OK;
 }
 
-mg_status mg_pass_run(mg_pass *p, const mg_range *ranges, size_t range_count, float *const *out,
-                      mg_status (*poll)(void *context), void *context) {
-  mg_status status = MG_OK;
+static mg_status run_threads(mg_pass *p) {
   int started = 1;
-  p->out = out;
-  p->poll = poll;
-  p->context = context;
-  p->status = MG_OK;
-  for (size_t r = 0; r < p->terms.count; r++) p->recipes[r].failed_at = 0; /* what failed in an earlier run stays so */
-  MG_TRY(prepare(p, ranges, range_count), done);
-  MG_TRY(cut(p, ranges, range_count), done);
   atomic_store(&p->next, 0);
   pthread_t *threads = mg_alloc((size_t)p->terms.threads, sizeof *threads);
   if (threads == NULL) return MG_ERR_NOMEM;
@@ -401,7 +421,55 @@ mg_status mg_pass_run(mg_pass *p, const mg_range *ranges, size_t range_count, fl
   work(&p->workers[0]);
   for (int k = 1; k < started; k++) pthread_join(threads[k], NULL);
   free(threads);
-  if (p->status != MG_OK) status = mg_fail(p->status, "%s", p->message);
+  return p->status == MG_OK ? MG_OK : mg_fail(p->status, "%s", p->message);
+}
+
+/* What the host has merged goes where the device's merges are. */
+static mg_status send_rest(const mg_pass *p) {
+  mg_status status = MG_OK;
+  const mg_merge_device *d = &p->terms.device;
+  for (size_t r = 0; r < p->terms.count; r++)
+    for (size_t k = 0; k < p->range_count && p->recipes[r].failure == NULL; k++) {
+      const mg_range *range = &p->ranges[k];
+      if (p->on_device[r * p->range_count + k]) continue;
+      MG_TRY(d->device->ops->upload_any(d->queue, d->out[r] + range->offset, p->out[r] + range->offset,
+                                        (size_t)range->count * sizeof(float)),
+             done);
+    }
+done:
+  return status;
+}
+
+/* While the device does its part, the host does the rest. */
+static mg_status run_with_device(mg_pass *p) {
+  mg_status status = MG_OK;
+  mg_device_pass *there = NULL;
+  free(p->on_device);
+  p->on_device = mg_alloc_zero(p->terms.count * p->range_count + 1, sizeof *p->on_device);
+  if (p->on_device == NULL) return MG_ERR_NOMEM;
+  if (p->terms.device.store != NULL)
+    MG_TRY(mg_device_pass_begin(&p->terms, p->recipes, p->ranges, p->range_count, p->on_device, &there), cleanup);
+  MG_TRY(run_threads(p), cleanup);
+  MG_TRY(send_rest(p), cleanup);
+  if (there != NULL) MG_TRY(mg_device_pass_end(there, say_found, p), cleanup);
+cleanup:
+  mg_device_pass_free(&there);
+  return status;
+}
+
+mg_status mg_pass_run(mg_pass *p, const mg_range *ranges, size_t range_count, float *const *out,
+                      mg_status (*poll)(void *context), void *context) {
+  mg_status status = MG_OK;
+  p->ranges = ranges;
+  p->range_count = range_count;
+  p->out = out;
+  p->poll = poll;
+  p->context = context;
+  p->status = MG_OK;
+  for (size_t r = 0; r < p->terms.count; r++) p->recipes[r].failed_at = 0; /* what failed in an earlier run stays so */
+  MG_TRY(prepare(p, ranges, range_count), done);
+  MG_TRY(cut(p, ranges, range_count), done);
+  status = p->terms.device.device != NULL ? run_with_device(p) : run_threads(p);
 done:
   return status;
 }

@@ -20,12 +20,14 @@ struct mg_grid_worker {
   mg_grid_worker_terms terms;
   mg_encoder *encoder;
   mg_node_store *store;
+  mg_device_store *device_store; /* NULL: no device */
   mg_range_list all_ranges; /* of the store: what any target needs */
   mg_quantities *quantities;
   target_setup at;
   mg_recipe *recipes; /* [models] */
   const char **ids;   /* [models × sources] */
   float **blocks;     /* [models] */
+  float **device_blocks; /* [models]; NULL each: no device */
   float *logits;      /* of the longest target */
   int32_t *predictions;
   double merging, evaluating;
@@ -94,10 +96,11 @@ static mg_status make_room(mg_grid_worker *w) {
   w->recipes = mg_alloc_zero(t->models, sizeof *w->recipes);
   w->ids = mg_alloc(t->models, t->list->count * sizeof *w->ids);
   w->blocks = mg_alloc(t->models, sizeof *w->blocks);
+  w->device_blocks = mg_alloc(t->models, sizeof *w->device_blocks);
   w->logits = mg_alloc(longest, (size_t)t->shape->classes * sizeof *w->logits);
   w->predictions = mg_alloc(longest, sizeof *w->predictions);
   w->at = (target_setup){.target = -1, .tokens = mg_alloc(t->most_tokens, sizeof *w->at.tokens)};
-  if (!w->recipes || !w->ids || !w->blocks || !w->logits || !w->predictions || !w->at.tokens) return MG_ERR_NOMEM;
+  if (!w->recipes || !w->ids || !w->blocks || !w->device_blocks || !w->logits || !w->predictions || !w->at.tokens) return MG_ERR_NOMEM;
   MG_TRY(mg_quantities_create(&w->quantities), done);
 done:
   return status;
@@ -120,11 +123,12 @@ failed:
 void mg_grid_worker_close(mg_grid_worker **worker) {
   mg_grid_worker *w = *worker;
   if (w == NULL) return;
-  mg_encoder_destroy(&w->encoder);
+  mg_encoder_destroy(&w->encoder); /* whose queue the merges went through */
+  mg_device_store_destroy(&w->device_store);
   mg_node_store_close(&w->store);
   mg_quantities_destroy(&w->quantities);
   free(w->all_ranges.items), free(w->at.ids), free(w->at.tokens), free(w->at.offset), free(w->at.ranges.items);
-  free(w->recipes), free(w->ids), free(w->blocks), free(w->logits), free(w->predictions);
+  free(w->recipes), free(w->ids), free(w->blocks), free(w->device_blocks), free(w->logits), free(w->predictions);
   free(w);
   *worker = NULL;
 }
@@ -200,6 +204,24 @@ static mg_status take_texts(mg_grid_worker *w, size_t target) {
   return MG_OK;
 }
 
+/* On a device the sources come behind the models: what is left is theirs. */
+static mg_status open_device_store(mg_grid_worker *w) {
+  mg_status status = MG_OK;
+  const mg_grid_worker_terms *t = &w->terms;
+  mg_device *device = t->attempt->device;
+  mg_queue *queue;
+  if (device == NULL) return MG_OK;
+  mg_encoder_device_block(w->encoder, 0, &queue);
+  MG_TRY(mg_device_store_create(device, queue, mg_node_store_get(w->store), t->list->count,
+                                mg_encoder_block_floats(t->shape, t->tokenized->token_count),
+                                mg_grid_device_spare(t->shape, t->most_tokens), &w->device_store),
+         done);
+  const size_t kept = mg_device_store_sources(w->device_store);
+  mg_info("grid: %zu sources on the device", kept);
+done:
+  return status;
+}
+
 static mg_status set_target(mg_grid_worker *w, size_t target) {
   mg_status status = MG_OK;
   const mg_grid_worker_terms *t = &w->terms;
@@ -212,6 +234,7 @@ static mg_status set_target(mg_grid_worker *w, size_t target) {
                              &w->encoder),
            done);
     MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
+    MG_TRY(open_device_store(w), done);
   }
   MG_TRY(mg_encoder_set_tokens(w->encoder, at->tokens, at->token_count), done);
   MG_TRY(mg_encoder_ranges(t->shape, mg_rows_table(t->deltas->rows), at->tokens, at->token_count, &at->ranges), done);
@@ -269,9 +292,11 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
   const mg_grid_item *items = w->terms.work->items + group->first;
   double began = mg_now();
   MG_TRY(set_target(w, items[0].target), cleanup);
+  mg_merge_device device = {.device = w->terms.attempt->device, .store = w->device_store, .out = w->device_blocks};
   for (size_t k = 0; k < group->count; k++) {
     take_recipe(w, &items[k], k);
     w->blocks[k] = mg_encoder_block(w->encoder, k);
+    w->device_blocks[k] = mg_encoder_device_block(w->encoder, k, &device.queue);
   }
   const mg_pass_terms terms = {.deltas = w->terms.deltas,
                                .store = mg_node_store_get(w->store),
@@ -279,7 +304,8 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
                                .quantities = w->quantities,
                                .recipes = w->recipes,
                                .count = group->count,
-                               .threads = w->terms.attempt->threads};
+                               .threads = w->terms.attempt->threads,
+                               .device = device};
   MG_TRY(mg_pass_create(&terms, &pass), cleanup);
   MG_TRY(mg_pass_run(pass, w->at.ranges.items, w->at.ranges.count, w->blocks, mg_attempt_poll, poll), cleanup);
   w->merging += mg_now() - began;

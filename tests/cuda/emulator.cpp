@@ -243,7 +243,7 @@ __asm__(
     ".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
     "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
-    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\npop %rcx\njmp *%rcx\n"
     ".size mg_emu_switch,.-mg_emu_switch\n");
 #else
 #error "the emulation changes stacks of x86-64"
@@ -261,7 +261,8 @@ void fibre_main() {
 }
 
 void start(fibre &f) {
-  void **top = (void **)(f.stack + fibre_stack);
+  /* Stacks that begin at equal places of their pages would share a few lines of the cache. */
+  void **top = (void **)(f.stack + fibre_stack - (size_t)(&f - fibres.data()) * 448 % 16384);
   *--top = NULL;                          /* where a caller would be */
   *--top = (void *)(uintptr_t)fibre_main; /* where the first change of stacks returns to */
   for (int k = 0; k < 6; k++) *--top = NULL;
@@ -286,20 +287,27 @@ void make_fibres(size_t count) {
   }
 }
 
-/* The warps all of whose threads wait to exchange may go on. Did any? */
-bool release_warps() {
-  bool any = false;
-  for (size_t first = 0; first < block_threads; first += (size_t)warp_size) {
-    const size_t end = first + (size_t)warp_size < block_threads ? first + (size_t)warp_size : block_threads;
-    size_t waiting = 0, over = 0;
-    for (size_t k = first; k < end; k++) waiting += fibres[k].at == AT_EXCHANGE, over += fibres[k].at == OVER;
-    if (waiting == 0) continue;
-    if (waiting + over < end - first) continue; /* some are at the barrier or on their way */
-    if (over > 0) violation("lanes exchange with threads that are over");
-    for (size_t k = first; k < end; k++) fibres[k].at = READY;
-    any = true;
-  }
-  return any;
+/* Do all of a warp's threads wait to exchange? Then they may go on. */
+bool release_warp(fibre *lane, size_t count) {
+  size_t waiting = 0, over = 0;
+  for (size_t k = 0; k < count; k++) waiting += lane[k].at == AT_EXCHANGE, over += lane[k].at == OVER;
+  if (waiting == 0 || waiting + over < count) return false; /* the others wait at the barrier, for ever */
+  if (over > 0) violation("lanes exchange with threads that are over");
+  for (size_t k = 0; k < count; k++) lane[k].at = READY;
+  return true;
+}
+
+/* A warp runs to the barrier or the end, its lanes in order or backwards between exchanges. */
+void run_warp(size_t first) {
+  const size_t left = block_threads - first, count = left < (size_t)warp_size ? left : (size_t)warp_size;
+  const bool backwards = random_word() % 2 == 0;
+  fibre *lane = &fibres[first];
+  do {
+    for (size_t k = 0; k < count; k++) {
+      fibre &f = lane[backwards ? count - 1 - k : k];
+      if (f.at == READY) resume(f);
+    }
+  } while (release_warp(lane, count));
 }
 
 /* Those at the barrier may go on when all are there that are not over. */
@@ -314,13 +322,13 @@ bool release_barrier() {
   return any;
 }
 
-/* Everyone who can runs to where it has to wait: in order, backwards, or from somewhere on. */
+/* Everyone runs to where it has to wait: warp by warp, from any on, in order or backwards. */
 void run_phase() {
-  const uint64_t word = random_word();
-  const size_t n = block_threads, first = (size_t)(word >> 8) % n;
-  for (size_t k = 0; k < n; k++) {
-    const size_t turn = word % 3 == 0 ? k : word % 3 == 1 ? n - 1 - k : (first + k) % n;
-    if (fibres[turn].at == READY) resume(fibres[turn]);
+  const size_t warps = (block_threads + (size_t)warp_size - 1) / (size_t)warp_size, first = (size_t)(random_word() >> 8) % warps;
+  const bool backwards = random_word() % 2 == 0;
+  for (size_t k = 0; k < warps; k++) {
+    const size_t turned = (first + k) % warps;
+    run_warp((backwards ? warps - 1 - turned : turned) * (size_t)warp_size);
   }
 }
 
@@ -337,7 +345,7 @@ void run_block(const dim3 &block) {
   }
   do
     run_phase();
-  while (release_warps() || release_barrier());
+  while (release_barrier());
   for (size_t k = 0; k < block_threads; k++)
     if (fibres[k].at != OVER) violation("threads wait for each other at different places");
 }

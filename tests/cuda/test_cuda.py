@@ -1,0 +1,180 @@
+"""Whole runs with an emulated CUDA device: what comes out is what the processors compute, and what can go wrong is said."""
+import json
+import os
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../cli"))
+import common
+from common import EMOJI, Case, h5py, np, result_bits, run, write_yaml
+
+HOST = common.BINARY
+EMULATED = os.environ.get("MERGEGRID_EMULATED") or f"{os.path.dirname(HOST)}/mergegrid-emulated"
+LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
+METHODS = ["similarity", "average", "task_arithmetic", {"ties": {"density": [0.2, 0.5]}}, {"ties": {"trim": "global", "zeros": "majority"}},
+           {"dare_linear": {"density": 0.5}}, {"dare_ties": {"density": 0.5}}, "breadcrumbs", "ram", "magmax", "model_stock", "slerp", "della",
+           "sce", "karcher"]
+MICROSCOPE = {"reference": {"source": "af-ZA"}, "setups": {"average": {"method": "average", "locale": "sw-KE", "similarity_type": "URIEL"},
+                                                           "base": {"base": True}},
+              "probes": {"locale": "af-ZA", "partition": "test", "limit": 12}}
+
+
+class Cuda(Case):
+    def setUp(self):
+        super().setUp()
+        for locale in LOCALES:  # few texts of both partitions: an emulated pass is slow
+            with open(f"{EMOJI}/texts/{locale}.jsonl", encoding="utf-8") as file:
+                rows = [json.loads(line) for line in file]
+            os.makedirs(self.path("texts"), exist_ok=True)
+            with open(self.path(f"texts/{locale}.jsonl"), "w", encoding="utf-8") as file:
+                for partition, count in (("train", 12), ("dev", 6), ("test", 12)):
+                    for row in [r for r in rows if r["partition"] == partition][:count]:
+                        file.write(json.dumps(row) + "\n")
+
+    def config(self, name, backend="cuda", **more):
+        sections = {"family": {"locales": LOCALES}, "shards": {"dir": self.path("shards")},
+                    "texts": {"files": self.path("texts/{locale}.jsonl")},
+                    "stages": ["compatibility", "nxn", "grid", "microscope"],
+                    "compatibility": {"metrics": ["task_vector_cosine", "cka"], "cka": {"samples": 12, "layers": "all", "pool": "mean"}},
+                    "nxn": {"targets": ["sw-KE", "af-ZA"]},
+                    "grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "fixed": {"num_languages": 3},
+                             "sweep": {"locale": ["sw-KE", "af-ZA"], "method": METHODS}},
+                    "microscope": MICROSCOPE, "compute": {"backend": backend}, "result": self.path(f"{name}.h5")}
+        for key, value in more.items():
+            sections[key] = {**sections[key], **value} if isinstance(sections.get(key), dict) else value
+        return write_yaml(self.path(f"{name}.yaml"), **sections), self.path(f"{name}.h5")
+
+    def run_on(self, binary, config, *args, ranks=0, env=None):
+        before, common.BINARY = common.BINARY, binary
+        try:
+            return run("run", "-c", config, *args, ranks=ranks, env=env, timeout=300)
+        finally:
+            common.BINARY = before
+
+    def made(self, name, binary=EMULATED, ranks=0, env=None, **more):
+        config, path = self.config(name, **more)
+        done = self.run_on(binary, config, ranks=ranks, env=env)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.said = done.stderr
+        return path
+
+    def refused(self, name, says, env=None, ranks=0, code=1, **more):
+        config, path = self.config(name, **more)
+        done = self.run_on(EMULATED, config, ranks=ranks, env=env)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertIn(says, done.stderr)
+        return config, path
+
+
+class WholeRuns(Cuda):
+    def close_to(self, a, b, tolerance):
+        a, b = np.asarray(a, float), np.asarray(b, float)
+        self.assertTrue((np.isfinite(a) == np.isfinite(b)).all())
+        self.assertLessEqual(np.nanmax(np.abs(a - b), initial=0), tolerance * np.nanmax(np.abs(b), initial=1e-30))
+
+    def test_the_same_as_the_processors(self):
+        host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
+        self.assertIn("backend cuda: Emulated device", self.said)
+        self.assertIn("4 sources on the device", self.said)
+        with h5py.File(host) as a, h5py.File(device) as b:
+            self.assertTrue(b["provenance"].attrs["backend"].startswith("cuda (Emulated device"))
+            for name in ("source_dot", "base_dot", "base_norm2"):  # bit for bit
+                self.assertEqual(a[f"compatibility/gram/{name}"][()].tobytes(), b[f"compatibility/gram/{name}"][()].tobytes())
+            for name in ("cka", "cka_unbiased"):
+                self.close_to(b[f"compatibility/{name}"][()], a[f"compatibility/{name}"][()], 1e-5)
+            for target in ("sw-KE", "af-ZA"):
+                self.assertTrue((a[f"nxn/predictions/{target}"][()] == b[f"nxn/predictions/{target}"][()]).all())
+                self.close_to(b[f"nxn/logits/{target}"][()], a[f"nxn/logits/{target}"][()], 2e-5)
+                self.assertTrue((a[f"grid/predictions/{target}"][()] == b[f"grid/predictions/{target}"][()]).all())
+            for column in ("key", "status", "accuracy", "macro_f1", "own"):
+                self.assertEqual(a[f"grid/cells/{column}"][()].tolist(), b[f"grid/cells/{column}"][()].tolist())
+            self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
+            for table in ("attention", "hidden_states"):
+                for column, values in a[f"microscope/{table}"].items():
+                    if values.dtype.kind == "f":
+                        self.close_to(b[f"microscope/{table}/{column}"][()], values[()], 1e-4)
+
+    def test_one_set_of_bits(self):
+        first = result_bits(self.made("first", env={"MG_EMU_ORDER": "lazy"}))
+        ways = {"two": {"ranks": 2, "env": {"MG_EMU_ORDER": "others", "MG_EMU_DEVICES": "2"}},
+                "three": {"ranks": 3, "env": {"MG_EMU_ORDER": "random", "MG_EMU_SEED": "7"}},
+                "apart": {"env": {"MG_EMU_ORDER": "eager", "MERGEGRID_DEVICE_ARENA": "apart"}, "compute": {"backend": "cuda", "threads": 3}}}
+        for name, way in ways.items():
+            self.assertEqual(first, result_bits(self.made(name, **way)), name)
+            if name == "three":
+                self.assertIn("3 ranks of this node share 1 device", self.said)
+
+    def test_little_memory(self):
+        whole = result_bits(self.made("whole"))
+        need = {}
+        for megabytes in (110, 120, 130):
+            config, path = self.config(f"m{megabytes}")
+            done = self.run_on(EMULATED, config, env={"MG_EMU_MEMORY": str(megabytes << 20)})
+            need[megabytes] = done.stderr
+            if done.returncode == 0:  # fewer sources on the device, the same bits
+                self.assertEqual(whole, result_bits(path))
+            else:
+                self.assertIn("are needed at least", done.stderr)
+        self.refused("tiny", "are needed at least", env={"MG_EMU_MEMORY": str(16 << 20)})
+        config, path = self.config("refused-once")  # what is free is less than it says: asked for less, then
+        done = self.run_on(EMULATED, config, env={"MG_EMU_FAIL": "malloc:1"})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(whole, result_bits(path))
+
+    def test_failures_and_going_on(self):
+        whole = result_bits(self.made("whole"))
+        for fault in ("launch:40", "copy:30", "product:50", "pin:2"):
+            config, path = self.refused(f"at-{fault.replace(':', '-')}", "device 0 (Emulated device)" if "pin" not in fault else "pinned",
+                                        env={"MG_EMU_FAIL": fault})
+            self.assertFalse(os.path.exists(path))
+            done = self.run_on(EMULATED, config)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(whole, result_bits(path), fault)
+        config, path = self.refused("ranks", "device 0 (Emulated device)", env={"MG_EMU_FAIL": "launch:60"}, ranks=2)
+
+
+class Choosing(Cuda):
+    def quick(self):
+        return {"stages": ["compatibility"], "compatibility": {"metrics": ["task_vector_cosine"]}}
+
+    def test_no_device(self):
+        self.refused("none", "no device is usable here", env={"MG_EMU_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
+        self.refused("none", "CUDA_VISIBLE_DEVICES is 3", env={"MG_EMU_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
+        self.refused("ranks", "no device is usable here", env={"MG_EMU_DEVICES": "0"}, ranks=3, **self.quick())
+
+    def test_auto(self):
+        path = self.made("auto", backend="auto", env={"MG_EMU_DEVICES": "0"}, **self.quick())
+        self.assertIn("compute.backend: auto computes on the processors", self.said)
+        with h5py.File(path) as f:
+            self.assertTrue(f["provenance"].attrs["backend"].startswith("openblas"))
+        path = self.made("auto2", backend="auto", **self.quick())
+        with h5py.File(path) as f:
+            self.assertTrue(f["provenance"].attrs["backend"].startswith("cuda"))
+
+    def test_another_mode_is_another_run(self):
+        """A result of forward passes on the processors is not gone on with on a device."""
+        config, path = self.config("mixed", backend="openblas", stages=["compatibility"])
+        self.assertEqual(self.run_on(EMULATED, config).returncode, 0)
+        done = self.run_on(EMULATED, config, "--set", "compute.backend=cuda")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("numeric mode of forward passes", done.stderr)
+
+    def test_tf32_is_said(self):
+        path = self.made("tf32", stages=["compatibility"], compute={"backend": "cuda", "precision": "tf32"})
+        with h5py.File(path) as f:
+            self.assertIn("TF32", f["provenance"].attrs["backend"])
+            self.assertIn("TF32", f["provenance"].attrs["numeric_mode"])
+
+    def test_plan(self):
+        config, _ = self.config("plan")
+        before, common.BINARY = common.BINARY, EMULATED
+        try:
+            done = run("plan", "-c", config, timeout=300)
+        finally:
+            common.BINARY = before
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("device", done.stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
