@@ -39,7 +39,8 @@ typedef struct mg_attention {
   const int32_t *piece;
   const float *query, *query_bias; /**< rows query_stride apart; [hidden] */
   int query_stride;
-  const float *key, *key_bias; /**< rows key_stride apart; values lie `hidden` floats behind keys, their bias behind the keys' */
+  const float *key,
+      *key_bias; /**< rows key_stride apart; values lie `hidden` floats behind keys, their bias behind the keys' */
   int key_stride;
   float scale;
   float *mixed; /**< [query rows, hidden] */

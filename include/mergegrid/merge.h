@@ -83,8 +83,8 @@ mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ran
 /** A store's blocks on a device, as many as there is room for. */
 typedef struct mg_device_store mg_device_store;
 /**
- * host is borrowed; sources: of its rows; floats: of a block. spare: bytes of the device's memory that are left free. The blocks
- * are on their way in the queue.
+ * host is borrowed; sources: of its rows; floats: of a block. spare: bytes of the device's memory that are left free. The
+ * blocks are on their way in the queue.
  */
 mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
                                  uint64_t spare, mg_device_store **store);

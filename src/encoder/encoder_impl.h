@@ -52,7 +52,7 @@ struct mg_encoder {
   size_t model_count;
   float **models; /**< blocks */
   mg_scratch *scratch;
-  float *activations; /**< of all threads */
+  float *activations;                  /**< of all threads */
   struct mg_device_encoder *on_device; /**< NULL: threads compute */
 };
 

@@ -229,7 +229,8 @@ mg_status mg_forward(const mg_encoder *e, mg_scratch *scratch, const mg_sequence
   const size_t row = (size_t)e->shape.hidden;
   b.last_full = mg_wants_all_of_last(e, want);
   MG_TRY(mg_check_texts(e, texts, first, last, &b.tokens), done);
-  if (b.tokens > mg_batch_capacity(&e->shape, MG_BATCH_TOKENS)) return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b.tokens);
+  if (b.tokens > mg_batch_capacity(&e->shape, MG_BATCH_TOKENS))
+    return mg_fail(MG_ERR_INTERNAL, "a batch of %d tokens", b.tokens);
   MG_TRY(embed(&b), done);
   MG_TRY(take_states(&b, 0, false), done);
   for (int layer = 1; layer <= layers; layer++) {

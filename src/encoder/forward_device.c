@@ -100,7 +100,8 @@ mg_status mg_device_encoder_create(mg_device *device, const mg_encoder_shape *sh
   if (d == NULL) return MG_ERR_NOMEM;
   d->device = device;
   if (shape->hidden / shape->heads > MG_WIDEST_HEAD) {
-    status = mg_fail(MG_ERR_INPUT, "heads of %d are wider than the device's attention takes (%d): compute.backend: openblas computes them",
+    status = mg_fail(MG_ERR_INPUT,
+                     "heads of %d are wider than the device's attention takes (%d): compute.backend: openblas computes them",
                      shape->hidden / shape->heads, MG_WIDEST_HEAD);
     goto failed;
   }
@@ -126,7 +127,8 @@ mg_status mg_device_encoder_hold(mg_device_encoder *d, size_t models, size_t flo
   d->current = mg_alloc_zero(models, sizeof *d->current);
   if (d->models == NULL || d->current == NULL) return MG_ERR_NOMEM;
   for (; d->model_count < models; d->model_count++)
-    MG_TRY(d->device->ops->take(d->device, floats * sizeof(float), "a model's weights", (void **)&d->models[d->model_count]), done);
+    MG_TRY(d->device->ops->take(d->device, floats * sizeof(float), "a model's weights", (void **)&d->models[d->model_count]),
+           done);
 done:
   return status;
 }
@@ -233,7 +235,8 @@ static mg_status attend_visited(const batch *b, mg_attention a, int layer) {
     own.pieces = a.pieces = (length + MG_PIECE_QUERIES - 1) / MG_PIECE_QUERIES;
     own.piece += 4 * (ptrdiff_t)piece, own.keep_at += piece, own.keep_rows += piece;
     MG_TRY(b->ops->attend(d->queue, &own), done);
-    MG_TRY(b->ops->download(d->queue, d->host_keep, d->keep, (size_t)a.heads * (size_t)length * (size_t)keys * sizeof(float)), done);
+    MG_TRY(b->ops->download(d->queue, d->host_keep, d->keep, (size_t)a.heads * (size_t)length * (size_t)keys * sizeof(float)),
+           done);
     MG_TRY(b->ops->finish(d->queue), done);
     MG_TRY(b->want->attention(b->want->context, t, layer, length, keys, d->host_keep), done);
   }
@@ -280,8 +283,8 @@ done:
 /* x becomes its rows of <s>, [texts, hidden]: through `pooled`, which then is the other one. */
 static mg_status keep_starts(const batch *b) {
   mg_device_encoder *d = b->d;
-  const mg_status status = b->ops->gather(d->queue, (int)(b->last - b->first), b->e->shape.hidden,
-                                          b->slot->index + b->at.starts, d->x, d->pooled);
+  const mg_status status =
+      b->ops->gather(d->queue, (int)(b->last - b->first), b->e->shape.hidden, b->slot->index + b->at.starts, d->x, d->pooled);
   float *x = d->x;
   d->x = d->pooled, d->pooled = x;
   return status;
@@ -296,8 +299,9 @@ static mg_status run_last_for_start(const batch *b) {
   mg_attention a = attention_of(b, w);
   a.pieces = rows, a.piece = b->slot->index + b->at.start_piece;
   a.query = d->y, a.query_stride = h;
-  MG_TRY(b->ops->product(d->queue, b->tokens, 2 * h, h, d->x, h, of_device(b, w->qkv) + (size_t)h * (size_t)h, d->qkv + h, 3 * h),
-         done);
+  MG_TRY(
+      b->ops->product(d->queue, b->tokens, 2 * h, h, d->x, h, of_device(b, w->qkv) + (size_t)h * (size_t)h, d->qkv + h, 3 * h),
+      done);
   MG_TRY(keep_starts(b), done);
   MG_TRY(b->ops->product(d->queue, rows, h, h, d->x, h, of_device(b, w->qkv), d->y, h), done);
   MG_TRY(b->ops->attend(d->queue, &a), done);
@@ -334,7 +338,8 @@ static mg_status pool(const batch *b, int wanted, bool starts_only) {
   const size_t bytes = (size_t)texts * (size_t)h * sizeof(float);
   if (b->want->cls != NULL) {
     if (!starts_only) MG_TRY(b->ops->gather(d->queue, texts, h, b->slot->index + b->at.starts, d->x, d->pooled), done);
-    MG_TRY(b->ops->download(d->queue, b->slot->answers + answer_at(b, wanted, false), starts_only ? d->x : d->pooled, bytes), done);
+    MG_TRY(b->ops->download(d->queue, b->slot->answers + answer_at(b, wanted, false), starts_only ? d->x : d->pooled, bytes),
+           done);
   }
   if (b->want->mean != NULL) {
     MG_TRY(b->ops->means(d->queue, texts, h, b->slot->index + b->at.first, d->x, d->pooled), done);
@@ -415,8 +420,10 @@ static mg_status take_answers(batch *b) {
   for (size_t k = 0; k < layers; k++)
     for (size_t t = b->first; t < b->last; t++) {
       const size_t to = (t * layers + k) * h, from = (t - b->first) * h;
-      if (b->want->cls != NULL) memcpy(b->want->cls + to, slot->answers + answer_at(b, (int)k, false) + from, h * sizeof(float));
-      if (b->want->mean != NULL) memcpy(b->want->mean + to, slot->answers + answer_at(b, (int)k, true) + from, h * sizeof(float));
+      if (b->want->cls != NULL)
+        memcpy(b->want->cls + to, slot->answers + answer_at(b, (int)k, false) + from, h * sizeof(float));
+      if (b->want->mean != NULL)
+        memcpy(b->want->mean + to, slot->answers + answer_at(b, (int)k, true) + from, h * sizeof(float));
     }
 done:
   return status;

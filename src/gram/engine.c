@@ -168,8 +168,7 @@ static mg_status read_tile(workspace *w, const mg_pair_block *block, const mg_gr
   mg_status status = MG_OK;
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
   for (int k = 0; k < n; k++) w->ids[k] = k < rows ? block->row0 + k : block->col0 + k - rows;
-  if (w->lane != NULL)
-    MG_TRY(mg_gram_lane_room(w->lane, (size_t)n + 1, count, mg_rows_dtype(engine->rows), &w->room), done);
+  if (w->lane != NULL) MG_TRY(mg_gram_lane_room(w->lane, (size_t)n + 1, count, mg_rows_dtype(engine->rows), &w->room), done);
   const double began = mg_now();
   status = mg_rows_read(engine->rows, w->ids, n, piece->tensor, first, count, w->room.tile, w->room.stride, w->scale,
                         w->room.base, w->staging);

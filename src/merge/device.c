@@ -23,7 +23,7 @@ struct mg_device_store {
 /* One tensor of one recipe. */
 typedef struct job {
   size_t recipe, tensor;
-  bool undecided; /* what wins where votes cancel was not known when it was queued */
+  bool undecided;        /* what wins where votes cancel was not known when it was queued */
   mg_device_merge merge; /* arrays: offsets into what is told, until it is there */
 } job;
 
@@ -88,9 +88,8 @@ size_t mg_device_store_sources(const mg_device_store *s) { return s->kept; }
 /* ---- what a device can do ---- */
 
 static bool kind_of(const mg_formula *f, mg_device_merge_kind *kind) {
-  static const mg_device_merge_kind elected[] = {[MG_ELECTED_MEAN] = MG_DEVICE_MEAN,
-                                                 [MG_ELECTED_SUM] = MG_DEVICE_ELECTED_SUM,
-                                                 [MG_ELECTED_MAX] = MG_DEVICE_ELECTED_MAX};
+  static const mg_device_merge_kind elected[] = {
+      [MG_ELECTED_MEAN] = MG_DEVICE_MEAN, [MG_ELECTED_SUM] = MG_DEVICE_ELECTED_SUM, [MG_ELECTED_MAX] = MG_DEVICE_ELECTED_MAX};
   *kind = MG_DEVICE_SUM;
   if (f->combine == mg_combine_sum) return true;
   if (f->combine == mg_combine_between) *kind = MG_DEVICE_BETWEEN;

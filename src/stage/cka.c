@@ -190,7 +190,9 @@ mg_status mg_cka_compute(mg_cka_stage *s) {
   const MPI_Comm comm = s->attempt->comm;
   const double began = mg_now();
   MG_TRY(share_todo(s), done);
-  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, s->attempt->device, &s->encoder)), done);
+  MG_TRY(mg_agree(comm, mg_encoder_create(&s->plan.shape, p->tokens, p->token_count, s->attempt->threads, s->attempt->device,
+                                          &s->encoder)),
+         done);
   mg_info("cka: %zu probe texts of %s (%zu different, %lld tokens), %d layer%s", p->count, s->config->compatibility.cka.locale,
           p->sequences.count, (long long)p->offset[p->sequences.count], s->plan.layer_count,
           s->plan.layer_count > 1 ? "s" : "");

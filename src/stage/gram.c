@@ -323,12 +323,13 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   mg_status status = MG_OK;
   mg_attempt *a = s->attempt;
   MG_TRY(share_nodes(s), done);
-  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->device, a->threads, a->config->family.allow_nonfinite,
-                                                 &s->engine)),
+  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->device, a->threads,
+                                                 a->config->family.allow_nonfinite, &s->engine)),
          done);
   mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
-          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6, a->device != NULL ? a->device->ops->name : a->ops->kernel, a->ranks,
-          a->ranks > 1 ? "s" : "", a->threads, a->threads > 1 ? "s" : "");
+          s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6,
+          a->device != NULL ? a->device->ops->name : a->ops->kernel, a->ranks, a->ranks > 1 ? "s" : "", a->threads,
+          a->threads > 1 ? "s" : "");
   mg_progress_begin(&s->progress, "gram", s->total_bytes, s->done_bytes, 1e9, "GB");
   const mg_farm_job job = {
       .units = (int64_t)s->unit_count, .context = s, .work = compute_unit, .take = take_unit, .tick = tick};

@@ -39,8 +39,8 @@ static mg_status plan(mg_grid_stage *s, const mg_stages *stages) {
   if (a->rank == 0) {
     const mg_plans plans = mg_stages_plans(stages);
     const mg_memory others = mg_memory_predict(&plans);
-    status = mg_grid_plan_make(a->config, mg_rows_table(a->rows), s->list->count, a->threads, a->device, &s->nxn->plan, &others, &s->grid,
-                               &s->plan);
+    status = mg_grid_plan_make(a->config, mg_rows_table(a->rows), s->list->count, a->threads, a->device, &s->nxn->plan, &others,
+                               &s->grid, &s->plan);
   }
   MG_TRY(mg_agree(a->comm, status), done);
   MPI_Bcast(&s->plan, (int)sizeof s->plan, MPI_BYTE, 0, a->comm);

@@ -81,7 +81,8 @@ static mg_status count_cells(const mg_nxn_plan *nxn, const mg_grid *grid, mg_gri
 }
 
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
-                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *p) {
+                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid,
+                            mg_grid_plan *p) {
   mg_status status = MG_OK;
   *p = (mg_grid_plan){0};
   const size_t tokens = nxn->texts.tokenized.token_count, c = grid->count;
@@ -97,7 +98,8 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);
   if (device == NULL) return MG_OK;
-  p->device_bytes = mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models) + mg_grid_device_spare(&nxn->shape, p->most_tokens);
+  p->device_bytes =
+      mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models) + mg_grid_device_spare(&nxn->shape, p->most_tokens);
   p->device_store_bytes = (sources + 1) * (p->source_bytes + MG_DEVICE_ALIGN);
 done:
   return status;

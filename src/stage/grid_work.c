@@ -21,14 +21,14 @@ struct mg_grid_worker {
   mg_encoder *encoder;
   mg_node_store *store;
   mg_device_store *device_store; /* NULL: no device */
-  mg_range_list all_ranges; /* of the store: what any target needs */
+  mg_range_list all_ranges;      /* of the store: what any target needs */
   mg_quantities *quantities;
   target_setup at;
-  mg_recipe *recipes; /* [models] */
-  const char **ids;   /* [models × sources] */
-  float **blocks;     /* [models] */
+  mg_recipe *recipes;    /* [models] */
+  const char **ids;      /* [models × sources] */
+  float **blocks;        /* [models] */
   float **device_blocks; /* [models]; NULL each: no device */
-  float *logits;      /* of the longest target */
+  float *logits;         /* of the longest target */
   int32_t *predictions;
   double merging, evaluating;
 };
@@ -100,7 +100,8 @@ static mg_status make_room(mg_grid_worker *w) {
   w->logits = mg_alloc(longest, (size_t)t->shape->classes * sizeof *w->logits);
   w->predictions = mg_alloc(longest, sizeof *w->predictions);
   w->at = (target_setup){.target = -1, .tokens = mg_alloc(t->most_tokens, sizeof *w->at.tokens)};
-  if (!w->recipes || !w->ids || !w->blocks || !w->device_blocks || !w->logits || !w->predictions || !w->at.tokens) return MG_ERR_NOMEM;
+  if (!w->recipes || !w->ids || !w->blocks || !w->device_blocks || !w->logits || !w->predictions || !w->at.tokens)
+    return MG_ERR_NOMEM;
   MG_TRY(mg_quantities_create(&w->quantities), done);
 done:
   return status;

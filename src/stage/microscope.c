@@ -113,7 +113,9 @@ static mg_status prepare(mg_microscope_stage *s) {
   mg_status status = MG_OK;
   const mg_attempt *a = s->attempt;
   const size_t cells = s->stages->grid != NULL ? s->stages->grid->grid.count : 0;
-  MG_TRY(mg_microscope_plan_make(a->config, s->list, mg_rows_table(a->rows), a->threads, a->device, a->rank == 0, cells, &s->plan), done);
+  MG_TRY(
+      mg_microscope_plan_make(a->config, s->list, mg_rows_table(a->rows), a->threads, a->device, a->rank == 0, cells, &s->plan),
+      done);
   MG_TRY(match_classes(s), done);
   if (a->rank != 0) return MG_OK;
   if (!s->plan.signals) mg_warn("microscope: no attention, hidden states and logits: %s", s->plan.no_signals);

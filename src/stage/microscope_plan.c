@@ -123,8 +123,8 @@ static void count_work(const mg_config *config, const mg_tensor_table *table, si
 static void count_signals(int threads, const mg_device *device, mg_microscope_plan *plan) {
   const mg_tokenized *p = &plan->probes;
   const mg_encoder_shape *shape = &plan->shape;
-  plan->encoder_bytes =
-      mg_encoder_bytes(shape, p->token_count, device != NULL ? 0 : threads) + mg_signals_bytes(p->sequences.count, shape->layers, shape->heads);
+  plan->encoder_bytes = mg_encoder_bytes(shape, p->token_count, device != NULL ? 0 : threads) +
+                        mg_signals_bytes(p->sequences.count, shape->layers, shape->heads);
   if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(shape, p->token_count, 1);
   for (size_t k = 0; k < p->sequences.count; k++)
     plan->flops += (double)plan->models * mg_encoder_flops(shape, (int)(p->offset[k + 1] - p->offset[k]), true);

@@ -331,7 +331,8 @@ static mg_status listen(mg_scope_worker *w, size_t model, mg_text *failures, dou
   listening l = {.poll = poll};
   float *logits = NULL;
   if (!w->terms.work->models[model].with_head) shape.classes = 0;
-  MG_TRY(mg_encoder_create(&shape, p->tokens, p->token_count, w->terms.attempt->threads, w->terms.attempt->device, &encoder), cleanup);
+  MG_TRY(mg_encoder_create(&shape, p->tokens, p->token_count, w->terms.attempt->threads, w->terms.attempt->device, &encoder),
+         cleanup);
   MG_TRY(load(w, model, encoder, &shape, failures, poll), cleanup);
   if (failures->size > 0) goto cleanup;
   MG_TRY(mg_signals_create(p->sequences.count, shape.layers, shape.heads, shape.hidden, &l.signals), cleanup);

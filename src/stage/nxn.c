@@ -306,7 +306,8 @@ mg_status mg_nxn_compute(mg_nxn_stage *s) {
   const mg_tokenized *t = &s->plan.texts.tokenized;
   const double began = mg_now();
   MG_TRY(share_todo(s), done);
-  MG_TRY(mg_agree(a->comm, mg_encoder_create(&s->plan.shape, t->tokens, t->token_count, a->threads, a->device, &s->encoder)), done);
+  MG_TRY(mg_agree(a->comm, mg_encoder_create(&s->plan.shape, t->tokens, t->token_count, a->threads, a->device, &s->encoder)),
+         done);
   s->all_texts = s->list->count * t->sequences.count;
   if (s->done_texts > 0)
     mg_info("continuing: %.0f%% of the answers are in the journal", 100 * (double)s->done_texts / (double)s->all_texts);

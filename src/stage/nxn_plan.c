@@ -24,7 +24,7 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device) {
   plan->batch = mg_alloc(sequences->count + 1, sizeof *plan->batch);
   if (plan->batch == NULL) return MG_ERR_NOMEM;
   plan->batch[0] = 0;
-  for (size_t at = 0; at < sequences->count; plan->batch[++plan->batch_count] = at) 
+  for (size_t at = 0; at < sequences->count; plan->batch[++plan->batch_count] = at)
     at = mg_batch_end(sequences, at, mg_batch_tokens(device));
   return MG_OK;
 }

@@ -69,7 +69,8 @@ static mg_status measure_passes(mg_prediction *p) {
   const bool scope = p->with_microscope && p->microscope.signals;
   const mg_encoder_shape *shape = p->with_nxn ? &p->nxn.shape : p->with_cka ? &p->cka.shape : &p->microscope.shape;
   const mg_tokenized *texts = p->with_nxn ? &p->nxn.texts.tokenized : p->with_cka ? &p->cka.probes : &p->microscope.probes;
-  return p->with_nxn || p->with_cka || scope ? mg_measure_forward(shape, &texts->sequences, p->device, &p->forward_rate) : MG_OK;
+  return p->with_nxn || p->with_cka || scope ? mg_measure_forward(shape, &texts->sequences, p->device, &p->forward_rate)
+                                             : MG_OK;
 }
 
 /* The cells, and what they share the memory with. */
@@ -78,9 +79,9 @@ static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   const mg_plans before = {.gram = p->with_gram ? &p->gram : NULL, .cka = p->with_cka ? &p->cka : NULL, .nxn = &p->nxn};
   const mg_memory others = mg_memory_predict(&before);
   MG_TRY(mg_grid_expand(config, &p->nxn.texts.targets, &p->cells), done);
-  MG_TRY(mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, p->device, &p->nxn, &others, &p->cells,
-                           &p->grid),
-         done);
+  MG_TRY(
+      mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, p->device, &p->nxn, &others, &p->cells, &p->grid),
+      done);
 done:
   return status;
 }
@@ -100,7 +101,8 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
            done);
   }
   if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, p->device, true, &p->cka), done);
-  if (p->with_nxn) MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, p->device, true, &p->nxn), done);
+  if (p->with_nxn)
+    MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, p->device, true, &p->nxn), done);
   if (p->with_grid) MG_TRY(plan_grid(config, p), done);
   if (p->with_microscope)
     MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, p->device, true, p->cells.count, &p->microscope), done);

@@ -20,7 +20,8 @@ static double microscope_hours(const mg_prediction *p, double passes, double cor
 static hours predict_hours(const mg_prediction *p) {
   const double cores = p->ranks * p->threads < p->processors ? p->ranks * p->threads : p->processors;
   const double pack_bytes = p->pack.bytes_read + p->pack.bytes_written;
-  const double passes = p->forward_rate * cores * 3600; /* flop an hour */
+  const double engines = p->device != NULL ? p->ranks : cores;
+  const double passes = p->forward_rate * engines * 3600; /* flop an hour */
   return (hours){.pack = pack_bytes > 0 ? pack_bytes / p->read_rate / cores / 3600 : 0,
                  .gram = p->with_gram ? (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600 : 0,
                  .cka = p->with_cka ? p->cka.flops / passes : 0,
@@ -117,6 +118,16 @@ static void print_microscope(const mg_prediction *p, const hours *h) {
          mg_format_bytes((double)(m->work_bytes + m->encoder_bytes), b), mg_format_bytes((double)m->master_bytes, c));
 }
 
+static void print_device(const mg_prediction *p) {
+  char name[256], least[32], wish[32];
+  const mg_plans plans = mg_prediction_plans(p);
+  const mg_device_need need = mg_device_need_of(&plans);
+  if (p->device == NULL) return;
+  printf("device       %s, one a rank: at least %s of its memory, up to %s for the sources of merges\n",
+         p->device->ops->describe(p->device, name, sizeof name), mg_format_bytes((double)need.least, least),
+         mg_format_bytes((double)need.wish, wish));
+}
+
 void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   char a[32], b[32], c[32], d[32], e[32];
   const hours h = predict_hours(p);
@@ -129,11 +140,13 @@ void mg_plan_print(const mg_config *config, const mg_prediction *p) {
          p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
   printf("rates        ");
   if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
-  if (p->forward_rate > 0) printf("forward passes %.1f GFLOP/s a core; ", p->forward_rate / 1e9);
+  if (p->forward_rate > 0)
+    printf("forward passes %.1f GFLOP/s a %s; ", p->forward_rate / 1e9, p->device != NULL ? "device" : "core");
   printf("reading %s/s (as cached now)\n", mg_format_bytes(p->read_rate, a));
   printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s); budget %s\n",
          mg_format_bytes((double)m.total, a), mg_format_bytes((double)m.process, b), mg_format_bytes((double)m.held, c),
          mg_format_bytes((double)m.working, d), mg_format_bytes((double)config->compute.memory_budget, e));
+  print_device(p);
   printf("result       %s\n", config->result);
 }
 
@@ -190,6 +203,14 @@ static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
                    bytes(m.held), "working_bytes", bytes(m.working), "budget_bytes", bytes(config->compute.memory_budget));
 }
 
+static json_t *device_json(const mg_prediction *p) {
+  char name[256];
+  const mg_plans plans = mg_prediction_plans(p);
+  const mg_device_need need = mg_device_need_of(&plans);
+  return json_pack("{s:s, s:o, s:o}", "name", p->device->ops->describe(p->device, name, sizeof name), "least_bytes",
+                   bytes(need.least), "wish_bytes", bytes(need.wish));
+}
+
 mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
   const hours h = predict_hours(p);
   json_t *skipped = json_array();
@@ -208,6 +229,7 @@ mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
   if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));
   if (root != NULL && p->with_grid) json_object_set_new(root, "grid", grid_json(p, &h));
   if (root != NULL && p->with_microscope) json_object_set_new(root, "microscope", microscope_json(p, &h));
+  if (root != NULL && p->device != NULL) json_object_set_new(root, "device", device_json(p));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");

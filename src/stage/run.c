@@ -80,7 +80,8 @@ static mg_status identify(const mg_attempt *a, const mg_stages *stages, mg_ident
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_identify(stages->gram, identity), done);
   MG_TRY(identify_family(a, identity), done);
   if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
-    MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(a->device, mode, sizeof mode)), done);
+    MG_TRY(mg_identity_add(identity, "numeric mode of forward passes", mg_encoder_numeric_mode(a->device, mode, sizeof mode)),
+           done);
   if (stages->cka != NULL) MG_TRY(mg_cka_identify(stages->cka, identity), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_identify(stages->nxn, identity), done);
 done:
@@ -145,7 +146,8 @@ static mg_status agree_on_program(const mg_attempt *a) {
   snprintf(text, sizeof text, "%s %s", mg_version(), mg_git_describe());
   MG_TRY(mg_agree_text(a->comm, "mergegrid's version", text), done);
   if (mg_cka_wanted(a->config) || mg_stage_wanted(a->config, "nxn") || mg_stage_wanted(a->config, "microscope"))
-    MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(a->device, text, sizeof text)), done);
+    MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(a->device, text, sizeof text)),
+           done);
 done:
   return status;
 }

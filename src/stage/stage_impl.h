@@ -145,8 +145,8 @@ bool mg_cka_wanted(const mg_config *config);
 /**
  * Not collective. with_probes: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. sources: how many.
  */
-mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, const mg_device *device, bool with_probes,
-                           mg_cka_plan *plan);
+mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, const mg_device *device,
+                           bool with_probes, mg_cka_plan *plan);
 void mg_cka_plan_free(mg_cka_plan *plan);
 
 /**
@@ -307,15 +307,15 @@ size_t mg_grid_stage_failed(const mg_grid_stage *stage);
 
 /** The stage grid: what a run and a plan know before sources are chosen. */
 typedef struct mg_grid_plan {
-  size_t cells, merges;                  /**< declared; of methods that merge (before equal ones are found) */
-  double flops;                          /**< of evaluating them all */
-  double merge_bytes;                    /**< that their merging reads and writes in memory */
-  size_t most_tokens;                    /**< different ones in one target's texts */
-  size_t models;                         /**< merged in one pass */
-  uint64_t model_bytes, source_bytes;    /**< of a merged model; of a source in memory */
-  uint64_t store_bytes;                  /**< for sources, once a node; counted in every rank */
-  uint64_t activation_bytes, pass_bytes; /**< of every rank */
-  uint64_t master_bytes, table_bytes;    /**< kept on rank 0; of rank 0 at the end */
+  size_t cells, merges;                      /**< declared; of methods that merge (before equal ones are found) */
+  double flops;                              /**< of evaluating them all */
+  double merge_bytes;                        /**< that their merging reads and writes in memory */
+  size_t most_tokens;                        /**< different ones in one target's texts */
+  size_t models;                             /**< merged in one pass */
+  uint64_t model_bytes, source_bytes;        /**< of a merged model; of a source in memory */
+  uint64_t store_bytes;                      /**< for sources, once a node; counted in every rank */
+  uint64_t activation_bytes, pass_bytes;     /**< of every rank */
+  uint64_t master_bytes, table_bytes;        /**< kept on rank 0; of rank 0 at the end */
   uint64_t device_bytes, device_store_bytes; /**< of a rank's device's memory; what sources would take there besides */
 } mg_grid_plan;
 
@@ -366,7 +366,8 @@ mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans);
 
 /** Not collective. others: of the other stages. grid: its cells. */
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
-                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid, mg_grid_plan *plan);
+                            const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid,
+                            mg_grid_plan *plan);
 const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
 
 /**

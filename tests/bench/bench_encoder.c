@@ -84,7 +84,8 @@ int main(int argc, char **argv) {
   if (status == MG_OK) status = mg_encoder_load(encoder, &weights);
   float *logits = calloc(t.count * (size_t)(shape.classes + 1), sizeof *logits);
   const mg_encoder_want want = {.logits = logits};
-  if (status == MG_OK) status = mg_encoder_run(encoder, &sequences, 0, mg_batch_end(&sequences, 0, MG_BATCH_TOKENS), &want); /* warm */
+  if (status == MG_OK)
+    status = mg_encoder_run(encoder, &sequences, 0, mg_batch_end(&sequences, 0, MG_BATCH_TOKENS), &want); /* warm */
   const double began = mg_now();
   if (status == MG_OK) status = mg_encoder_run(encoder, &sequences, 0, t.count, &want);
   const double seconds = mg_now() - began;

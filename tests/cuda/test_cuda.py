@@ -89,7 +89,7 @@ class WholeRuns(Cuda):
             for column in ("key", "status", "accuracy", "macro_f1", "own"):
                 self.assertEqual(a[f"grid/cells/{column}"][()].tolist(), b[f"grid/cells/{column}"][()].tolist())
             self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
-            for table in ("attention", "hidden_states"):
+            for table in ("attentions", "hidden_states", "logits"):
                 for column, values in a[f"microscope/{table}"].items():
                     if values.dtype.kind == "f":
                         self.close_to(b[f"microscope/{table}/{column}"][()], values[()], 1e-4)
@@ -173,7 +173,8 @@ class Choosing(Cuda):
         finally:
             common.BINARY = before
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("device", done.stdout)
+        self.assertRegex(done.stdout, r"device +Emulated device.*at least [0-9]+ MiB of its memory")
+        self.assertIn("GFLOP/s a device", done.stdout)
 
 
 if __name__ == "__main__":

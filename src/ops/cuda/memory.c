@@ -38,8 +38,8 @@ mg_status mg_cuda_reserve(mg_device *device, uint64_t least, uint64_t wish, uint
     cudaGetLastError(); /* it is told to whoever asks next, else */
     if (error != cudaErrorMemoryAllocation) return mg_cuda_check(d, error, "reserving memory");
     if (bytes == least)
-      return mg_fail(MG_ERR_NOMEM, "device %d (%s): %.2f GiB of memory are needed at least, %.2f of %.2f GiB are free", d->number,
-                     d->name, (double)least / 0x1p30, (double)left / 0x1p30, (double)all / 0x1p30);
+      return mg_fail(MG_ERR_NOMEM, "device %d (%s): %.2f GiB of memory are needed at least, %.2f of %.2f GiB are free",
+                     d->number, d->name, (double)least / 0x1p30, (double)left / 0x1p30, (double)all / 0x1p30);
     bytes = bytes - bytes / 16 > least ? bytes - bytes / 16 : least;
   }
   d->arena.bytes = *got = bytes;
@@ -96,8 +96,8 @@ static mg_status take_gap(mg_cuda_device *d, uint64_t bytes, const char *what, v
   size_t at;
   uint64_t offset;
   if (!find_gap(a, padded(bytes), &at, &offset))
-    return mg_fail(MG_ERR_NOMEM, "device %d: %s: %.1f MiB are wanted of an arena of %.1f MiB of which %.1f are taken", d->number,
-                   what, (double)bytes / 0x1p20, (double)a->bytes / 0x1p20, (double)a->used / 0x1p20);
+    return mg_fail(MG_ERR_NOMEM, "device %d: %s: %.1f MiB are wanted of an arena of %.1f MiB of which %.1f are taken",
+                   d->number, what, (double)bytes / 0x1p20, (double)a->bytes / 0x1p20, (double)a->used / 0x1p20);
   insert(a, at, (mg_piece){.offset = offset, .bytes = padded(bytes)});
   *piece = a->block + offset;
   return MG_OK;

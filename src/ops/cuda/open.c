@@ -12,8 +12,8 @@
 
 mg_status mg_cuda_check(const mg_cuda_device *d, cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MG_OK;
-  return mg_fail(error == cudaErrorMemoryAllocation ? MG_ERR_NOMEM : MG_ERR_IO, "device %d (%s): %s: %s", d->number, d->name, what,
-                 cudaGetErrorString(error));
+  return mg_fail(error == cudaErrorMemoryAllocation ? MG_ERR_NOMEM : MG_ERR_IO, "device %d (%s): %s: %s", d->number, d->name,
+                 what, cudaGetErrorString(error));
 }
 
 mg_status mg_cublas_check(const mg_cuda_device *d, cublasStatus_t error, const char *what) {
@@ -34,12 +34,13 @@ static mg_status launched(const mg_queue *q, const char *what) { return mg_cuda_
   } while (0)
 
 /* cuBLAS stores by columns, so that what it sees is cᵀ = w aᵀ. */
-static mg_status product(mg_queue *q, int m, int n, int k, const float *a, int a_stride, const float *w, float *c, int c_stride) {
+static mg_status product(mg_queue *q, int m, int n, int k, const float *a, int a_stride, const float *w, float *c,
+                         int c_stride) {
   const float one = 1, none = 0;
   MG_ENTER(q);
-  return mg_cublas_check(
-      q->device, cublasSgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, w, k, a, a_stride, &none, c, c_stride),
-      "a matrix product");
+  return mg_cublas_check(q->device,
+                         cublasSgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, w, k, a, a_stride, &none, c, c_stride),
+                         "a matrix product");
 }
 
 static mg_status embed(mg_queue *q, const mg_embedding *from, int rows, int n, const float *gain, const float *bias,
@@ -156,7 +157,8 @@ static mg_status count_devices(int *count) {
   if (error == cudaSuccess && *count > 0) return MG_OK;
   cudaGetLastError();
   const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-  return mg_fail(MG_ERR_CONFIG, "cuda: no device is usable here: %s%s%s", error == cudaSuccess ? "there is none" : cudaGetErrorString(error),
+  return mg_fail(MG_ERR_CONFIG, "cuda: no device is usable here: %s%s%s",
+                 error == cudaSuccess ? "there is none" : cudaGetErrorString(error),
                  visible != NULL ? "; CUDA_VISIBLE_DEVICES is " : "", visible != NULL ? visible : "");
 }
 

@@ -15,9 +15,9 @@
 
 #include <math.h>
 
-#include "test_device.h"
 #include "mergegrid/encoder.h"
 #include "mergegrid/family.h"
+#include "test_device.h"
 
 static const double TOLERANCE = 2e-5; /* of max |a - b| / max |b|, a text at a time */
 

@@ -254,8 +254,8 @@ static void open_elsewhere(elsewhere *e, const mg_store *store, size_t count, co
   for (size_t k = 0; k < count; k++)
     assert_int_equal(device->ops->take(device, e->bytes, "a merge", (void **)&e->out[k]), MG_OK);
   if (store == NULL) return;
-  assert_int_equal(mg_device_store_create(device, e->merge.queue, store, SOURCES, w->floats + MG_STORE_SLACK, 0, &e->merge.store),
-                   MG_OK);
+  assert_int_equal(
+      mg_device_store_create(device, e->merge.queue, store, SOURCES, w->floats + MG_STORE_SLACK, 0, &e->merge.store), MG_OK);
 }
 
 /* Merges that the device has not done are in the host's block, which began as NaN; all are fetched. */

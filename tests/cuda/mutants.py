@@ -1,0 +1,139 @@
+"""A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device must notice.
+
+    mutants.py BUILD [NAME ...]      exit 0: all (or the named ones) were caught; names what was not
+"""
+import concurrent.futures
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+
+SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+CUDA, ENCODER, GRAM = "src/ops/cuda/", "src/encoder/", "src/gram/"
+# Ways to run the test: what is done early in one is done late in another; pieces of memory apart, or side by side.
+WAYS = [{"MG_EMU_ORDER": "lazy", "MERGEGRID_DEVICE_ARENA": "apart"}, {"MG_EMU_ORDER": "others"},
+        {"MG_EMU_ORDER": "random", "MERGEGRID_DEVICE_ARENA": "apart", "MG_EMU_SEED": "3"}]
+
+# name: file, what is there, what is put in its place
+BUGS = {
+    "a sum read before all warps have written": (CUDA + "encoder.cu", "part[threadIdx.x / MG_WARP] = x;\n  __syncthreads();", "part[threadIdx.x / MG_WARP] = x;"),
+    "a sum overwritten while others read it": (CUDA + "encoder.cu", "  __syncthreads(); /* the next sum writes there */\n", ""),
+    "a norm without its mean": (CUDA + "encoder.cu", "x[d] = (x[d] - mean) * inverse", "x[d] = x[d] * inverse"),
+    "words and positions exchanged": (CUDA + "encoder.cu", "from.words + (size_t)from.word[blockIdx.x]", "from.words + (size_t)from.position[blockIdx.x]"),
+    "keys used before they are loaded": (CUDA + "encoder.cu", "a.key_stride, key_bias);\n    __syncthreads();\n    score", "a.key_stride, key_bias);\n    score"),
+    "keys overwritten while others use them": (CUDA + "encoder.cu", "    __syncthreads(); /* the block is loaded anew */\n", ""),
+    "probabilities used before they are written": (CUDA + "encoder.cu", "key_bias + hidden);\n    __syncthreads();", "key_bias + hidden);"),
+    "values overwritten by the next keys": (CUDA + "encoder.cu", "block[k][member + CREW * j], mix[j]);\n    __syncthreads();", "block[k][member + CREW * j], mix[j]);"),
+    "one key too many": (CUDA + "encoder.cu", "out[j] = key < count ? dot", "out[j] = key <= count ? dot"),
+    "keys taken for values": (CUDA + "encoder.cu", "(size_t)a.key_stride + hidden, a.key_stride", "(size_t)a.key_stride, a.key_stride"),
+    "scores of long texts not computed again": (CUDA + "encoder.cu", "if (keys > KEYS) {", "if (keys > 2 * KEYS) {"),
+    "the mean of a text and its neighbour": (CUDA + "encoder.cu", "for (int r = begin; r < end; r++)", "for (int r = begin; r <= end && r < begin + 99; r++)"),
+    "a last block that is not launched": (CUDA + "launch.h", "(count + each - 1) / each", "count / each"),
+    "a slab used before it is loaded": (CUDA + "gram.cu", "    }\n    __syncthreads();\n    for (int k = lane", "    }\n    for (int k = lane"),
+    "a slab overwritten while others use it": (CUDA + "gram.cu", "acc[u][v]);\n    __syncthreads();", "acc[u][v]);"),
+    "all runs read from the first one": (CUDA + "gram.cu", "MG_TILE + first + slab + k];\n      y", "MG_TILE + slab + k];\n      y"),
+    "pairs exchanged": (CUDA + "gram.cu", "return (size_t)i * (size_t)p.b_rows + (size_t)j;", "return (size_t)j * (size_t)p.a_rows + (size_t)i;"),
+    "a product that is rounded before it is added": (CUDA + "gram.cu", "acc[u][v] = fmaf(x[iu + u][k], y[ju + v][k], acc[u][v]);", "acc[u][v] += x[iu + u][k] * y[ju + v][k];"),
+    "small halves taken for zeros": (CUDA + "gram.cu", "(float)fraction * 5.9604644775390625e-8f", "0 * (float)fraction"),
+    "accumulators that begin anew with each tile": (CUDA + "gram.cu", "double total = acc[k];", "double total = 0;"),
+    "weights where votes belong": (CUDA + "merge.cu", "votes += m.vote[s] * within(m, e, s)", "votes += m.weight[s] * within(m, e, s)"),
+    "a sum that is not fused": (CUDA + "merge.cu", "total = fma(m.weight[s], raw(m, e, s), total);", "total += m.weight[s] * raw(m, e, s);"),
+    "random words out of order": (CUDA + "merge.cu", "k % 4 == 1 ? c1 : k % 4 == 2 ? c2", "k % 4 == 1 ? c2 : k % 4 == 2 ? c1"),
+    "the last element that is not finite": (CUDA + "merge.cu", "if (!isfinite(value)) atomicMin((unsigned long long *)&m.verdict->bad, (unsigned long long)e.number);", "if (!isfinite(value)) m.verdict->bad = e.number;"),
+    "factors of a product exchanged": (CUDA + "open.c", "n, m, k, &one, w, k, a, a_stride,", "n, m, k, &one, a, a_stride, w, k,"),
+    "a staging buffer filled while it is copied": (CUDA + "queue.c", 'MG_TRY(mg_cuda_check(q->device, cudaEventSynchronize(q->staged[q->turn]), "copying to the device"), done);', ""),
+    "a queue that does not wait for another": (CUDA + "queue.c", "cudaStreamWaitEvent(q->stream, m->event, 0)", "cudaSuccess"),
+    "pieces of the arena that overlap": (CUDA + "memory.c", "a->pieces[*at].offset - *offset >= bytes", "a->pieces[*at].offset > *offset"),
+    "a tile read over one that is being copied": (GRAM + "lane.c", "MG_TRY(l->device->ops->await(s->done), done);", ""),
+    "accumulators fetched before they are done": (GRAM + "lane.c", "MG_TRY(l->device->ops->finish(l->queue), done);\n  memcpy", "memcpy"),
+    "answers taken before they are there": (ENCODER + "forward_device.c", "MG_TRY(b->ops->await(slot->done), done);", ""),
+    "weights that are not sent again": (ENCODER + "encoder.c", "if (e->on_device != NULL) e->on_device->current[e->on_device->model] = false;", ""),
+}
+
+
+def planted(bug, folder):
+    """The mutated file, in a copy of its folder, whose headers it then sees."""
+    file, old, new = BUGS[bug]
+    with open(f"{SOURCE}/{file}", encoding="utf-8") as source:
+        text = source.read()
+    if text.count(old) < 1:
+        raise SystemExit(f"{bug}: {file} has no '{old}' any more: plant it anew")
+    here = os.path.join(folder, os.path.dirname(file))
+    shutil.copytree(f"{SOURCE}/{os.path.dirname(file)}", here)
+    with open(os.path.join(folder, file), "w", encoding="utf-8") as out:
+        out.write(text.replace(old, new, 1))
+    return file, here
+
+
+def compiled(entries, file, here, folder):
+    """Objects of the mutated file, or of all that include it."""
+    own = f"{SOURCE}/{os.path.dirname(file)}"
+    objects = {}
+    for entry in entries:
+        name = os.path.relpath(entry["file"], SOURCE)
+        emulated = "mg_cuda_emulated" in entry["command"]
+        if os.path.dirname(name) != os.path.dirname(file) or (name.startswith(CUDA) and not emulated):
+            continue
+        if name != file and not (file.endswith(".h") and name.endswith(".cu")):
+            continue
+        words = shlex.split(entry["command"])
+        target = words[words.index("-o") + 1]
+        out = os.path.join(folder, os.path.basename(target))
+        words[words.index("-o") + 1] = out
+        words = [here + w[len(own):] if w.startswith(own) else "-I" + here if w == f"-I{own}" else w for w in words]
+        subprocess.run(words + ["-Wno-error", "-w"], cwd=entry["directory"], check=True, capture_output=True)
+        objects[os.path.normpath(os.path.join(entry["directory"], target))] = out
+    return objects
+
+
+def linked(build, objects, folder):
+    """test_device with those objects for the real ones: in their place, or before the library that has them."""
+    where = f"{build}/tests/cuda"
+    with open(f"{where}/CMakeFiles/test_device_on_device.dir/link.txt", encoding="utf-8") as file:
+        words = shlex.split(file.read())
+    program = os.path.join(folder, "test")
+    words[words.index("-o") + 1] = program
+    rest = dict(objects)
+    for k, word in enumerate(words):
+        words[k] = rest.pop(os.path.normpath(os.path.join(where, word)), word)
+    at = words.index("-o")
+    words[at:at] = rest.values()
+    subprocess.run(words, cwd=where, check=True, capture_output=True)
+    return program
+
+
+def caught(build, entries, bug):
+    """How a bug was noticed; None: it was not."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, here = planted(bug, folder)
+        program = linked(build, compiled(entries, file, here, folder), folder)
+        for way in WAYS:
+            try:
+                done = subprocess.run([program], env={**os.environ, **way}, capture_output=True, text=True, timeout=120, check=False)
+            except subprocess.TimeoutExpired:
+                return "it hangs"
+            if done.returncode != 0:
+                said = [line for line in done.stderr.splitlines() if line.startswith(("ERROR", "emulated", "[  ERROR"))]
+                return said[0] if said else f"exit {done.returncode}"
+    return None
+
+
+def main():
+    build, names = os.path.abspath(sys.argv[1]), sys.argv[2:] or list(BUGS)
+    with open(f"{build}/compile_commands.json", encoding="utf-8") as file:
+        entries = json.load(file)
+    missed = []
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for bug, how in zip(names, pool.map(lambda bug: caught(build, entries, bug), names)):
+            print(f"{bug}: {how or 'NOT NOTICED'}", flush=True)
+            if how is None:
+                missed.append(bug)
+    print(f"{len(names) - len(missed)} of {len(names)} bugs noticed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
