@@ -122,6 +122,17 @@ class Cluster(unittest.TestCase):
         self.ended(job, "FAILED")
         self.assertEqual(self.field(job, "Restarts"), "0")
 
+    def test_parts(self):
+        """An array of parts, then the job that gathers them: one result, to the bits of one job."""
+        result = f"{self.results}/r.h5"
+        first, second, last = self.command(f"{SOURCE}/slurm/submit", "array", self.config, result, f"--output={self.results}/log",
+                                           MG_PARTS="3", MG_TASKS_PER_NODE="1").split()
+        self.assertEqual(len({first, second, last}), 3)
+        self.ended(last)
+        self.assertIn("part 3 of 3 is done", self.log())
+        self.same_bits(result)
+        self.assertEqual(glob.glob(f"{result}.part-*"), [])
+
     # ---- interrupted ----
 
     def continued(self, job, result):
