@@ -152,6 +152,18 @@ class Cluster(unittest.TestCase):
         self.continued(job, result)
         self.assertIn("continuing", self.log())
 
+    def test_a_part_is_warned(self):
+        """One task of the array goes back into the queue, the others do not, and gathering waits for it."""
+        result = f"{self.results}/r.h5"
+        first, _, last = self.command(f"{SOURCE}/slurm/submit", "array", self.config, result, f"--output={self.results}/log",
+                                      MG_PARTS="2", MG_TASKS_PER_NODE="1").split()
+        self.under_way(f"{first}_2", f"{result}.part-2-of-2")
+        self.command("scancel", "--batch", "--signal=USR1", f"{first}_2")
+        self.until(lambda: "back into the queue" in self.log(), "requeue")
+        self.ended(last)
+        self.assertEqual([self.field(f"{first}_{task}", "Restarts") for task in (1, 2)], ["0", "1"], self.log())
+        self.same_bits(result)
+
     def test_preemption(self):
         result = f"{self.results}/r.h5"
         job = self.submit("requeue", result)
