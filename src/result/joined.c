@@ -68,6 +68,18 @@ static void take_value(const mg_text *all, const char *key, char *buffer, size_t
   if (!mg_state_value(all, key, buffer, size)) buffer[0] = '\0';
 }
 
+/* By its state, or, should that be lost, by its journals. */
+static mg_status last_attempt(const char *path, int *attempt) {
+  int *attempts = NULL;
+  size_t count = 0;
+  mg_status status = mg_state_attempt(path, attempt);
+  if (status != MG_OK || *attempt > 0) return status;
+  status = mg_attempts_list(path, &attempts, &count);
+  if (status == MG_OK && count > 0) *attempt = attempts[count - 1];
+  free(attempts);
+  return status;
+}
+
 mg_status mg_part_read_report(const char *path, int part, mg_part_report *report) {
   mg_text state, all;
   *report = (mg_part_report){.part = part};
@@ -81,7 +93,7 @@ mg_status mg_part_read_report(const char *path, int part, mg_part_report *report
   take_value(&all, "updated", report->updated, sizeof report->updated);
   mg_text_free(&state);
   mg_text_free(&all);
-  return mg_state_attempt(path, &report->attempt);
+  return last_attempt(path, &report->attempt);
 }
 
 /* ---- their journals ---- */

@@ -91,6 +91,21 @@ done:
   return status;
 }
 
+/* The one job takes nothing from parts that somebody began: that is worth knowing before the night is over. */
+static mg_status open_whole(mg_attempt *a) {
+  mg_status status = MG_OK;
+  int *found = NULL;
+  size_t count = 0;
+  MG_TRY(mg_run_open(a->config->result, a->options->mode, &a->run), done);
+  MG_TRY(mg_parts_find(a->config->result, &found, &count), done);
+  if (count > 0)
+    mg_warn("%s: there are parts of it, which this run does not look at: mergegrid gather -c %s puts them together",
+            a->config->result, a->config->file);
+done:
+  free(found);
+  return status;
+}
+
 mg_status mg_parts_open(mg_attempt *a) {
   mg_status status = MG_OK;
   const mg_run_options *options = a->options;
@@ -101,7 +116,7 @@ mg_status mg_parts_open(mg_attempt *a) {
     else if (options->gather)
       status = open_gathering(a);
     else
-      status = mg_run_open(a->config->result, options->mode, &a->run);
+      status = open_whole(a);
   }
   MG_TRY(mg_agree(a->comm, status), done);
   MPI_Bcast(&a->parts.count, 1, MPI_INT, 0, a->comm);

@@ -1,11 +1,17 @@
-"""A result in parts: jobs that know nothing of each other, then gather; the same bits as one job, and what is said where parts are missing or wrong."""
+"""A result in parts: jobs that know nothing of each other, then gather; the same bits as one job, and what is said where parts are missing or wrong.
+
+With --soak SECONDS: parts killed and stopped at random moments for that long instead.
+"""
 import os
+import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
 import unittest
 
-from common import EMOJI, Case, command, environment, h5py, result_bits, write_yaml
+from common import EMOJI, Case, command, environment, h5py, result_bits, run, write_yaml
 
 LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
 SWEEP = {"locale": ["sw-KE", "af-ZA"], "similarity_type": ["URIEL", "REAL"],
@@ -172,6 +178,10 @@ class Interrupted(Parts):
         self.same_bits(self.path("r.h5"), self.reference)
 
     def test_refused(self):
+        self.good("run", "-c", self.config, "--part", "1/2", "--set", "result=w.h5")
+        self.assertIn("there are parts of it, which this run does not look at", self.good("run", "-c", self.config, "--set", "result=w.h5").stderr)
+        self.assertIn("nothing to do", self.good("gather", "-c", self.config, "--set", "result=w.h5").stderr)
+        self.assertEqual(self.left("w.h5"), ["w.h5.lock", "w.h5.state"])
         for wrong in ("0/3", "4/3", "3", "1/3/5", "a/b", "-1/2", "1/"):
             self.refused("run", "-c", self.config, f"--part={wrong}", code=2, says=f"'{wrong}' is not I/N")
         self.refused("gather", code=2, says="-c FILE is missing")
@@ -188,5 +198,46 @@ class Interrupted(Parts):
         self.refused("run", "-c", self.config, "--part", "1/2", "--fresh", says="--fresh starts a part over, not the result")
 
 
+class Soak(Stages):
+    """Parts killed and stopped at random moments, all at once and again and again."""
+
+    def soak(self, seconds):
+        rng, rounds, kills, stops, end = random.Random(), 0, 0, 0, time.time() + seconds
+        self.good("run", "-c", self.config("whole"), ranks=2)
+        reference = result_bits(self.path("whole.h5"))
+        while time.time() < end:
+            config, parts = self.config("a"), rng.randint(1, 4)
+            if rng.random() < 0.3:
+                shutil.rmtree(self.path("shards"))
+            for _ in range(rng.randint(1, 4)):
+                jobs = [self.begin(config, "--part", f"{part}/{parts}", ranks=rng.choice([0, 0, 2])) for part in range(1, parts + 1)]
+                time.sleep(rng.random() * 4)
+                for job in rng.sample(jobs, rng.randint(1, parts)):
+                    sign = rng.choice([signal.SIGKILL, signal.SIGUSR1])
+                    kills += sign == signal.SIGKILL
+                    stops += sign == signal.SIGUSR1
+                    job.send_signal(sign)
+                for job in jobs:
+                    job.communicate(timeout=300)
+                self.assertIn(run("gather", "-c", config).returncode, (0, 75))
+            if not os.path.exists(self.path("a.h5")):
+                self.array(config, parts, [rng.choice([0, 2]) for _ in range(parts)])
+            self.good("gather", "-c", config, ranks=rng.choice([0, 2]))
+            self.same_bits(self.path("a.h5"), reference)
+            self.assertEqual(self.left("a.h5"), ["a.h5.lock", "a.h5.state"])
+            os.remove(self.path("a.h5"))
+            rounds += 1
+        print(f"{rounds} rounds of parts, {kills} kills and {stops} stops, all to the same bits")
+
+
 if __name__ == "__main__":
-    unittest.main()
+    if len(sys.argv) == 3 and sys.argv[1] == "--soak":
+        soak = Soak("soak")
+        soak.setUp()
+        try:
+            soak.soak(float(sys.argv[2]))
+        finally:
+            soak.doCleanups()
+    else:
+        del Soak
+        unittest.main(verbosity=2)
