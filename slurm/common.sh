@@ -6,7 +6,7 @@ die() { say "$*" >&2; exit 1; }
 
 # USR1 asks for a stop; it may come before there is a child to pass it to. It is the only signal that both launchers pass on at
 # once, and the only one trapped: with a second one trapped, CONT say, which Slurm sends along, bash can lose it while it waits.
-warnings=0 child=
+warnings=0 child='' verb=run part=''
 trap 'warnings=$((warnings + 1)); [ -z "$child" ] || kill -USR1 "$child" 2>/dev/null || true' USR1
 
 # What every script needs: MG_CONFIG, MG_RESULT, the program. Paths become absolute, because a requeued job may start elsewhere.
@@ -44,11 +44,11 @@ mg_launcher() {
   esac
 }
 
-# First line of RESULT.state, and the attempt it is about ("" where there is no such file).
-mg_state() { if [ -f "$MG_RESULT.state" ]; then head -n 1 -- "$MG_RESULT.state"; fi; }
-mg_attempt() { if [ -f "$MG_RESULT.state" ]; then sed -n 's/^attempt //p' -- "$MG_RESULT.state"; fi; }
+# First line of RESULT.state, and the attempt it is about ("" where there is no such file). Of a part: RESULT.part-I-of-N.state.
+mg_state() { if [ -f "$MG_RESULT$part.state" ]; then head -n 1 -- "$MG_RESULT$part.state"; fi; }
+mg_attempt() { if [ -f "$MG_RESULT$part.state" ]; then sed -n 's/^attempt //p' -- "$MG_RESULT$part.state"; fi; }
 
-# mg_run [OPTION...]: runs mergegrid to its end and sets `outcome` and `code`, the script's exit code:
+# mg_run [OPTION...]: runs mergegrid (`verb`: run, or gather) to its end and sets `outcome` and `code`, the script's exit code:
 #   done      the result is there
 #   again     stopped on the warning or a budget; what is finished is in the journal: 75
 #   crashed   died without a word (a killed rank, a lost node): run again, but not for ever
@@ -63,8 +63,8 @@ mg_run() {
     say 'asked to stop before it began'
     return
   fi
-  say "${launcher[*]} $MG_BINARY run -c $MG_CONFIG, result $MG_RESULT"
-  "${launcher[@]}" "$MG_BINARY" run -c "$MG_CONFIG" --set "result='${MG_RESULT//\'/\'\'}'" "$@" &
+  say "${launcher[*]} $MG_BINARY $verb -c $MG_CONFIG, result $MG_RESULT$part"
+  "${launcher[@]}" "$MG_BINARY" "$verb" -c "$MG_CONFIG" --set "result='${MG_RESULT//\'/\'\'}'" "$@" &
   child=$!
   [ "$warnings" = 0 ] || kill -USR1 "$child" 2>/dev/null || true # it came in between
   launched=0
@@ -106,7 +106,7 @@ mg_decide() {
 
 # Counts crashes in a row beside the result: `mg_crashes add` counts one more and prints the number, `mg_crashes clear`.
 mg_crashes() {
-  local file=$MG_RESULT.crashes count=0
+  local file=$MG_RESULT$part.crashes count=0
   case $1 in
     add)
       if [ -f "$file" ]; then count=$(cat -- "$file"); fi
@@ -121,6 +121,11 @@ mg_crashes() {
 # Runs until done: puts this job back into the queue after a stop, and after a crash unless it crashed too often in a row.
 mg_run_requeued() {
   mg_run "$@"
+  if [ "$outcome" = again ] && [ -n "$part" ] && [ "$warnings" = 0 ]; then
+    mg_crashes clear
+    say 'it waits for other parts: not put back into the queue'
+    return
+  fi
   case $outcome in
     crashed)
       crashes=$(mg_crashes add)
@@ -139,7 +144,7 @@ mg_run_requeued() {
         return
       fi
       say 'back into the queue'
-      scontrol requeue "$SLURM_JOB_ID" || say 'scontrol could not requeue this job: submit it anew to continue' >&2
+      scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}" || say 'scontrol could not requeue this job: submit it anew to continue' >&2
       ;;
   esac
 }

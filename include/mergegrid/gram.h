@@ -103,6 +103,11 @@ void mg_gram_sum_covers(const mg_gram_sum *sum, const mg_gram_node *node, bool *
  * index. The caller frees *nodes.
  */
 mg_status mg_gram_sum_missing(const mg_gram_sum *sum, int64_t leaves, mg_gram_node **nodes, size_t *count);
+/** The same of leaves first … end − 1 of the layout's mg_gram_leaves: nodes that reach beyond them are cut. */
+mg_status mg_gram_sum_missing_in(const mg_gram_sum *sum, int64_t leaves, int64_t first, int64_t end, mg_gram_node **nodes,
+                                 size_t *count);
+/** Leaves of all groups of all pair blocks, in order of block, group, index. */
+int64_t mg_gram_leaves(const mg_gram_layout *layout);
 
 /** The finished Grams. dot [G][N][N] symmetric, base_dot [G][N] = <θ0, τi>, base_norm2 [G] = <θ0, θ0>. */
 typedef struct mg_gram {

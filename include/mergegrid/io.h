@@ -52,6 +52,12 @@ mg_status mg_sync_dir(const char *dir);
 /** fsyncs a file that others have written. */
 mg_status mg_sync_file(const char *path);
 
+/**
+ * Locks a file, made where missing, and waits while another process has it; *lock is a descriptor, the caller's to close. A
+ * file that can't be opened (a read-only directory) is not locked: −1. MG_STOPPED where a stop is asked for meanwhile.
+ */
+mg_status mg_lock_wait(const char *path, int *lock);
+
 /** A bounded set of files open for reading: the least recently used is closed when the bound is met. */
 typedef struct mg_file_cache mg_file_cache;
 typedef struct mg_file_slot mg_file_slot;

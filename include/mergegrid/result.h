@@ -231,7 +231,9 @@ typedef struct mg_result_data {
   int attempt;
   int ranks;
   const mg_rank_report *rank_reports; /**< [ranks] */
-  const mg_timing *timings;           /**< [timing_count] */
+  const mg_part_report *parts;        /**< [part_count] that it was gathered from */
+  size_t part_count;
+  const mg_timing *timings; /**< [timing_count] */
   size_t timing_count;
 } mg_result_data;
 

@@ -61,6 +61,7 @@ mg_status mg_run_check(mg_run *run, const mg_identity *identity, mg_run_covered 
 /** Where a record is kept: an attempt's journal and the byte it begins at. */
 typedef struct mg_record_place {
   int attempt;
+  int part; /**< 0: this run's own; else the number of the part whose journal it is (mg_run_join) */
   uint64_t offset;
 } mg_record_place;
 
@@ -102,6 +103,38 @@ mg_status mg_run_publish(mg_run *run);
 /** Ends an attempt that did not publish: syncs the journal, state stopped or failed with message; releases everything. Also
  * after publish. */
 void mg_run_close(mg_run **run, mg_status status);
+
+/* ---- a result computed in parts ---- */
+
+/**
+ * A part is a run of its own, of the name R.part-I-of-N, with its own lock, state and journal and never a file: many can be at
+ * work at once, on hosts that only share the directory. What they have journaled is read where it is by those that join them.
+ */
+
+/** "R.part-I-of-N". The caller frees; NULL if memory fails. */
+char *mg_part_path(const char *result, int part, int parts);
+/** The numbers N of which there are parts beside R, ascending; the caller frees *found. */
+mg_status mg_parts_find(const char *result, int **found, size_t *count);
+
+/** Right after mg_run_open: this run is a part of `result`, which it reads where it is there, and never writes. */
+mg_status mg_run_be_part(mg_run *run, const char *result);
+/**
+ * Reads the journals of that part too from now on. hold: takes its lock until the run is closed (MG_ERR_BUSY as mg_run_open),
+ * and removes what it left once this run has published. In ascending order of parts.
+ */
+mg_status mg_run_join(mg_run *run, int part, const char *path, bool hold);
+/** Compares identity with every joined part's, as mg_run_check does, and visits all their whole records. */
+mg_status mg_run_replay_joined(mg_run *run, const mg_identity *identity, mg_journal_visit visit, void *context);
+/** A part that has nothing left to do: its journal is synced and stays, its state is done at close. */
+mg_status mg_run_end_part(mg_run *run);
+
+/** What a part's state file says of it. */
+typedef struct mg_part_report {
+  int part, attempt;                                 /**< attempt 0: it was never begun */
+  char state[16], stage[32], progress[96], host[64]; /**< "" where there is none */
+  char started[24], updated[24];                     /**< ISO 8601, UTC */
+} mg_part_report;
+mg_status mg_part_read_report(const char *path, int part, mg_part_report *report);
 
 /** What R.state says. *state is "" where there is none. Caller frees both with mg_text_free. */
 mg_status mg_run_read_state(const char *result, mg_text *state, mg_text *all);

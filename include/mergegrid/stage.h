@@ -21,11 +21,15 @@ typedef struct mg_run_options {
   mg_run_mode mode;
   double max_hours;  /**< stop cleanly (MG_STOPPED) after that; 0: no limit */
   const char *where; /**< which of the grid's cells, as of mg_where_parse; NULL: all. The others stay planned. */
+  int part, parts;   /**< compute the share of part 1 … parts alone, and journal it beside the result; 0: all, and write it */
+  bool gather;       /**< write the result from what its parts (0: as many as there are) have journaled */
+  bool compute_missing; /**< gathering: compute what they have not */
 } mg_run_options;
 
 /**
  * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failed_cells:
- * of the grid, in the result that is there now.
+ * of the grid, in the result that is there now. With a part: its shares of the stages, in a journal of its own; MG_STOPPED
+ * where a stage builds on shares that others have not done yet. gather: MG_STOPPED names the parts that have not done theirs.
  */
 mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells);
 

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "mergegrid/stop.h"
 #include "mergegrid/text.h"
 
 mg_status mg_file_stamp_get(const char *path, mg_file_stamp *stamp) {
@@ -215,5 +217,24 @@ cleanup:
   if (status != MG_OK && temporary != NULL) unlink(temporary);
   free(temporary);
   free(dir);
+  return status;
+}
+
+mg_status mg_lock_wait(const char *path, int *lock) {
+  mg_status status = MG_OK;
+  *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (*lock < 0) return MG_OK;
+  while (flock(*lock, LOCK_EX | LOCK_NB) != 0 && status == MG_OK) {
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      status = mg_fail_errno(MG_ERR_IO, "%s: locking", path);
+    else if (mg_stop_requested())
+      status = mg_fail(MG_STOPPED, "%s: stopped while waiting for whoever holds it", path);
+    else
+      usleep(50000);
+  }
+  if (status != MG_OK) {
+    close(*lock);
+    *lock = -1;
+  }
   return status;
 }

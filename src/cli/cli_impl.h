@@ -14,6 +14,7 @@ typedef enum mg_verb {
   MG_VERB_PACK,
   MG_VERB_PLAN,
   MG_VERB_RUN,
+  MG_VERB_GATHER,
   MG_VERB_MERGE,
   MG_VERB_SHOW,
   MG_VERB_EXPLAIN,
@@ -41,9 +42,10 @@ struct mg_command {
   char *best;                                       /* merge */
   char *locale, *weights;                           /* search */
   mg_strings by;
-  int64_t ranks, top, num_languages, candidates;
+  int64_t part[2]; /* --part I/N; 0: not given */
+  int64_t ranks, top, num_languages, candidates, parts;
   double max_hours;
-  bool json, csv, yaml, include_target, quiet, verbose, rehash, fresh, resume, merginguriel;
+  bool json, csv, yaml, include_target, quiet, verbose, rehash, fresh, resume, compute_missing, merginguriel;
 };
 
 void mg_command_help(const mg_command *command, FILE *out);

@@ -22,7 +22,8 @@
 enum { LARGEST_CONFIG = 4 << 20 };
 
 bool mg_command_is_collective(const mg_command *command) {
-  return command->verb == MG_VERB_PACK || command->verb == MG_VERB_RUN || command->verb == MG_VERB_MERGE;
+  return command->verb == MG_VERB_PACK || command->verb == MG_VERB_RUN || command->verb == MG_VERB_GATHER ||
+         command->verb == MG_VERB_MERGE;
 }
 
 /* ---- collective commands ---- */
@@ -112,7 +113,11 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
                                             : command->resume ? MG_RUN_RESUME
                                                               : MG_RUN_CONTINUE,
                                     .max_hours = command->max_hours,
-                                    .where = command->where};
+                                    .where = command->where,
+                                    .part = (int)command->part[0],
+                                    .parts = (int)(command->part[0] > 0 ? command->part[1] : command->parts),
+                                    .gather = command->verb == MG_VERB_GATHER,
+                                    .compute_missing = command->compute_missing};
     size_t failed_cells;
     MG_TRY(mg_stage_run(comm, config, &options, &failed_cells), cleanup);
     if (failed_cells > 0)
@@ -152,11 +157,34 @@ static mg_status count_record(void *context, const mg_record *record) {
   return MG_OK;
 }
 
+/* What jobs of `run --part` say of themselves; *seen: how many there are. */
+static mg_status print_parts(const char *result, size_t *seen) {
+  mg_status status = MG_OK;
+  int *found = NULL;
+  size_t count = 0;
+  MG_TRY(mg_parts_find(result, &found, &count), cleanup);
+  for (size_t k = 0; k < count; k++)
+    for (int part = 1; part <= found[k]; part++) {
+      mg_part_report report;
+      char *path = mg_part_path(result, part, found[k]);
+      status = path != NULL ? mg_part_read_report(path, part, &report) : MG_ERR_NOMEM;
+      free(path);
+      if (status != MG_OK) goto cleanup;
+      printf("part %d of %d: %s%s%s\n", part, found[k], report.attempt > 0 ? report.state : "never begun",
+             report.stage[0] != '\0' ? ", " : "", report.stage);
+      ++*seen;
+    }
+cleanup:
+  free(found);
+  return status;
+}
+
 /* A result, and before there is one its state and journal. */
 static mg_status run_show(const mg_command *command) {
   mg_status status = MG_OK;
   const char *path = command->files.items[0];
   mg_text state = {0}, all = {0};
+  size_t parts = 0;
   journal_size journal = {0};
   char size[32];
   MG_TRY(mg_run_read_state(path, &state, &all), cleanup);
@@ -166,8 +194,9 @@ static mg_status run_show(const mg_command *command) {
     MG_TRY(mg_result_show(path, &options), cleanup);
     goto cleanup;
   }
+  if (!command->json) MG_TRY(print_parts(path, &parts), cleanup);
   if (state.size == 0) {
-    status = mg_fail(MG_ERR_INPUT, "%s: no such result, and no run of that name is under way", path);
+    if (parts == 0) status = mg_fail(MG_ERR_INPUT, "%s: no such result, and no run of that name is under way", path);
     goto cleanup;
   }
   MG_TRY(mg_journal_replay(path, count_record, &journal), cleanup);
@@ -333,6 +362,7 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm) {
     return run_verify(command);
   case MG_VERB_PACK:
   case MG_VERB_RUN:
+  case MG_VERB_GATHER:
   case MG_VERB_MERGE:
     return run_collective(command, comm);
   case MG_VERB_COUNT:

@@ -9,10 +9,10 @@
 #include "mergegrid/config.h"
 
 #define OF(verb)      (1u << MG_VERB_##verb)
-#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN))
+#define OF_CONFIGURED (OF(PACK) | OF(PLAN) | OF(RUN) | OF(GATHER))
 #define OF_ALL        (OF(INIT) | OF_CONFIGURED | OF(MERGE) | OF(SHOW) | OF(EXPLAIN) | OF(SEARCH) | OF(EXPORT) | OF(VERIFY) | OF(DIFF))
 
-typedef enum option_kind { FLAG, TEXT, LIST, COUNT, HOURS, LAYOUT } option_kind;
+typedef enum option_kind { FLAG, TEXT, LIST, COUNT, PART, HOURS, LAYOUT } option_kind;
 
 typedef struct option {
   const char *name;
@@ -33,10 +33,17 @@ static const option OPTIONS[] = {
     {"rehash", 0, FLAG, offsetof(mg_command, rehash), OF(PACK), NULL,
      "compare contents even where no file changed by size, time and inode"},
     {"ranks", 'n', COUNT, offsetof(mg_command, ranks), OF(PLAN), "RANKS", "plan for this many ranks (default 1)"},
-    {"stages", 0, LIST, offsetof(mg_command, stages), OF(RUN), "STAGE", "only this stage of the configuration's (repeatable)"},
+    {"stages", 0, LIST, offsetof(mg_command, stages), OF(RUN) | OF(GATHER), "STAGE",
+     "only this stage of the configuration's (repeatable)"},
     {"resume", 0, FLAG, offsetof(mg_command, resume), OF(RUN), NULL, "only continue: fail if nothing was begun"},
     {"fresh", 0, FLAG, offsetof(mg_command, fresh), OF(RUN), NULL, "start over: removes the result and its journal"},
-    {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(RUN), "H",
+    {"part", 0, PART, offsetof(mg_command, part), OF(RUN), "I/N",
+     "compute only the I-th of N shares, into RESULT.part-I-of-N.*; gather then writes the result"},
+    {"parts", 0, COUNT, offsetof(mg_command, parts), OF(GATHER), "N",
+     "how many parts there are (default: as many as are found)"},
+    {"compute-missing", 0, FLAG, offsetof(mg_command, compute_missing), OF(GATHER), NULL,
+     "compute here what the parts have not (default: name those that lack something, exit code 75)"},
+    {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(RUN) | OF(GATHER), "H",
      "stop cleanly after H hours (exit code 75; run again to continue)"},
     {"locale", 0, TEXT, offsetof(mg_command, locale), OF(SEARCH), "TARGET",
      "the target that sources are searched for; required"},
@@ -54,7 +61,7 @@ static const option OPTIONS[] = {
      "refuse what would take longer, by the rate measured (default 1)"},
     {"csv", 0, FLAG, offsetof(mg_command, csv), OF(SEARCH), NULL, "print CSV"},
     {"yaml", 0, FLAG, offsetof(mg_command, yaml), OF(SEARCH), NULL, "print a section grid that sweeps the subsets listed"},
-    {"where", 0, TEXT, offsetof(mg_command, where), OF(RUN) | OF(SHOW), "COLUMN=VALUE,...",
+    {"where", 0, TEXT, offsetof(mg_command, where), OF(RUN) | OF(GATHER) | OF(SHOW), "COLUMN=VALUE,...",
      "only cells of the grid that match: method=ties|average,locale=sw-KE"},
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
@@ -96,6 +103,7 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_PACK] = {"pack", "-c run.yaml", "checkpoints to shards", 0, 0},
     [MG_VERB_PLAN] = {"plan", "-c run.yaml", "bytes, FLOPs, memory and hours of a run; refuses what cannot fit", 0, 0},
     [MG_VERB_RUN] = {"run", "-c run.yaml", "pack what is missing, run the stages; continues what was interrupted", 0, 0},
+    [MG_VERB_GATHER] = {"gather", "-c run.yaml", "write the result of a run that was divided with run --part", 0, 0},
     [MG_VERB_MERGE] = {"merge", "-c run.yaml | RESULT -o DIR",
                        "write a recipe, or a result's cell (--cell, --best), as a checkpoint", 0, 1},
     [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
@@ -150,10 +158,12 @@ void mg_command_help(const mg_command *command, FILE *out) {
     snprintf(left, sizeof left, "mergegrid %s %s", VERBS[k].name, VERBS[k].arguments);
     fprintf(out, "  %-48s %s\n", left, VERBS[k].summary);
   }
-  fputs("\npack and run work alone or under mpirun and srun. Options of a command: mergegrid COMMAND --help; keys of the\n"
+  fputs("\npack, run and gather work alone or under mpirun and srun. Options of a command: mergegrid COMMAND --help; keys of "
+        "the\n"
         "configuration: mergegrid --help config.\n\n"
         "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, some cells failed;\n"
-        "            75 stopped on a signal or a budget: run again. RESULT.state says the same in its first line.\n",
+        "            75 stopped on a signal or a budget, or parts are missing: run again. RESULT.state says the same in its\n"
+        "            first line.\n",
         out);
 }
 
@@ -186,6 +196,16 @@ static mg_status parse_count(const option *o, const char *value, int64_t *out) {
   return MG_OK;
 }
 
+/* "2/3" */
+static mg_status parse_part(const option *o, const char *value, int64_t part[2]) {
+  int first = 0, all = 0, end = 0;
+  if (sscanf(value, "%7d/%7d%n", &first, &all, &end) != 2 || value[end] != '\0' || first < 1 || first > all || all > 1000000)
+    return mg_fail(MG_ERR_USAGE, "--%s: '%s' is not I/N, the I-th part of N, as 2/3", o->name, value);
+  part[0] = first;
+  part[1] = all;
+  return MG_OK;
+}
+
 static mg_status parse_hours(const option *o, const char *value, double *out) {
   char *end = NULL;
   const double number = strtod(value, &end);
@@ -209,6 +229,8 @@ static mg_status set_option(mg_command *command, const option *o, const char *va
     return mg_strings_add(field, value);
   case COUNT:
     return parse_count(o, value, field);
+  case PART:
+    return parse_part(o, value, field);
   case HOURS:
     return parse_hours(o, value, field);
   case LAYOUT:

@@ -132,32 +132,48 @@ static mg_status append_node(node_list *list, const mg_gram_node *node) {
   return MG_OK;
 }
 
-static mg_status append_missing(const mg_gram_sum *sum, mg_gram_node node, int64_t largest, node_list *list) {
+/* Leaves of a group that are asked for. */
+typedef struct leaf_span {
+  int64_t first, end;
+} leaf_span;
+
+static mg_status append_missing(const mg_gram_sum *sum, mg_gram_node node, int64_t largest, leaf_span span, node_list *list) {
   mg_status status = MG_OK;
   bool covered, partly;
-  const int64_t leaves = sum->layout->groups[node.group].leaves;
-  if (node.index << node.level >= leaves) return MG_OK;
+  const int64_t leaves = sum->layout->groups[node.group].leaves, size = INT64_C(1) << node.level;
+  const int64_t begin = node.index << node.level, end = begin + size < leaves ? begin + size : leaves;
+  if (begin >= leaves || end <= span.first || begin >= span.end) return MG_OK;
   mg_gram_sum_covers(sum, &node, &covered, &partly);
   if (covered) return MG_OK;
-  if (!partly && (INT64_C(1) << node.level) <= largest) return append_node(list, &node);
+  if (!partly && size <= largest && begin >= span.first && end <= span.end) return append_node(list, &node);
   node.level--;
   node.index *= 2;
-  MG_TRY(append_missing(sum, node, largest, list), done);
+  MG_TRY(append_missing(sum, node, largest, span, list), done);
   node.index++;
-  MG_TRY(append_missing(sum, node, largest, list), done);
+  MG_TRY(append_missing(sum, node, largest, span, list), done);
 done:
   return status;
 }
 
-mg_status mg_gram_sum_missing(const mg_gram_sum *sum, int64_t leaves, mg_gram_node **nodes, size_t *count) {
+int64_t mg_gram_leaves(const mg_gram_layout *layout) {
+  int64_t leaves = 0;
+  for (size_t g = 0; g < layout->group_count; g++) leaves += layout->groups[g].leaves;
+  return leaves * (int64_t)layout->block_count;
+}
+
+mg_status mg_gram_sum_missing_in(const mg_gram_sum *sum, int64_t leaves, int64_t first, int64_t end, mg_gram_node **nodes,
+                                 size_t *count) {
   mg_status status = MG_OK;
   node_list list = {0};
+  int64_t before = 0; /* leaves of the groups that were looked at */
   for (size_t b = 0; b < sum->layout->block_count; b++)
     for (size_t g = 0; g < sum->layout->group_count; g++) {
       const int64_t group_leaves = sum->layout->groups[g].leaves;
       if (group_leaves == 0) continue; /* only empty tensors: their Gram is zero */
       const mg_gram_node root = {.block = (uint32_t)b, .group = (uint32_t)g, .level = mg_gram_root_level(group_leaves)};
-      MG_TRY(append_missing(sum, root, leaves > 0 ? leaves : 1, &list), cleanup);
+      const leaf_span span = {.first = first - before, .end = end - before};
+      MG_TRY(append_missing(sum, root, leaves > 0 ? leaves : 1, span, &list), cleanup);
+      before += group_leaves;
     }
   *nodes = list.nodes;
   *count = list.count;
@@ -165,6 +181,10 @@ mg_status mg_gram_sum_missing(const mg_gram_sum *sum, int64_t leaves, mg_gram_no
 cleanup:
   free(list.nodes);
   return status;
+}
+
+mg_status mg_gram_sum_missing(const mg_gram_sum *sum, int64_t leaves, mg_gram_node **nodes, size_t *count) {
+  return mg_gram_sum_missing_in(sum, leaves, 0, mg_gram_leaves(sum->layout), nodes, count);
 }
 
 static void scatter_triangle(const mg_pair_block *block, const double *values, size_t n, double *dot, double *base_dot,

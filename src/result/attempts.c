@@ -176,3 +176,37 @@ cleanup:
   free(dir);
   return status;
 }
+
+/* ---- what they were computed from ---- */
+
+/* An attempt without a record binds nobody: it was ended before its first unit was done. */
+static bool has_records(const char *result, int attempt) {
+  char *path = mg_attempt_path(result, attempt, "journal");
+  mg_file_stamp stamp = {.size = 1};
+  const bool empty = path != NULL && (!mg_path_exists(path) || (mg_file_stamp_get(path, &stamp) == MG_OK && stamp.size == 0));
+  free(path);
+  return !empty;
+}
+
+mg_status mg_attempts_compare(const char *result, int except, const mg_identity *identity) {
+  mg_status status = MG_OK;
+  int *attempts = NULL;
+  size_t count = 0;
+  MG_TRY(mg_attempts_list(result, &attempts, &count), cleanup);
+  for (size_t k = 0; k < count; k++) {
+    mg_identity before = {0};
+    if (attempts[k] == except || !has_records(result, attempts[k])) continue;
+    char *path = mg_attempt_path(result, attempts[k], "identity");
+    if (path == NULL) status = MG_ERR_NOMEM;
+    if (path != NULL && mg_path_exists(path)) {
+      status = mg_identity_read(path, &before);
+      if (status == MG_OK) status = mg_identity_compare(&before, identity, result);
+    }
+    mg_identity_free(&before);
+    free(path);
+    if (status != MG_OK) goto cleanup;
+  }
+cleanup:
+  free(attempts);
+  return status;
+}

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "mergegrid/io.h"
@@ -14,56 +13,20 @@
 #include "mergegrid/stop.h"
 #include "run_impl.h"
 
-static const double LOCK_SECONDS = 8;
-
 struct mg_run {
   char *result, *temporary, *journal_path;
+  char *whole; /* the result that this is a part of; NULL */
   int lock;    /* descriptor of R.lock */
   int journal; /* descriptor, −1 before the identity is known */
   uint64_t journal_size;
-  bool unsynced, published, complete;
+  bool unsynced, published, complete, part_done;
   int attempt;
   double synced, reported;
   char started[24], stage[64];
-  mg_journal_file *again; /* open for mg_run_read */
+  mg_journal_file *again; /* open for mg_run_read, of this part */
+  int again_part;
+  mg_joined joined;
 };
-
-/* ---- the lock ---- */
-
-static mg_status take_lock(mg_run *run) {
-  mg_status status = MG_OK;
-  bool said = false;
-  char *path = mg_beside(run->result, ".lock");
-  if (path == NULL) return MG_ERR_NOMEM;
-  run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (run->lock < 0) {
-    status = mg_fail_errno(MG_ERR_IO, "%s", path);
-    goto cleanup;
-  }
-  const double began = mg_now();
-  while (flock(run->lock, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) {
-      status = mg_fail_errno(MG_ERR_IO, "%s: locking", path);
-      goto cleanup;
-    }
-    if (mg_stop_requested()) {
-      status = mg_fail(MG_STOPPED, "%s: stopped while waiting for another run of it to end", run->result);
-      goto cleanup;
-    }
-    char *owner = mg_state_owner(run->result);
-    if (mg_now() - began > LOCK_SECONDS)
-      status = mg_fail(MG_ERR_BUSY, "%s: another run owns it (%s)", run->result, owner ? owner : "?");
-    else if (!said)
-      mg_info("waiting for another run of %s to end (%s)", run->result, owner ? owner : "?");
-    said = true;
-    free(owner);
-    if (status != MG_OK) goto cleanup;
-    usleep(50000);
-  }
-cleanup:
-  free(path);
-  return status;
-}
 
 static mg_status write_state(mg_run *run, const char *state, const char *progress, const char *message) {
   const mg_state content = {.state = state,
@@ -128,7 +91,8 @@ static void release(mg_run **run) {
   if (r->journal >= 0) close(r->journal);
   if (r->lock >= 0) close(r->lock);
   mg_journal_close(&r->again);
-  free(r->result), free(r->temporary), free(r->journal_path);
+  mg_joined_free(&r->joined);
+  free(r->result), free(r->temporary), free(r->journal_path), free(r->whole);
   free(r);
   *run = NULL;
 }
@@ -153,7 +117,7 @@ mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **out) {
     goto cleanup;
   }
   MG_TRY(mg_make_dirs(dir), cleanup);
-  MG_TRY(take_lock(run), cleanup);
+  MG_TRY(mg_lock_take(run->result, &run->lock), cleanup);
   mg_leftovers_remove(result);
   if (mode == MG_RUN_FRESH) MG_TRY(start_over(result), cleanup);
   if (mode == MG_RUN_RESUME) MG_TRY(check_resumable(result), cleanup);
@@ -168,39 +132,6 @@ cleanup:
 
 /* ---- identity ---- */
 
-/* An attempt without a record binds nobody: it was ended before its first unit was done. */
-static bool has_records(const mg_run *run, int attempt) {
-  char *path = mg_attempt_path(run->result, attempt, "journal");
-  mg_file_stamp stamp = {.size = 1};
-  const bool empty = path != NULL && (!mg_path_exists(path) || (mg_file_stamp_get(path, &stamp) == MG_OK && stamp.size == 0));
-  free(path);
-  return !empty;
-}
-
-/* Every earlier attempt that has something to continue. */
-static mg_status compare_attempts(const mg_run *run, const mg_identity *identity) {
-  mg_status status = MG_OK;
-  int *attempts = NULL;
-  size_t count = 0;
-  MG_TRY(mg_attempts_list(run->result, &attempts, &count), cleanup);
-  for (size_t k = 0; k < count; k++) {
-    mg_identity before = {0};
-    if (attempts[k] == run->attempt || !has_records(run, attempts[k])) continue;
-    char *path = mg_attempt_path(run->result, attempts[k], "identity");
-    if (path == NULL) status = MG_ERR_NOMEM;
-    if (path != NULL && mg_path_exists(path)) {
-      status = mg_identity_read(path, &before);
-      if (status == MG_OK) status = mg_identity_compare(&before, identity, run->result);
-    }
-    mg_identity_free(&before);
-    free(path);
-    if (status != MG_OK) goto cleanup;
-  }
-cleanup:
-  free(attempts);
-  return status;
-}
-
 static mg_status open_journal(mg_run *run, const mg_identity *identity) {
   char *path = mg_attempt_path(run->result, run->attempt, "identity");
   if (path == NULL) return MG_ERR_NOMEM;
@@ -213,14 +144,17 @@ static mg_status open_journal(mg_run *run, const mg_identity *identity) {
   return MG_OK;
 }
 
+/* The file that a run is about, a part's too. */
+static const char *whole_of(const mg_run *run) { return run->whole != NULL ? run->whole : run->result; }
+
 /* Is there a result that holds all that is wanted? */
 static mg_status check_finished(mg_run *run, const mg_identity *identity, mg_run_covered covered, void *context) {
   mg_status status = MG_OK;
   mg_identity before = {0};
   bool more = false, all = true;
-  MG_TRY(mg_result_read_identity(run->result, &before), cleanup);
-  MG_TRY(mg_identity_compare_finished(&before, identity, run->result, &more), cleanup);
-  if (!more && covered != NULL) MG_TRY(covered(context, run->result, &all), cleanup);
+  MG_TRY(mg_result_read_identity(whole_of(run), &before), cleanup);
+  MG_TRY(mg_identity_compare_finished(&before, identity, whole_of(run), &more), cleanup);
+  if (!more && covered != NULL) MG_TRY(covered(context, whole_of(run), &all), cleanup);
   run->complete = !more && all;
 cleanup:
   mg_identity_free(&before);
@@ -230,10 +164,10 @@ cleanup:
 mg_status mg_run_check(mg_run *run, const mg_identity *identity, mg_run_covered covered, void *context, bool *complete) {
   mg_status status = MG_OK;
   *complete = false;
-  if (mg_path_exists(run->result)) MG_TRY(check_finished(run, identity, covered, context), done);
+  if (mg_path_exists(whole_of(run))) MG_TRY(check_finished(run, identity, covered, context), done);
   *complete = run->complete;
   if (run->complete) return MG_OK;
-  MG_TRY(compare_attempts(run, identity), done);
+  MG_TRY(mg_attempts_compare(run->result, run->attempt, identity), done);
   MG_TRY(open_journal(run, identity), done);
 done:
   return status;
@@ -256,10 +190,13 @@ mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t 
 
 static mg_status open_again(mg_run *run, mg_record_place place) {
   mg_status status = MG_OK;
-  if (run->again == NULL || mg_journal_attempt(run->again) != place.attempt) {
+  if (run->again == NULL || mg_journal_attempt(run->again) != place.attempt || run->again_part != place.part) {
     mg_journal_close(&run->again);
-    char *path = mg_attempt_path(run->result, place.attempt, "journal");
+    const char *of = place.part == 0 ? run->result : mg_joined_path(&run->joined, place.part);
+    if (of == NULL) return mg_fail(MG_ERR_INTERNAL, "part %d was not joined", place.part);
+    char *path = mg_attempt_path(of, place.attempt, "journal");
     status = path != NULL ? mg_journal_open(path, place.attempt, &run->again) : MG_ERR_NOMEM;
+    run->again_part = place.part;
     free(path);
   }
   return status;
@@ -296,6 +233,27 @@ mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const
   return write_state(run, state, progress, message);
 }
 
+/* ---- parts ---- */
+
+mg_status mg_run_be_part(mg_run *run, const char *result) {
+  run->whole = mg_strdup(result);
+  return run->whole != NULL ? MG_OK : MG_ERR_NOMEM;
+}
+
+mg_status mg_run_join(mg_run *run, int part, const char *path, bool hold) {
+  return mg_joined_add(&run->joined, part, path, hold);
+}
+
+mg_status mg_run_replay_joined(mg_run *run, const mg_identity *identity, mg_journal_visit visit, void *context) {
+  return mg_joined_replay(&run->joined, identity, visit, context);
+}
+
+mg_status mg_run_end_part(mg_run *run) {
+  const mg_status status = mg_run_sync(run, 0);
+  run->part_done = status == MG_OK;
+  return status;
+}
+
 /* ---- the end ---- */
 
 const char *mg_run_temporary(const mg_run *run) { return run->temporary; }
@@ -321,6 +279,7 @@ mg_status mg_run_publish(mg_run *run) {
   run->published = true;
   MG_TRY(write_state(run, "done", "", ""), cleanup);
   MG_TRY(mg_journals_remove(run->result), cleanup);
+  MG_TRY(mg_joined_remove(&run->joined), cleanup);
 cleanup:
   if (status != MG_OK && !run->published) unlink(run->temporary);
   free(dir);
@@ -338,7 +297,10 @@ void mg_run_close(mg_run **out, mg_status status) {
     if (mine) {
       write_state(run, "done", "", "");
       mg_journals_remove(run->result);
+      mg_joined_remove(&run->joined);
     }
+  } else if (run->part_done && status == MG_OK) {
+    if (mine) write_state(run, "done", "", "");
   } else if (!run->published && mine) {
     if (run->journal >= 0) mg_run_sync(run, 0);
     /* An attempt that failed before it had a journal leaves no directory to look through next time. */

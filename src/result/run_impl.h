@@ -24,6 +24,14 @@ void mg_leftovers_remove(const char *result);
 /* mkdir for a number that no attempt had before; at least `least`. */
 mg_status mg_attempt_create(const char *result, int least, int *attempt);
 
+/*
+ * Takes R.lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid); *lock is the caller's to
+ * close.
+ */
+mg_status mg_lock_take(const char *result, int *lock);
+/* Every attempt at R but `except` that has something to continue must have been computed from identity. */
+mg_status mg_attempts_compare(const char *result, int except, const mg_identity *identity);
+
 /* ---- journal ---- */
 
 enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 };
@@ -39,6 +47,27 @@ mg_status mg_journal_at(mg_journal_file *file, uint64_t offset, mg_record *recor
 mg_status mg_journal_part(mg_journal_file *file, uint64_t offset, size_t first, size_t size, void *data);
 int mg_journal_attempt(const mg_journal_file *file);
 void mg_journal_close(mg_journal_file **file);
+
+/* ---- parts whose journals are read too ---- */
+
+typedef struct mg_joined_part {
+  int part;
+  char *path;
+  int lock; /* −1: not held */
+} mg_joined_part;
+
+typedef struct mg_joined {
+  mg_joined_part *items;
+  size_t count;
+} mg_joined;
+
+mg_status mg_joined_add(mg_joined *joined, int part, const char *path, bool hold);
+mg_status mg_joined_replay(const mg_joined *joined, const mg_identity *identity, mg_journal_visit visit, void *context);
+/* NULL where no such part was joined. */
+const char *mg_joined_path(const mg_joined *joined, int part);
+/* What the parts left: journals, states, locks. */
+mg_status mg_joined_remove(const mg_joined *joined);
+void mg_joined_free(mg_joined *joined);
 
 /* ---- identity ---- */
 

@@ -123,6 +123,44 @@ static void write_ranks(mg_h5_writer *w, const mg_result_data *d) {
   H5Tclose(type);
 }
 
+typedef struct part_row {
+  int64_t part, attempt;
+  char host[64], state[16], started[24], updated[24];
+} part_row;
+
+static void insert_text(hid_t type, const char *name, size_t offset, size_t size) {
+  const hid_t text = H5Tcopy(H5T_C_S1);
+  H5Tset_size(text, size);
+  H5Tset_cset(text, H5T_CSET_UTF8);
+  H5Tinsert(type, name, offset, text);
+  H5Tclose(text);
+}
+
+/* The jobs whose journals the result was gathered from, as their state files told. */
+static void write_parts(mg_h5_writer *w, const mg_result_data *d) {
+  const hsize_t count = d->part_count;
+  const hid_t type = H5Tcreate(H5T_COMPOUND, sizeof(part_row));
+  part_row *rows = mg_alloc_zero((size_t)count, sizeof *rows);
+  H5Tinsert(type, "part", HOFFSET(part_row, part), H5T_NATIVE_INT64);
+  H5Tinsert(type, "attempt", HOFFSET(part_row, attempt), H5T_NATIVE_INT64);
+  insert_text(type, "host", HOFFSET(part_row, host), sizeof rows->host);
+  insert_text(type, "state", HOFFSET(part_row, state), sizeof rows->state);
+  insert_text(type, "started_utc", HOFFSET(part_row, started), sizeof rows->started);
+  insert_text(type, "updated_utc", HOFFSET(part_row, updated), sizeof rows->updated);
+  w->failed = w->failed || rows == NULL || type < 0;
+  for (size_t k = 0; !w->failed && k < count; k++) {
+    const mg_part_report *p = &d->parts[k];
+    rows[k] = (part_row){.part = p->part, .attempt = p->attempt};
+    memcpy(rows[k].host, p->host, sizeof rows[k].host);
+    memcpy(rows[k].state, p->state, sizeof rows[k].state);
+    memcpy(rows[k].started, p->started, sizeof rows[k].started);
+    memcpy(rows[k].updated, p->updated, sizeof rows[k].updated);
+  }
+  if (!w->failed) mg_h5_numbers(w, "/provenance/parts", type, 1, &count, rows, "what each part's last attempt was", NULL);
+  free(rows);
+  H5Tclose(type);
+}
+
 static void write_timings(mg_h5_writer *w, const mg_result_data *d) {
   typedef struct row {
     char name[32];
@@ -179,6 +217,7 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   write_inputs(w, d->identity);
   write_ranks(w, d);
   write_timings(w, d);
+  if (d->part_count > 0) write_parts(w, d);
   if (d->grid != NULL)
     mg_h5_strings(w, "/provenance/reused", d->grid->reused, sizeof(char *), d->grid->reused_count,
                   "recipes taken from earlier results");
@@ -205,7 +244,8 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
   const size_t nxn = d->nxn != NULL ? 16 + 5 * d->nxn->targets->count : 0;
   const size_t grid = d->grid != NULL ? mg_h5_grid_extents(d->grid) : 0;
   const size_t microscope = d->microscope != NULL ? mg_h5_microscope_extents() : 0;
-  mg_status status = mg_result_block_create(EXTENTS + nxn + grid + microscope, &block);
+  const size_t parts = d->part_count > 0;
+  mg_status status = mg_result_block_create(EXTENTS + nxn + grid + microscope + parts, &block);
   if (status != MG_OK) return status;
   mg_hdf5_prepare();
   H5E_BEGIN_TRY {

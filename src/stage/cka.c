@@ -23,8 +23,8 @@ struct mg_cka_stage {
   /* rank 0 */
   float *features; /* [sources, layers, texts, hidden] */
   bool *done;
-  size_t done_count;
-  double *biased, *unbiased; /* [layers, sources, sources] */
+  size_t done_count, all_count; /* of sources: of a part, with those of its share */
+  double *biased, *unbiased;    /* [layers, sources, sources] */
   char probes[128];
   mg_progress progress;
 };
@@ -163,7 +163,7 @@ done:
 static mg_status tick(void *context) {
   mg_cka_stage *s = context;
   char text[64];
-  snprintf(text, sizeof text, "cka: %zu of %zu sources", s->done_count, s->list->count);
+  snprintf(text, sizeof text, "cka: %zu of %zu sources", s->done_count, s->all_count);
   mg_progress_update(&s->progress, (double)s->done_count);
   return mg_attempt_keep_going(s->attempt, "compatibility", text);
 }
@@ -172,8 +172,15 @@ static mg_status list_todo(mg_cka_stage *s) {
   s->todo = mg_alloc(s->list->count, sizeof *s->todo);
   if (s->todo == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < s->list->count; k++)
-    if (!s->done[k]) s->todo[s->todo_count++] = (int64_t)k;
+    if (!s->done[k] && mg_share_is_ours(&s->attempt->parts, (int64_t)k, (int64_t)s->list->count))
+      s->todo[s->todo_count++] = (int64_t)k;
   return MG_OK;
+}
+
+void mg_cka_lacking(mg_cka_stage *s) {
+  mg_parts *parts = &s->attempt->parts;
+  for (size_t k = 0; k < s->list->count; k++)
+    if (!s->done[k]) mg_parts_lack(parts, mg_share_of(parts, (int64_t)k, (int64_t)s->list->count), MG_SHARE_CKA);
 }
 
 static mg_status share_todo(mg_cka_stage *s) {
@@ -196,7 +203,8 @@ mg_status mg_cka_compute(mg_cka_stage *s) {
   mg_info("cka: %zu probe texts of %s (%zu different, %lld tokens), %d layer%s", p->count, s->config->compatibility.cka.locale,
           p->sequences.count, (long long)p->offset[p->sequences.count], s->plan.layer_count,
           s->plan.layer_count > 1 ? "s" : "");
-  mg_progress_begin(&s->progress, "cka", (double)s->list->count, (double)s->done_count, 1, "sources");
+  s->all_count = s->done_count + s->todo_count;
+  mg_progress_begin(&s->progress, "cka", (double)s->all_count, (double)s->done_count, 1, "sources");
   const mg_farm_job job = {
       .units = (int64_t)s->todo_count, .context = s, .work = compute_source, .take = take_source, .tick = tick};
   MG_TRY(mg_farm_run(comm, &job), done);

@@ -84,8 +84,11 @@ static mg_status add_nodes(mg_gram_stage *s, const void *payload, size_t size) {
     values = mg_alloc(bytes, 1);
     if (values == NULL) return MG_ERR_NOMEM;
     memcpy(values, at + sizeof node, bytes);
-    status = mg_gram_sum_add(s->sum, &node, values);
-    if (status == MG_OK) s->done_bytes += node_bytes(s, &node);
+    /* a part, and who computed what it had not done yet, have the same sums: the first counts */
+    bool covered, partly;
+    mg_gram_sum_covers(s->sum, &node, &covered, &partly);
+    if (!covered) status = mg_gram_sum_add(s->sum, &node, values);
+    if (!covered && status == MG_OK) s->done_bytes += node_bytes(s, &node);
     free(values);
     at += sizeof node + bytes;
     size -= sizeof node + bytes;
@@ -124,10 +127,37 @@ static mg_status make_units(mg_gram_stage *s) {
   return MG_OK;
 }
 
-/* What earlier attempts have not finished: rank 0's list to all. */
+/* What earlier attempts have not finished, of all or of this part's share. */
+static mg_status list_nodes(mg_gram_stage *s) {
+  const mg_parts *parts = &s->attempt->parts;
+  const int64_t all = mg_gram_leaves(s->plan.layout);
+  if (parts->part == 0) return mg_gram_sum_missing(s->sum, s->plan.unit_leaves, &s->nodes, &s->node_count);
+  const mg_status status = mg_gram_sum_missing_in(s->sum, s->plan.unit_leaves, mg_share_begin(parts, parts->part, all),
+                                                  mg_share_begin(parts, parts->part + 1, all), &s->nodes, &s->node_count);
+  s->total_bytes = s->done_bytes;
+  for (size_t k = 0; k < s->node_count; k++) s->total_bytes += node_bytes(s, &s->nodes[k]);
+  return status;
+}
+
+mg_status mg_gram_stage_lacking(mg_gram_stage *s) {
+  mg_parts *parts = &s->attempt->parts;
+  const int64_t all = mg_gram_leaves(s->plan.layout);
+  for (int part = 1; part <= parts->count; part++) {
+    mg_gram_node *nodes = NULL;
+    size_t count = 0;
+    const mg_status status = mg_gram_sum_missing_in(s->sum, s->plan.unit_leaves, mg_share_begin(parts, part, all),
+                                                    mg_share_begin(parts, part + 1, all), &nodes, &count);
+    free(nodes);
+    if (status != MG_OK) return status;
+    if (count > 0) mg_parts_lack(parts, part, MG_SHARE_GRAM);
+  }
+  return MG_OK;
+}
+
+/* Rank 0's list to all. */
 static mg_status share_nodes(mg_gram_stage *s) {
   mg_status status = MG_OK;
-  if (s->attempt->rank == 0) status = mg_gram_sum_missing(s->sum, s->plan.unit_leaves, &s->nodes, &s->node_count);
+  if (s->attempt->rank == 0) status = list_nodes(s);
   void *data = s->nodes;
   status = mg_attempt_share(s->attempt, status, &data, &s->node_count, sizeof *s->nodes);
   s->nodes = data;

@@ -303,7 +303,7 @@ mg_status mg_grid_stage_compute(mg_grid_stage *s) {
             s->work.item_count, s->plan.models);
   if (s->work.item_count > 0) MG_TRY(compute_merges(s), done);
   status = MG_OK;
-  if (a->rank == 0) {
+  if (a->rank == 0 && a->parts.part == 0) { /* votes are nothing to divide */
     mg_grid_look_up(s);
     status = mg_grid_vote(s);
   }

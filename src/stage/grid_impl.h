@@ -108,6 +108,7 @@ typedef struct mg_grid_cell {
   char *error;
   mg_record_place place; /* of its answer, of a merge that is done */
   bool done, wanted;     /* wanted: not left out by --where */
+  bool ours;             /* a merge that is left to this job */
   ptrdiff_t row;         /* of its target's predictions, −1 */
 } mg_grid_cell;
 

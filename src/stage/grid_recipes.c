@@ -299,10 +299,10 @@ static mg_status find_equal(mg_grid_stage *s) {
   return MG_OK;
 }
 
-/* A merge that has to be computed here and has no known answer. */
-static bool is_left(const mg_grid_stage *s, size_t k) {
+/* The first cell of a merge. */
+static bool is_merge(const mg_grid_stage *s, size_t k) {
   const mg_grid_cell *c = &s->cells[k];
-  return c->recipe != 0 && c->same_as < 0 && c->resolved.kind == MG_CELL_MERGE && !c->done;
+  return c->recipe != 0 && c->same_as < 0 && c->resolved.kind == MG_CELL_MERGE;
 }
 
 void mg_grid_look_up(mg_grid_stage *s) {
@@ -354,6 +354,24 @@ static mg_status add_item(mg_grid_stage *s, size_t cell, const char **ids) {
   return MG_OK;
 }
 
+/* Merges in the order of the targets; of them, those that are not known yet, and for a part its share, whatever is known. */
+static void list_left(mg_grid_stage *s, size_t *left, size_t *count) {
+  mg_parts *parts = &s->attempt->parts;
+  size_t all = 0;
+  for (size_t k = 0; k < s->grid.count; k++)
+    if (is_merge(s, k)) left[all++] = k;
+  sorting = s;
+  qsort(left, all, sizeof *left, by_target);
+  *count = 0;
+  for (size_t k = 0; k < all; k++) {
+    mg_grid_cell *c = &s->cells[left[k]];
+    c->ours = !c->done && mg_share_is_ours(parts, (int64_t)k, (int64_t)all);
+    if (!c->done && mg_parts_only_gather(parts))
+      mg_parts_lack(parts, mg_share_of(parts, (int64_t)k, (int64_t)all), MG_SHARE_GRID);
+    if (c->ours) left[(*count)++] = left[k];
+  }
+}
+
 static mg_status list_items(mg_grid_stage *s) {
   mg_status status = MG_OK;
   mg_grid_work *w = &s->work;
@@ -364,13 +382,8 @@ static mg_status list_items(mg_grid_stage *s) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  for (size_t k = 0; k < s->grid.count; k++) {
-    if (!is_left(s, k)) continue;
-    left[count++] = k;
-    sources += s->cells[k].resolved.count;
-  }
-  sorting = s;
-  qsort(left, count, sizeof *left, by_target);
+  list_left(s, left, &count);
+  for (size_t k = 0; k < count; k++) sources += s->cells[left[k]].resolved.count;
   w->items = mg_alloc(count, sizeof *w->items);
   w->sources = mg_alloc(sources, sizeof *w->sources);
   w->weights = mg_alloc(sources, sizeof *w->weights);
@@ -450,7 +463,7 @@ static mg_status list_quantities(mg_grid_stage *s) {
   if (ids == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_quantities_create(&seen), cleanup);
   for (size_t k = 0; k < s->grid.count; k++) {
-    if (!is_left(s, k)) continue;
+    if (!s->cells[k].ours) continue;
     mg_recipe recipe;
     MG_TRY(mg_recipe_of_cell(&s->grid.cells[k], &s->cells[k].resolved, s->list, ids, &recipe), cleanup);
     MG_TRY(mg_recipe_quantities(&recipe, mg_rows_table(s->deltas.rows), seen, &list), cleanup);

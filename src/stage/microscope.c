@@ -132,6 +132,7 @@ static mg_status share(mg_microscope_stage *s) {
   mg_microscope_plan *plan = &s->plan;
   int signals = plan->signals;
   MPI_Bcast(&signals, 1, MPI_INT, 0, comm);
+  MPI_Bcast(&s->digest, 1, MPI_UINT64_T, 0, comm); /* it is in the key of every rank's records */
   MG_TRY(mg_agree(comm, signals == plan->signals ? MG_OK
                                                  : mg_fail(MG_ERR_INPUT, "%s: config.json is another one for some ranks",
                                                            s->attempt->config->family.base)),
@@ -241,6 +242,15 @@ done:
   return status;
 }
 
+/* Units in turn, since forward passes are the last and the longest. */
+static bool is_ours(mg_microscope_stage *s, size_t unit) {
+  mg_parts *parts = &s->attempt->parts;
+  if (parts->count == 0 || (parts->part == 0 && parts->compute)) return true;
+  const int owner = (int)(unit % (size_t)parts->count) + 1;
+  if (parts->part == 0) mg_parts_lack(parts, owner, MG_SHARE_MICROSCOPE);
+  return owner == parts->part;
+}
+
 static mg_status recall(mg_microscope_stage *s) {
   mg_status status = MG_OK;
   s->numbers = mg_alloc_zero(s->unit_count, sizeof *s->numbers);
@@ -255,7 +265,7 @@ static mg_status recall(mg_microscope_stage *s) {
   if (s->done > 0) mg_info("continuing: %zu of %zu units of the microscope are in the journal", s->done, s->unit_count);
   /* forward passes first: they take longest */
   for (size_t u = s->unit_count; u-- > 0;)
-    if (s->numbers[u] == NULL) s->todo[s->todo_count++] = (int64_t)u;
+    if (s->numbers[u] == NULL && is_ours(s, u)) s->todo[s->todo_count++] = (int64_t)u;
 done:
   return status;
 }

@@ -270,13 +270,15 @@ static mg_status tick(void *context) {
 /* Leases of neighbouring batches that are not done, source by source. */
 static mg_status list_todo(mg_nxn_stage *s) {
   const size_t batches = s->plan.batch_count;
+  const mg_parts *parts = &s->attempt->parts;
+  const int64_t all = (int64_t)(s->list->count * batches);
   s->todo = mg_alloc(s->list->count * batches, sizeof *s->todo);
   if (s->todo == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < s->list->count; k++) {
     double flops = 0;
     bool open = false;
     for (size_t b = 0; b < batches; b++) {
-      if (s->done[k * batches + b]) {
+      if (s->done[k * batches + b] || !mg_share_is_ours(parts, (int64_t)(k * batches + b), all)) {
         open = false;
         continue;
       }
@@ -290,6 +292,13 @@ static mg_status list_todo(mg_nxn_stage *s) {
     }
   }
   return MG_OK;
+}
+
+void mg_nxn_lacking(mg_nxn_stage *s) {
+  mg_parts *parts = &s->attempt->parts;
+  const int64_t all = (int64_t)(s->list->count * s->plan.batch_count);
+  for (int64_t k = 0; k < all; k++)
+    if (!s->done[k]) mg_parts_lack(parts, mg_share_of(parts, k, all), MG_SHARE_NXN);
 }
 
 static mg_status share_todo(mg_nxn_stage *s) {
@@ -308,7 +317,9 @@ mg_status mg_nxn_compute(mg_nxn_stage *s) {
   MG_TRY(share_todo(s), done);
   MG_TRY(mg_agree(a->comm, mg_encoder_create(&s->plan.shape, t->tokens, t->token_count, a->threads, a->device, &s->encoder)),
          done);
-  s->all_texts = s->list->count * t->sequences.count;
+  s->all_texts = s->done_texts;
+  for (size_t k = 0; k < s->todo_count; k++)
+    s->all_texts += s->plan.batch[s->todo[k].first + s->todo[k].count] - s->plan.batch[s->todo[k].first];
   if (s->done_texts > 0)
     mg_info("continuing: %.0f%% of the answers are in the journal", 100 * (double)s->done_texts / (double)s->all_texts);
   mg_info("nxn: %zu sources on %zu texts of %zu targets (%zu different, %lld tokens)", s->list->count, t->count,

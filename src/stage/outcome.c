@@ -92,6 +92,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   mg_result_nxn nxn = {0};
   mg_result_grid grid = {0};
   mg_result_microscope microscope = {0};
+  mg_part_report *parts = NULL;
   mg_text yaml = {0}, mode = {0};
   char library[MPI_MAX_LIBRARY_VERSION_STRING], backend[300];
   int length;
@@ -103,6 +104,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   reports[0].peak_bytes = mg_peak_memory(); /* matrices are made here */
   MG_TRY(describe_modes(a, stages, &mode), cleanup);
   MG_TRY(mg_config_resolved(a->config, &yaml), cleanup);
+  if (a->parts.count > 0) MG_TRY(mg_parts_report(a, &parts), cleanup);
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = '\0';
   const mg_result_data data = {.sources = &a->roster->list,
@@ -125,6 +127,8 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
                                .attempt = mg_run_attempt(a->run),
                                .ranks = a->ranks,
                                .rank_reports = reports,
+                               .parts = parts,
+                               .part_count = (size_t)a->parts.count,
                                .timings = a->timings,
                                .timing_count = a->timing_count};
   MG_TRY(mg_result_write(mg_run_temporary(a->run), &data), cleanup);
@@ -136,6 +140,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
 cleanup:
   mg_text_free(&yaml);
   mg_text_free(&mode);
+  free(parts);
   free(selected);
   return status;
 }

@@ -127,6 +127,7 @@ static mg_status take_over(mg_attempt *a, mg_stages *stages, mg_identity *identi
     status = identify(a, stages, identity);
     if (status == MG_OK) status = mg_run_check(a->run, identity, is_covered, stages, complete);
     if (status == MG_OK && !*complete) status = mg_run_replay(a->run, replay, stages);
+    if (status == MG_OK && !*complete) status = mg_run_replay_joined(a->run, identity, replay, stages);
     if (status == MG_OK && !*complete) status = mg_stages_import(a, stages, identity);
     already = *complete;
   }
@@ -216,15 +217,36 @@ static void close_stages(mg_stages *stages) {
   mg_nxn_close(&stages->nxn);
 }
 
-static mg_status compute(mg_stages *stages) {
+/* What others build on. */
+static mg_status compute_first(const mg_attempt *a, mg_stages *stages) {
   mg_status status = MG_OK;
+  if (mg_parts_only_gather(&a->parts)) return MG_OK;
   if (stages->gram != NULL) MG_TRY(mg_gram_stage_compute(stages->gram), done);
   if (stages->cka != NULL) MG_TRY(mg_cka_compute(stages->cka), done);
   if (stages->nxn != NULL) MG_TRY(mg_nxn_compute(stages->nxn), done);
-  if (stages->grid != NULL) MG_TRY(mg_grid_stage_compute(stages->grid), done);
-  if (stages->microscope != NULL) MG_TRY(mg_microscope_compute(stages->microscope), done);
 done:
   return status;
+}
+
+static mg_status compute(mg_attempt *a, mg_stages *stages, const mg_identity *identity) {
+  mg_status status = MG_OK;
+  const bool more = stages->grid != NULL || stages->microscope != NULL;
+  MG_TRY(compute_first(a, stages), done);
+  /* a part that has no more to do waits for nobody */
+  if (more || mg_parts_only_gather(&a->parts)) MG_TRY(mg_parts_meet(a, stages, identity, replay), done);
+  if (stages->grid != NULL) MG_TRY(mg_grid_stage_compute(stages->grid), done);
+  MG_TRY(mg_parts_hold(a), done);
+  if (stages->microscope != NULL) MG_TRY(mg_microscope_compute(stages->microscope), done);
+  MG_TRY(mg_parts_hold(a), done);
+done:
+  return status;
+}
+
+/* A part is done with its journal. */
+static mg_status end_part(const mg_attempt *a) {
+  mg_info("part %d of %d is done; once all are, mergegrid gather -c %s writes %s", a->parts.part, a->parts.count,
+          a->config->file, a->config->result);
+  return mg_agree(a->comm, a->rank == 0 ? mg_run_end_part(a->run) : MG_OK);
 }
 
 static mg_status gather_and_write(mg_attempt *a, const mg_stages *stages, const mg_identity *identity) {
@@ -254,7 +276,11 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
     MG_TRY(mg_agree(a->comm, status), cleanup);
     goto cleanup;
   }
-  MG_TRY(compute(&stages), cleanup);
+  MG_TRY(compute(a, &stages, &identity), cleanup);
+  if (a->parts.part > 0) {
+    MG_TRY(end_part(a), cleanup);
+    goto cleanup;
+  }
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
   if (stages.grid != NULL) *failed_cells = mg_grid_stage_failed(stages.grid);
 cleanup:
@@ -274,11 +300,11 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   mg_utc_now(a.started);
   MG_TRY(mg_attempt_open_device(&a), cleanup);
   MG_TRY(agree_on_program(&a), cleanup);
-  MG_TRY(mg_agree(comm, a.rank == 0 ? mg_run_open(config->result, options->mode, &a.run) : MG_OK), cleanup);
+  MG_TRY(mg_parts_open(&a), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
   mg_attempt_timed(&a, "family", a.began);
   const double packing = mg_now();
-  if (config->shards.dir != NULL) MG_TRY(mg_pack_family(comm, config, &roster, false), cleanup);
+  if (config->shards.dir != NULL) MG_TRY(mg_parts_pack(&a), cleanup);
   mg_attempt_timed(&a, "pack", packing);
   MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &a.rows)), cleanup);
   MG_TRY(agree_on_shards(&a), cleanup);
@@ -288,6 +314,7 @@ cleanup:
   mg_rows_close(&a.rows);
   mg_device_close(&a.device);
   mg_roster_close(&roster);
+  mg_parts_close(&a);
   if (a.run != NULL) mg_run_close(&a.run, status);
   return status;
 }

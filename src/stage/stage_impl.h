@@ -150,6 +150,29 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
 void mg_cka_plan_free(mg_cka_plan *plan);
 
 /**
+ * One of several jobs at one result, or the gathering of what they have done. A unit's part hangs on its number among all that
+ * the stage has, done or not, so it's the same for everyone and at any time.
+ */
+typedef struct mg_parts {
+  int part;          /**< this job's, 1 … count; 0: it gathers */
+  int count;         /**< 0: there is but one job */
+  bool compute;      /**< gathering: what the parts have not done is computed here */
+  unsigned *lacking; /**< [count] rank 0: what a part has not done of its shares, a bit each */
+} mg_parts;
+
+typedef enum mg_share { MG_SHARE_GRAM, MG_SHARE_CKA, MG_SHARE_NXN, MG_SHARE_GRID, MG_SHARE_MICROSCOPE, MG_SHARES } mg_share;
+
+/** Where a part's positions of 0 … total − 1 begin; those of part count + 1 at total. */
+int64_t mg_share_begin(const mg_parts *parts, int part, int64_t total);
+/** Whose position it is, 1 … count. */
+int mg_share_of(const mg_parts *parts, int64_t position, int64_t total);
+/** Does this job compute it? The only job, and one that gathers and computes, all; one that only gathers, none. */
+bool mg_share_is_ours(const mg_parts *parts, int64_t position, int64_t total);
+bool mg_parts_only_gather(const mg_parts *parts);
+/** Notes that a part's share is not done. */
+void mg_parts_lack(mg_parts *parts, int part, mg_share share);
+
+/**
  * One attempt at a result, as its stages see it. Each stage has the same calls, in this order: open, identify and replay (rank
  * 0), compute, collect (rank 0), close.
  */
@@ -158,6 +181,7 @@ typedef struct mg_attempt {
   int rank, ranks, threads;
   const mg_config *config;
   const mg_run_options *options;
+  mg_parts parts;
   const mg_roster *roster;
   mg_rows *rows;
   const mg_ops *ops;
@@ -192,6 +216,8 @@ void mg_gram_stage_close(mg_gram_stage **stage);
 mg_status mg_gram_stage_identify(const mg_gram_stage *stage, mg_identity *identity);
 mg_status mg_gram_stage_replay(mg_gram_stage *stage, const mg_record *record);
 mg_status mg_gram_stage_compute(mg_gram_stage *stage);
+/** Rank 0: notes which parts have not done their shares, as mg_cka_lacking and mg_nxn_lacking do. */
+mg_status mg_gram_stage_lacking(mg_gram_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_gram_stage_collect(mg_gram_stage *stage, mg_result_compatibility *out);
 const char *mg_gram_stage_numeric_mode(void);
@@ -213,6 +239,7 @@ void mg_cka_close(mg_cka_stage **stage);
 mg_status mg_cka_identify(const mg_cka_stage *stage, mg_identity *identity);
 mg_status mg_cka_replay(mg_cka_stage *stage, const mg_record *record);
 mg_status mg_cka_compute(mg_cka_stage *stage);
+void mg_cka_lacking(mg_cka_stage *stage);
 mg_status mg_cka_collect(mg_cka_stage *stage, mg_result_compatibility *out);
 /** Rank 0, before it computes: finished matrices [layers,N,N], owned by the stage from now on. */
 void mg_cka_adopt(mg_cka_stage *stage, double *biased, double *unbiased);
@@ -274,6 +301,7 @@ void mg_nxn_close(mg_nxn_stage **stage);
 mg_status mg_nxn_identify(const mg_nxn_stage *stage, mg_identity *identity);
 mg_status mg_nxn_replay(mg_nxn_stage *stage, const mg_record *record);
 mg_status mg_nxn_compute(mg_nxn_stage *stage);
+void mg_nxn_lacking(mg_nxn_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_nxn_collect(mg_nxn_stage *stage, mg_result_nxn *out);
 
@@ -409,6 +437,25 @@ mg_plans mg_stages_plans(const mg_stages *stages);
 
 /** Rank 0. Takes what finished results (the run's own, and `reuse`) know already, as if journaled. */
 mg_status mg_stages_import(mg_attempt *attempt, mg_stages *stages, const mg_identity *identity);
+
+/**
+ * Collective. Takes the result (rank 0): the whole one, a part's, or the whole one with what its parts have left. MG_STOPPED
+ * where a part that is to be gathered is at work.
+ */
+mg_status mg_parts_open(mg_attempt *attempt);
+void mg_parts_close(mg_attempt *attempt);
+/** Collective. mg_pack_family; parts that begin together do it one after another, so that the first one's shards are
+ * everyone's. */
+mg_status mg_parts_pack(const mg_attempt *attempt);
+/**
+ * Collective, once the stages that others build on have computed. A part takes what the others have journaled by now (by
+ * `visit`). MG_STOPPED where that is not all.
+ */
+mg_status mg_parts_meet(mg_attempt *attempt, mg_stages *stages, const mg_identity *identity, mg_journal_visit visit);
+/** Collective. MG_STOPPED names the parts whose shares are not done, as far as stages noted it. */
+mg_status mg_parts_hold(mg_attempt *attempt);
+/** Rank 0. What the parts say of themselves, [parts.count]; the caller frees. */
+mg_status mg_parts_report(const mg_attempt *attempt, mg_part_report **reports);
 
 bool mg_stage_wanted(const mg_config *config, const char *name);
 

@@ -19,7 +19,7 @@ asked=
 trap 'asked=1' USR1
 while read -r word value; do
   case $word in
-    state) printf '%s\nattempt %s\n' "$value" "$attempt" >"$MG_RESULT.state" ;;
+    state) printf '%s\nattempt %s\n' "$value" "$attempt" >"$MG_RESULT${PART:-}.state" ;;
     await) touch "$FAKE/waiting"; for _ in {1..400}; do [ -z "$asked" ] || break; sleep 0.02; done; [ -n "$asked" ] || exit 99 ;;
     kill) trap - USR1; kill -"$value" $$ ;;
     exit) exit "$value" ;;
@@ -67,12 +67,12 @@ class BatchScripts(unittest.TestCase):
         return subprocess.run(["bash", f"{SOURCE}/slurm/{kind}.sbatch"], env=self.environment(**extra), cwd=self.dir, timeout=60,
                               capture_output=True, text=True)
 
-    def ends(self, kind, plan, code, requeued=False, **extra):
+    def ends(self, kind, plan, code, requeued=False, job="77", **extra):
         if os.path.exists(self.path("scontrol.calls")):
             os.remove(self.path("scontrol.calls"))
         done = self.script(kind, plan, **extra)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
-        self.assertEqual(self.read("scontrol.calls"), ["scontrol", "requeue", "77"] if requeued else [], done.stdout)
+        self.assertEqual(self.read("scontrol.calls"), ["scontrol", "requeue", job] if requeued else [], done.stdout)
         return done
 
     def test_the_state_decides(self):
@@ -110,9 +110,9 @@ class BatchScripts(unittest.TestCase):
         os.remove(f"{self.result}.state")
         self.ends("requeue", "exit 0\n", 1)  # it says done, but no state does
 
-    def warned(self, kind, plan):
+    def warned(self, kind, plan, **extra):
         self.write("plan", plan)
-        with subprocess.Popen(["bash", f"{SOURCE}/slurm/{kind}.sbatch"], env=self.environment(), stdout=subprocess.PIPE,
+        with subprocess.Popen(["bash", f"{SOURCE}/slurm/{kind}.sbatch"], env=self.environment(**extra), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True) as job:
             for _ in range(500):
                 if os.path.exists(self.path("waiting")):
@@ -178,6 +178,41 @@ class BatchScripts(unittest.TestCase):
             self.assertNotEqual(done.returncode, 0)
             self.assertTrue(done.stderr)
             self.assertEqual(call, [])
+
+    def test_parts(self):
+        one = {"MG_PARTS": "3", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_JOB_ID": "70", "PART": ".part-2-of-3"}
+        self.ends("array", "state done\nexit 0\n", 0, **one)
+        self.assertEqual(self.read("launched")[-2:], ["--part", "2/3"])
+        self.ends("array", "state failed\nexit 1\n", 1, **one)
+        # it waits for other parts: in the queue it would only come back to wait again
+        self.ends("array", "state stopped\nexit 75\n", 75, **one)
+        self.ends("array", "state running\nexit 137\n", 1, requeued=True, job="70_2", **one)
+        self.assertTrue(os.path.exists(f"{self.result}.part-2-of-3.crashes"))
+        os.remove(self.path("scontrol.calls"))
+        code, text = self.warned("array", "state running\nawait\nstate stopped\nexit 75\n", **one)
+        self.assertEqual((code, self.read("scontrol.calls")), (75, ["scontrol", "requeue", "70_2"]), text)
+        self.assertFalse(os.path.exists(f"{self.result}.part-2-of-3.crashes"))
+        os.remove(self.path("launched"))
+        self.ends("gather", "state done\nexit 3\n", 3, MG_PARTS="3")
+        launched = self.read("launched")
+        self.assertIn("gather", launched)
+        self.assertEqual(launched[-2:], ["--parts", "3"])
+        self.ends("gather", "state stopped\nexit 75\n", 75)
+        for wrong in ({**one, "MG_PARTS": "many"}, {**one, "SLURM_ARRAY_TASK_ID": ""}):
+            done = self.ends("array", "", 1, **wrong)
+            self.assertRegex(done.stderr, "MG_PARTS: 'many'|SLURM_ARRAY_TASK_ID is not set")
+
+    def test_parts_are_submitted(self):
+        done, call = self.submit("array", "run.yaml", "out/r.h5", "--gres=gpu:1", MG_PARTS="8", MG_PARTS_AT_ONCE="4", MG_TASKS_PER_NODE="1")
+        self.assertEqual((done.returncode, done.stdout), (0, "4242\n4242\n4242\n"), done.stderr)
+        common = ["sbatch", "--parsable", "--export=ALL", "--ntasks=1", "--gres=gpu:1"]
+        self.assertEqual(call, [*common, "--array=1-8%4", f"{SOURCE}/slurm/array.sbatch",
+                                *common, "--array=1-8%4", "--dependency=afterany:4242", f"{SOURCE}/slurm/array.sbatch",
+                                *common, "--dependency=afterany:4242", f"{SOURCE}/slurm/gather.sbatch"])
+        for parts in ("", "0", "x"):
+            done, call = self.submit("array", "run.yaml", "out/r.h5", MG_PARTS=parts)
+            self.assertEqual((done.returncode, call), (1, []))
+            self.assertIn("MG_PARTS", done.stderr)
 
     def test_nights(self):
         # MG_RESULT is the script's own here; the stand-in finds it where the night's result goes

@@ -122,6 +122,17 @@ class Cluster(unittest.TestCase):
         self.ended(job, "FAILED")
         self.assertEqual(self.field(job, "Restarts"), "0")
 
+    def test_parts(self):
+        """An array of parts, then the job that gathers them: one result, to the bits of one job."""
+        result = f"{self.results}/r.h5"
+        first, second, last = self.command(f"{SOURCE}/slurm/submit", "array", self.config, result, f"--output={self.results}/log",
+                                           MG_PARTS="3", MG_TASKS_PER_NODE="1").split()
+        self.assertEqual(len({first, second, last}), 3)
+        self.ended(last)
+        self.assertIn("part 3 of 3 is done", self.log())
+        self.same_bits(result)
+        self.assertEqual(glob.glob(f"{result}.part-*"), [])
+
     # ---- interrupted ----
 
     def continued(self, job, result):
@@ -140,6 +151,18 @@ class Cluster(unittest.TestCase):
             self.assertEqual(file.readline().strip(), "stopped")
         self.continued(job, result)
         self.assertIn("continuing", self.log())
+
+    def test_a_part_is_warned(self):
+        """One task of the array goes back into the queue, the others do not, and gathering waits for it."""
+        result = f"{self.results}/r.h5"
+        first, _, last = self.command(f"{SOURCE}/slurm/submit", "array", self.config, result, f"--output={self.results}/log",
+                                      MG_PARTS="2", MG_TASKS_PER_NODE="1").split()
+        self.under_way(f"{first}_2", f"{result}.part-2-of-2")
+        self.command("scancel", "--batch", "--signal=USR1", f"{first}_2")
+        self.until(lambda: "back into the queue" in self.log(), "requeue")
+        self.ended(last)
+        self.assertEqual([self.field(f"{first}_{task}", "Restarts") for task in (1, 2)], ["0", "1"], self.log())
+        self.same_bits(result)
 
     def test_preemption(self):
         result = f"{self.results}/r.h5"

@@ -247,9 +247,47 @@ static void incomplete_sums_are_refused(void **state) {
   mg_gram_layout_free(&layout);
 }
 
+/* Every leaf is some share's, whatever the number of shares. */
+static void shares_are_disjoint_and_all(void **state) {
+  (void)state;
+  mg_gram_layout *layout = NULL;
+  assert_int_equal(mg_gram_layout_create(mg_rows_table(rows), selected, (int)mg_rows_sources(rows), MG_GRAM_TENSOR, 3, &layout),
+                   MG_OK);
+  const int64_t all = mg_gram_leaves(layout);
+  for (int64_t shares = 1; shares <= 7; shares += 2) {
+    mg_gram_sum *sum = NULL;
+    mg_gram_node *nodes = NULL;
+    size_t count;
+    assert_int_equal(mg_gram_sum_create(layout, &sum), MG_OK);
+    for (int64_t k = 0; k < shares; k++) {
+      int64_t leaves = 0;
+      assert_int_equal(mg_gram_sum_missing_in(sum, 8, k * all / shares, (k + 1) * all / shares, &nodes, &count), MG_OK);
+      for (size_t n = 0; n < count; n++) {
+        double *values = calloc(mg_gram_values(layout, nodes[n].block), sizeof *values);
+        const int64_t begin = nodes[n].index << nodes[n].level, group = layout->groups[nodes[n].group].leaves;
+        const int64_t end = begin + (INT64_C(1) << nodes[n].level);
+        leaves += (end < group ? end : group) - begin;
+        assert_int_equal(mg_gram_sum_add(sum, &nodes[n], values), MG_OK); /* overlaps nothing */
+        free(values);
+      }
+      assert_int_equal(leaves, (k + 1) * all / shares - k * all / shares);
+      free(nodes);
+    }
+    assert_int_equal(mg_gram_sum_missing(sum, 8, &nodes, &count), MG_OK);
+    assert_int_equal(count, 0);
+    free(nodes);
+    mg_gram_sum_destroy(&sum);
+  }
+  mg_gram_layout_free(&layout);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(one_set_of_bits), cmocka_unit_test(agrees_with_double), cmocka_unit_test(shards_give_the_same_bits),
-      cmocka_unit_test(levels_add_up),   cmocka_unit_test(cosines_by_hand),    cmocka_unit_test(incomplete_sums_are_refused)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(one_set_of_bits),
+                                     cmocka_unit_test(agrees_with_double),
+                                     cmocka_unit_test(shards_give_the_same_bits),
+                                     cmocka_unit_test(levels_add_up),
+                                     cmocka_unit_test(cosines_by_hand),
+                                     cmocka_unit_test(incomplete_sums_are_refused),
+                                     cmocka_unit_test(shares_are_disjoint_and_all)};
   return cmocka_run_group_tests(tests, open_family, close_family);
 }

@@ -326,6 +326,63 @@ static void a_stop_ends_the_wait(void **state) {
   mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
 }
 
+/* A part of `result`: one record, then done. */
+static void make_part(int part, const char *source, uint64_t value) {
+  mg_run *run = NULL;
+  bool complete;
+  mg_identity identity = identity_of(source);
+  char *path = mg_part_path(result, part, 2);
+  assert_int_equal(mg_run_open(path, MG_RUN_CONTINUE, &run), MG_OK);
+  assert_int_equal(mg_run_be_part(run, result), MG_OK);
+  assert_int_equal(mg_run_check(run, &identity, NULL, NULL, &complete), MG_OK);
+  append(run, value);
+  assert_int_equal(mg_run_end_part(run), MG_OK);
+  mg_run_close(&run, MG_OK);
+  mg_part_report report;
+  assert_int_equal(mg_part_read_report(path, part, &report), MG_OK);
+  assert_string_equal(report.state, "done");
+  assert_true(report.attempt > 0);
+  mg_identity_free(&identity);
+  free(path);
+}
+
+static void parts_are_gathered(void **state) {
+  (void)state;
+  int *found = NULL;
+  size_t count;
+  char *paths[] = {mg_part_path(result, 1, 2), mg_part_path(result, 2, 2)};
+  make_part(1, "a", 5);
+  make_part(2, "a", 6);
+  assert_int_equal(mg_parts_find(result, &found, &count), MG_OK);
+  assert_int_equal(count, 1);
+  assert_int_equal(found[0], 2);
+  free(found);
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  mg_identity same = identity_of("a"), other = identity_of("b");
+  mg_record record;
+  seen s = {0};
+  for (int k = 0; k < 2; k++) assert_int_equal(mg_run_join(run, k + 1, paths[k], true), MG_OK);
+  assert_int_equal(mg_run_replay_joined(run, &same, add_record, &s), MG_OK);
+  assert_int_equal(s.count, 2);
+  assert_int_equal(s.sum, 11);
+  assert_int_equal(s.last.part, 2);
+  assert_int_equal(mg_run_read(run, s.last, &record), MG_OK);
+  assert_int_equal(*(const uint64_t *)record.payload, 6);
+  s.last.part = 3;
+  assert_int_equal(mg_run_read(run, s.last, &record), MG_ERR_INTERNAL);
+  assert_int_equal(mg_run_replay_joined(run, &other, add_record, &s), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), ".part-1-of-2 was begun from something else"));
+  /* what they left stays until there is a result */
+  assert_int_equal(mg_replace_file(mg_run_temporary(run), "result", 6), MG_OK);
+  assert_int_equal(mg_run_publish(run), MG_OK);
+  mg_run_close(&run, MG_OK);
+  assert_int_equal(mg_parts_find(result, &found, &count), MG_OK);
+  assert_int_equal(count, 0);
+  for (int k = 0; k < 2; k++) free(paths[k]);
+  mg_identity_free(&same);
+  mg_identity_free(&other);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_place, remove_dir)
   const struct CMUnitTest tests[] = {TEST(attempts_follow_each_other),
@@ -339,6 +396,7 @@ int main(void) {
                                      TEST(a_superseded_attempt_does_not_come_back),
                                      TEST(an_attempt_without_records_binds_nobody),
                                      TEST(fresh_spares_what_is_no_result),
-                                     TEST(a_stop_ends_the_wait)};
+                                     TEST(a_stop_ends_the_wait),
+                                     TEST(parts_are_gathered)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
