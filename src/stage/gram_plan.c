@@ -62,6 +62,25 @@ failed:
   return status;
 }
 
+mg_status mg_gram_units(const mg_gram_plan *plan, const mg_gram_node *nodes, size_t node_count, mg_gram_unit **units,
+                        size_t *count) {
+  *count = 0;
+  *units = mg_alloc(node_count, sizeof **units);
+  if (*units == NULL) return MG_ERR_NOMEM;
+  int64_t leaves = 0;
+  for (size_t k = 0; k < node_count; k++) {
+    const int64_t here = INT64_C(1) << nodes[k].level;
+    const bool same_block = k > 0 && nodes[k].block == nodes[k - 1].block;
+    if (*count == 0 || !same_block || leaves + here > plan->unit_leaves) {
+      (*units)[(*count)++] = (mg_gram_unit){.first = k};
+      leaves = 0;
+    }
+    (*units)[*count - 1].count++;
+    leaves += here;
+  }
+  return MG_OK;
+}
+
 void mg_gram_plan_free(mg_gram_plan *plan) {
   mg_gram_layout_free(&plan->layout);
   free(plan->selected);

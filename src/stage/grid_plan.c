@@ -93,3 +93,19 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
 done:
   return status;
 }
+
+mg_status mg_grid_cut(const mg_grid_item *items, size_t item_count, int ranks, size_t models, mg_grid_group **groups,
+                      size_t *group_count) {
+  const size_t share = item_count / ((size_t)ranks * 4) + 1, most = share < models ? share : models;
+  *group_count = 0;
+  *groups = mg_alloc(item_count, sizeof **groups);
+  if (*groups == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < item_count; k++) {
+    mg_grid_group *last = *group_count > 0 ? &(*groups)[*group_count - 1] : NULL;
+    if (last != NULL && last->count < most && items[k].target == items[last->first].target)
+      last->count++;
+    else
+      (*groups)[(*group_count)++] = (mg_grid_group){.first = (uint32_t)k, .count = 1};
+  }
+  return MG_OK;
+}

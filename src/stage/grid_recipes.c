@@ -381,23 +381,6 @@ cleanup:
   return status;
 }
 
-/* As many merges in one pass as there is memory for, and yet some groups for every rank. */
-static mg_status list_groups(mg_grid_stage *s) {
-  mg_grid_work *w = &s->work;
-  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1,
-               most = share < s->plan.models ? share : s->plan.models;
-  w->groups = mg_alloc(w->item_count, sizeof *w->groups);
-  if (w->groups == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < w->item_count; k++) {
-    mg_grid_group *last = w->group_count > 0 ? &w->groups[w->group_count - 1] : NULL;
-    if (last != NULL && last->count < most && w->items[k].target == w->items[last->first].target)
-      last->count++;
-    else
-      w->groups[w->group_count++] = (mg_grid_group){.first = (uint32_t)k, .count = 1};
-  }
-  return MG_OK;
-}
-
 static int rising(const void *a, const void *b) {
   return (*(const int64_t *)a > *(const int64_t *)b) - (*(const int64_t *)a < *(const int64_t *)b);
 }
@@ -490,7 +473,9 @@ mg_status mg_grid_recipes(mg_grid_stage *s) {
   MG_TRY(mg_grid_reuse(s), done);
   mg_grid_look_up(s);
   MG_TRY(list_items(s), done);
-  MG_TRY(list_groups(s), done);
+  MG_TRY(
+      mg_grid_cut(s->work.items, s->work.item_count, s->attempt->ranks, s->plan.models, &s->work.groups, &s->work.group_count),
+      done);
   MG_TRY(list_quantities(s), done);
 done:
   return status;

@@ -266,33 +266,9 @@ static mg_status tick(void *context) {
 
 /* ---- what is left ---- */
 
-/* Leases of neighbouring batches that are not done, source by source. */
-static mg_status list_todo(mg_nxn_stage *s) {
-  const size_t batches = s->plan.batch_count;
-  s->todo = mg_alloc(s->list->count * batches, sizeof *s->todo);
-  if (s->todo == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < s->list->count; k++) {
-    double flops = 0;
-    bool open = false;
-    for (size_t b = 0; b < batches; b++) {
-      if (s->done[k * batches + b]) {
-        open = false;
-        continue;
-      }
-      if (!open || flops >= s->plan.lease_flops) {
-        s->todo[s->todo_count++] = (mg_nxn_part){.source = (uint32_t)k, .first = (uint32_t)b};
-        flops = 0;
-        open = true;
-      }
-      s->todo[s->todo_count - 1].count++;
-      flops += mg_nxn_batch_flops(&s->plan, s->plan.batch[b], s->plan.batch[b + 1]);
-    }
-  }
-  return MG_OK;
-}
-
 static mg_status share_todo(mg_nxn_stage *s) {
-  const mg_status listed = s->attempt->rank == 0 ? list_todo(s) : MG_OK;
+  mg_status listed = MG_OK;
+  if (s->attempt->rank == 0) listed = mg_nxn_parts(&s->plan, s->list->count, s->done, &s->todo, &s->todo_count);
   void *data = s->todo;
   const mg_status status = mg_attempt_share(s->attempt, listed, &data, &s->todo_count, sizeof *s->todo);
   s->todo = data;

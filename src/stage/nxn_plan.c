@@ -4,9 +4,7 @@
 
 #include "stage_impl.h"
 
-/* Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
-   batches of it. */
-static double lease_flops(const mg_nxn_plan *plan, int threads) {
+double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads) {
   const double weights = (double)mg_encoder_bytes(&plan->shape, plan->texts.tokenized.token_count, 0);
   const double least = 5e9, a_byte = 1200;
   return (weights * a_byte > least ? weights * a_byte : least) * threads;
@@ -58,13 +56,58 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
   MG_TRY(mg_nxn_texts_read(config, list, labels, &plan->shape, &plan->texts), failed);
   MG_TRY(mg_nxn_batches(plan), failed);
   const mg_tokenized *t = &plan->texts.tokenized;
-  plan->lease_flops = lease_flops(plan, threads);
+  plan->lease_flops = mg_nxn_lease_flops(plan, threads);
   predict_memory(config, list->count, threads, plan);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
   return MG_OK;
 failed:
   mg_nxn_plan_free(plan);
+  return status;
+}
+
+/* Appends a source's. */
+static void list_parts(const mg_nxn_plan *plan, const double *flops_of, const bool *done, uint32_t source, mg_nxn_part *parts,
+                       size_t *count) {
+  double flops = 0;
+  bool open = false;
+  for (size_t b = 0; b < plan->batch_count; b++) {
+    if (done[b]) {
+      open = false;
+      continue;
+    }
+    if (!open || flops >= plan->lease_flops) {
+      parts[(*count)++] = (mg_nxn_part){.source = source, .first = (uint32_t)b};
+      flops = 0;
+      open = true;
+    }
+    parts[*count - 1].count++;
+    flops += flops_of[b];
+  }
+}
+
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done, mg_nxn_part **parts, size_t *count) {
+  mg_status status = MG_OK;
+  const size_t batches = plan->batch_count;
+  size_t room = 0;
+  *count = 0;
+  *parts = NULL;
+  double *flops = mg_alloc(batches, sizeof *flops); /* once, not once a source */
+  if (flops == NULL) return MG_ERR_NOMEM;
+  for (size_t b = 0; b < batches; b++) flops[b] = mg_nxn_batch_flops(plan, plan->batch[b], plan->batch[b + 1]);
+  for (size_t k = 0; k < sources; k++) {
+    if (room - *count < batches) { /* a source may come to a lease a batch */
+      room = 2 * room + batches;
+      mg_nxn_part *grown = reallocarray(*parts, room, sizeof *grown);
+      if (grown == NULL) {
+        status = mg_fail(MG_ERR_NOMEM, "out of memory");
+        break;
+      }
+      *parts = grown;
+    }
+    list_parts(plan, flops, done + k * batches, (uint32_t)k, *parts, count);
+  }
+  free(flops);
   return status;
 }
 

@@ -78,6 +78,17 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
 
+/** A lease: consecutive nodes. */
+typedef struct mg_gram_unit {
+  uint64_t first, count;
+} mg_gram_unit;
+/**
+ * Cuts a list of nodes (mg_gram_sum_missing's) into leases of about unit_leaves leaves: small tensors share one. The caller
+ * frees *units.
+ */
+mg_status mg_gram_units(const mg_gram_plan *plan, const mg_gram_node *nodes, size_t node_count, mg_gram_unit **units,
+                        size_t *count);
+
 /** A source's weights, θ0 + τ, from tile rows. */
 typedef struct mg_row_weights mg_row_weights;
 mg_status mg_row_weights_open(mg_rows *rows, const mg_source_list *list, mg_row_weights **opened);
@@ -258,8 +269,22 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
                            const mg_tensor_table *table, int threads, bool with_texts, mg_nxn_plan *plan);
 void mg_nxn_plan_free(mg_nxn_plan *plan);
 mg_status mg_nxn_batches(mg_nxn_plan *plan);
+/**
+ * Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
+ * batches of it.
+ */
+double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads);
 /** Of sequences first … last − 1, for one source. */
 double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last);
+
+/** Batches `first` … of a source: a lease, and (followed by predictions and logits, text by text) a record. */
+typedef struct mg_nxn_part {
+  uint32_t source, first, count, zero;
+} mg_nxn_part;
+/**
+ * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source. The caller frees *parts.
+ */
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done, mg_nxn_part **parts, size_t *count);
 
 typedef struct mg_nxn_stage mg_nxn_stage;
 mg_status mg_nxn_open(mg_attempt *attempt, mg_nxn_stage **stage);
