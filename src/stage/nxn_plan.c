@@ -26,7 +26,7 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan) {
   return MG_OK;
 }
 
-static void predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
+void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
   const mg_nxn_texts *t = &plan->texts;
   const uint64_t width = sizeof(int32_t) + (config->nxn.logits ? (uint64_t)plan->shape.classes * sizeof(float) : 0);
   const double batch =
@@ -57,7 +57,7 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
   MG_TRY(mg_nxn_batches(plan), failed);
   const mg_tokenized *t = &plan->texts.tokenized;
   plan->lease_flops = mg_nxn_lease_flops(plan, threads);
-  predict_memory(config, list->count, threads, plan);
+  mg_nxn_predict_memory(config, list->count, threads, plan);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
   return MG_OK;

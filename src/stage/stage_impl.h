@@ -274,6 +274,8 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan);
  * batches of it.
  */
 double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads);
+/** Fills in the plan's …_bytes from its texts, batches and leases. */
+void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan);
 /** Of sequences first … last − 1, for one source. */
 double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last);
 
