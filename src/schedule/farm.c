@@ -17,8 +17,8 @@
 
 enum { TAG_TO_MASTER = 11, TAG_TO_WORKER = 12 };
 enum { IDLE_MICROSECONDS = 200, POLL_EVERY_US = 1000, TICK_EVERY_MS = 100 };
-/* From this share of its time on, rank 0 is what the others wait for. */
-static const double BUSY = 0.5;
+/* From this share of its time on, rank 0 is what the others wait for; of jobs that take so many seconds it is said. */
+static const double BUSY = 0.5, WORTH_SAYING = 10;
 
 typedef enum message_kind { LEASE = 1, END, RESULT, FAILED, BYE } message_kind;
 
@@ -166,7 +166,7 @@ static void run_master(farm *f) {
     if (!serve(f)) usleep(IDLE_MICROSECONDS);
   tick(f, true);
   const double seconds = mg_now() - began;
-  if (f->ranks > MG_MASTER_COMPUTES_UP_TO && f->serving > BUSY * seconds)
+  if (f->ranks > MG_MASTER_COMPUTES_UP_TO && seconds > WORTH_SAYING && f->serving > BUSY * seconds)
     mg_info("rank 0 was busy with the results of %d others for %.0f%% of %.1f s: fewer ranks would take as long", f->ranks - 1,
             100 * f->serving / seconds, seconds);
 }

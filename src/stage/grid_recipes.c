@@ -318,13 +318,16 @@ void mg_grid_look_up(mg_grid_stage *s) {
   }
 }
 
-static const mg_grid_stage *sorting; /* qsort has no context */
+static struct { /* qsort has no context */
+  const mg_grid_cell *cells;
+  const size_t *turn; /* of each target */
+} sorting;
 
 /* Target by target; those of the same sources beside each other. */
 static int by_target(const void *a, const void *b) {
   const size_t i = *(const size_t *)a, j = *(const size_t *)b;
-  const mg_grid_cell *x = &sorting->cells[i], *y = &sorting->cells[j];
-  if (x->target != y->target) return x->target < y->target ? -1 : 1;
+  const mg_grid_cell *x = &sorting.cells[i], *y = &sorting.cells[j];
+  if (x->target != y->target) return sorting.turn[x->target] < sorting.turn[y->target] ? -1 : 1;
   for (size_t k = 0; k < x->resolved.count && k < y->resolved.count; k++)
     if (x->resolved.source[k] != y->resolved.source[k]) return x->resolved.source[k] < y->resolved.source[k] ? -1 : 1;
   return (i > j) - (i < j);
@@ -358,18 +361,20 @@ static mg_status list_items(mg_grid_stage *s) {
   mg_status status = MG_OK;
   mg_grid_work *w = &s->work;
   size_t count = 0, sources = 0;
-  size_t *left = mg_alloc(s->grid.count, sizeof *left);
+  size_t *left = mg_alloc(s->grid.count, sizeof *left), *turn = NULL;
   const char **ids = mg_alloc(s->list->count, sizeof *ids);
   if (left == NULL || ids == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
+  MG_TRY(mg_grid_turns(&s->nxn->plan, &turn), cleanup);
   for (size_t k = 0; k < s->grid.count; k++) {
     if (!is_left(s, k)) continue;
     left[count++] = k;
     sources += s->cells[k].resolved.count;
   }
-  sorting = s;
+  sorting.cells = s->cells;
+  sorting.turn = turn;
   qsort(left, count, sizeof *left, by_target);
   w->items = mg_alloc(count, sizeof *w->items);
   w->sources = mg_alloc(sources, sizeof *w->sources);
@@ -377,7 +382,7 @@ static mg_status list_items(mg_grid_stage *s) {
   if (w->items == NULL || w->sources == NULL || w->weights == NULL) status = MG_ERR_NOMEM;
   for (size_t k = 0; k < count && status == MG_OK; k++) status = add_item(s, left[k], ids);
 cleanup:
-  free(left), free(ids);
+  free(left), free(ids), free(turn);
   return status;
 }
 

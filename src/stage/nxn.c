@@ -268,7 +268,8 @@ static mg_status tick(void *context) {
 
 static mg_status share_todo(mg_nxn_stage *s) {
   mg_status listed = MG_OK;
-  if (s->attempt->rank == 0) listed = mg_nxn_parts(&s->plan, s->list->count, s->done, &s->todo, &s->todo_count);
+  if (s->attempt->rank == 0)
+    listed = mg_nxn_parts(&s->plan, s->list->count, s->attempt->ranks, s->done, &s->todo, &s->todo_count);
   void *data = s->todo;
   const mg_status status = mg_attempt_share(s->attempt, listed, &data, &s->todo_count, sizeof *s->todo);
   s->todo = data;

@@ -40,8 +40,11 @@ void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads,
   const double answers = lease * (double)t->tokenized.sequences.count / (double)(plan->batch_count + 1) * (double)(width + 4);
   plan->text_bytes = (uint64_t)t->tokenized.offset[t->tokenized.sequences.count] * sizeof(int32_t) * 2 +
                      t->tokenized.count * 24 + (uint64_t)(4 * answers);
-  /* text by text its id, label, …; what is done, and where it is kept */
-  plan->master_bytes = t->tokenized.count * 96 + sources * plan->batch_count * 64 + (UINT64_C(4) << 20);
+  /* text by text its id, label, …; what is done and where it is kept, by batch and by lease (shorter ones than planned, too) */
+  const double batches = (double)plan->batch_count, leases = 2 * batches / lease + 2;
+  plan->master_bytes = t->tokenized.count * 96 +
+                       (uint64_t)((double)sources * (5 * batches + 144 * (leases < batches ? leases : batches))) +
+                       (UINT64_C(4) << 20);
   /* a source's answers, a target's row of them, and the result file's buffers */
   plan->answer_bytes = (t->tokenized.sequences.count + 2 * most) * width + (UINT64_C(8) << 20);
 }
@@ -66,28 +69,40 @@ failed:
   return status;
 }
 
-/* Appends a source's. */
-static void list_parts(const mg_nxn_plan *plan, const double *flops_of, const bool *done, uint32_t source, mg_nxn_part *parts,
-                       size_t *count) {
-  double flops = 0;
+/* Towards the end leases become shorter, as long as loading a model for them is still worth it, so that ranks end together. */
+enum { TURNS_LEFT = 4, SHORTEST = 2 };
+
+static double next_lease(const mg_nxn_plan *plan, int ranks, double left) {
+  const double share = left / (TURNS_LEFT * (double)ranks), least = plan->lease_flops / SHORTEST;
+  return share > plan->lease_flops ? plan->lease_flops : share > least ? share : least;
+}
+
+/* Appends a source's; left: operations that are not dealt out yet, of all sources. */
+static void list_parts(const mg_nxn_plan *plan, const double *flops_of, const bool *done, uint32_t source, int ranks,
+                       double *left, mg_nxn_part *parts, size_t *count) {
+  double flops = 0, lease = 0;
   bool open = false;
   for (size_t b = 0; b < plan->batch_count; b++) {
     if (done[b]) {
       open = false;
       continue;
     }
-    if (!open || flops >= plan->lease_flops) {
+    if (!open || flops >= lease) {
+      lease = next_lease(plan, ranks, *left);
       parts[(*count)++] = (mg_nxn_part){.source = source, .first = (uint32_t)b};
       flops = 0;
       open = true;
     }
     parts[*count - 1].count++;
     flops += flops_of[b];
+    *left -= flops_of[b];
   }
 }
 
-mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done, mg_nxn_part **parts, size_t *count) {
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
+                       size_t *count) {
   mg_status status = MG_OK;
+  double left = 0;
   const size_t batches = plan->batch_count;
   size_t room = 0;
   *count = 0;
@@ -95,6 +110,7 @@ mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done
   double *flops = mg_alloc(batches, sizeof *flops); /* once, not once a source */
   if (flops == NULL) return MG_ERR_NOMEM;
   for (size_t b = 0; b < batches; b++) flops[b] = mg_nxn_batch_flops(plan, plan->batch[b], plan->batch[b + 1]);
+  for (size_t k = 0; k < sources * batches; k++) left += done[k] ? 0 : flops[k % batches];
   for (size_t k = 0; k < sources; k++) {
     if (room - *count < batches) { /* a source may come to a lease a batch */
       room = 2 * room + batches;
@@ -105,7 +121,7 @@ mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done
       }
       *parts = grown;
     }
-    list_parts(plan, flops, done + k * batches, (uint32_t)k, *parts, count);
+    list_parts(plan, flops, done + k * batches, (uint32_t)k, ranks, &left, *parts, count);
   }
   free(flops);
   return status;

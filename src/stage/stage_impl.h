@@ -69,7 +69,7 @@ typedef struct mg_gram_plan {
   mg_gram_layout *layout;
   int64_t unit_leaves;                 /**< a power of two */
   uint64_t engine_bytes, master_bytes; /**< at work on every rank; kept on rank 0 */
-  uint64_t places_bytes;               /**< where each tensor of each source is */
+  uint64_t places_bytes;               /**< where each tensor of each source is, and the list of the work */
   double bytes_read, flops;
 } mg_gram_plan;
 
@@ -284,9 +284,11 @@ typedef struct mg_nxn_part {
   uint32_t source, first, count, zero;
 } mg_nxn_part;
 /**
- * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source. The caller frees *parts.
+ * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end. The
+ * caller frees *parts.
  */
-mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, const bool *done, mg_nxn_part **parts, size_t *count);
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
+                       size_t *count);
 
 typedef struct mg_nxn_stage mg_nxn_stage;
 mg_status mg_nxn_open(mg_attempt *attempt, mg_nxn_stage **stage);

@@ -3,10 +3,12 @@
 
 #include "measure.h"
 
+#include <ftw.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mergegrid/log.h"
 
@@ -48,16 +50,26 @@ done:
   return status;
 }
 
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *walk) {
+  (void)info, (void)kind, (void)walk;
+  return remove(path);
+}
+
 static mg_status measure_journal(const char *dir, sim_machine *m) {
   mg_status status = MG_OK;
   mg_run *run = NULL;
   mg_identity identity = {0};
   bool complete;
   double small = 0, large = 0;
-  char path[4096];
-  snprintf(path, sizeof path, "%s/measured.h5", dir);
+  char made[4000], path[4096];
   void *payload = mg_alloc_zero(1, LARGE);
   if (payload == NULL) return MG_ERR_NOMEM;
+  snprintf(made, sizeof made, "%s/schedule-XXXXXX", dir);
+  if (mkdtemp(made) == NULL) {
+    free(payload);
+    return mg_fail_errno(MG_ERR_IO, "%s", made);
+  }
+  snprintf(path, sizeof path, "%s/measured.h5", made);
   MG_TRY(mg_run_open(path, MG_RUN_FRESH, &run), cleanup);
   MG_TRY(mg_identity_add(&identity, "measured", "this"), cleanup);
   MG_TRY(mg_run_check(run, &identity, NULL, NULL, &complete), cleanup);
@@ -69,6 +81,7 @@ cleanup:
   mg_run_close(&run, status);
   mg_identity_free(&identity);
   free(payload);
+  nftw(made, remove_one, 8, FTW_DEPTH | FTW_PHYS);
   return status;
 }
 

@@ -5,7 +5,7 @@
  *   [mpirun -n 2] sim_schedule [name=value ...]
  *
  *   machine=core|gpu   a rank a core, a rank a GPU; the machine's figures then by their names (flops=60e9 read_all=40e9 ...)
- *   measure=0          take the defaults for rank 0's work
+ *   measure=0          take the defaults for rank 0's work; else dir=. where a journal is written for a moment
  *   ranks=512 sources=48   only those; node=64: ranks a node
  *   gram=tensor|layer|total   threads=1
  *   budget=2e9         bytes a rank: decides over the merges in a pass
@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "measure.h"
 
@@ -24,6 +23,7 @@ typedef struct wanted {
   mg_gram_level gram;
   int threads, ranks, sources;
   double budget;
+  const char *dir; /* of the measured journal */
   bool measure;
 } wanted;
 
@@ -61,6 +61,8 @@ static bool take_argument(wanted *w, char *argument) {
     w->threads = atoi(value);
   else if (strcmp(argument, "budget") == 0)
     w->budget = strtod(value, NULL);
+  else if (strcmp(argument, "dir") == 0)
+    w->dir = value;
   else if (strcmp(argument, "node") == 0)
     w->machine.node = atoi(value);
   else if (strcmp(argument, "ranks") == 0)
@@ -109,15 +111,11 @@ static mg_status tables(wanted *w) {
   mg_status status = MG_OK;
   static const int all_sources[] = {48, 1000, 10000}, all_ranks[] = {1, 8, 32, 64, 128, 256, 512, 1024};
   sim_family f = {0};
-  char dir[] = "/tmp/mergegrid-sim-XXXXXX";
   int rank;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MG_TRY(sim_family_make(MG_SOURCE_DIR "/configs/nightly-full-grid.yaml", w->gram, w->threads, &f), cleanup);
   if (w->budget > 0) f.budget = (uint64_t)w->budget;
-  if (w->measure) {
-    if (rank == 0 && mkdtemp(dir) == NULL) return mg_fail_errno(MG_ERR_IO, "%s", dir);
-    MG_TRY(sim_measure(&f, dir, &w->machine), cleanup);
-  }
+  if (w->measure) MG_TRY(sim_measure(&f, w->dir, &w->machine), cleanup);
   if (rank > 0) goto cleanup;
   print_machine(w);
   for (size_t s = 0; s < sizeof all_sources / sizeof *all_sources; s++)
@@ -132,7 +130,7 @@ cleanup:
 }
 
 int main(int argc, char **argv) {
-  wanted w = {.machine = sim_core, .gram = MG_GRAM_TENSOR, .threads = 1, .measure = true};
+  wanted w = {.machine = sim_core, .gram = MG_GRAM_TENSOR, .threads = 1, .measure = true, .dir = "."};
   MPI_Init(&argc, &argv);
   mg_status status = MG_OK;
   for (int k = 1; k < argc && status == MG_OK; k++)

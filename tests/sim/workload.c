@@ -11,7 +11,7 @@ enum { TEXTS = 2974 + 2033, TOKENS = 60000, TOKENS_OF_TARGET = 9000, MB = 1 << 2
 
 #define COMMON                                                                                                                 \
   .latency = 5e-6, .bandwidth = 5e9, .decide = 0.1e-6, .message = 3e-6, .message_byte = 0.3e-9, .record = 6e-6,                \
-  .record_byte = 0.7e-9, .sync = 20e-3, .sync_byte = 0.7e-9, .sync_every = 3, .sum_byte = 0.5e-9, .launch = 1,                 \
+  .record_byte = 2e-9, .sync = 20e-3, .sync_byte = 0.7e-9, .sync_every = 3, .sum_byte = 0.5e-9, .launch = 1,                   \
   .launch_rank = 4e-3, .opens = 20e3, .idle_wait = 200e-6, .poll = 1e-3, .spread = 0.02, .noise = 0.03, .read_all = 40e9
 
 const sim_machine sim_core = {.flops = 60e9, .merge_rate = 5e9, .read_one = 0.3e9, .cached = 1e9, .node = 64, COMMON};
@@ -237,6 +237,15 @@ static void gram_figures(const sim_machine *m, const mg_gram_plan *plan, const g
   s->held_bytes += plan->layout->block_count * plan->layout->group_count * sizeof(void *);
 }
 
+/* Nothing is left to be summed. */
+static mg_status check_complete(const mg_gram_sum *sum) {
+  mg_gram_node *nodes = NULL;
+  size_t left = 0;
+  const mg_status status = mg_gram_sum_missing(sum, 1, &nodes, &left);
+  free(nodes);
+  return status == MG_OK && left > 0 ? mg_fail(MG_ERR_INTERNAL, "%zu nodes were left out", left) : status;
+}
+
 mg_status sim_compatibility(const sim_family *f, const sim_machine *m, int sources, int ranks, bool real, sim_stage *s) {
   mg_status status = MG_OK;
   mg_gram_plan plan = {0};
@@ -259,6 +268,7 @@ mg_status sim_compatibility(const sim_family *f, const sim_machine *m, int sourc
   s->units = job.units;
   if (!sim_run(m, &job, ranks, &s->run)) status = mg_fail(MG_ERR_INTERNAL, "the simulated farm did not come to its end");
   if (status == MG_OK) status = books.status;
+  if (status == MG_OK) status = check_complete(books.sum);
   gram_figures(m, &plan, &books, node_count, ranks, real, s);
 cleanup:
   mg_gram_sum_destroy(&books.sum);
@@ -283,7 +293,7 @@ mg_status sim_nxn(const sim_family *f, const sim_machine *m, int sources, int ra
   bool *done = mg_alloc_zero((size_t)sources, plan->batch_count);
   double *flops = mg_alloc(plan->batch_count, sizeof *flops);
   if (done == NULL || flops == NULL) status = MG_ERR_NOMEM;
-  if (status == MG_OK) status = mg_nxn_parts(plan, (size_t)sources, done, &parts, &count);
+  if (status == MG_OK) status = mg_nxn_parts(plan, (size_t)sources, ranks, done, &parts, &count);
   if (status == MG_OK && (unit = mg_alloc_zero(count, sizeof *unit)) == NULL) status = MG_ERR_NOMEM;
   if (status != MG_OK) goto cleanup;
   for (size_t b = 0; b < plan->batch_count; b++) flops[b] = mg_nxn_batch_flops(plan, plan->batch[b], plan->batch[b + 1]);
@@ -318,11 +328,16 @@ typedef struct grid_work {
 
 /* Merges as recipes have them once sources are chosen, target by target. */
 static mg_status list_items(const sim_family *f, grid_work *w) {
+  mg_status status = MG_OK;
+  size_t *turn = NULL;
   const mg_strings *targets = &f->nxn.texts.targets;
   w->items = mg_alloc_zero(f->grid.count, sizeof *w->items);
   w->flops = mg_alloc_zero(targets->count, sizeof *w->flops);
   if (w->items == NULL || w->flops == NULL) return MG_ERR_NOMEM;
-  for (size_t m = 0; m < targets->count; m++) {
+  MG_TRY(mg_grid_turns(&f->nxn, &turn), done);
+  for (size_t at = 0; at < targets->count; at++) {
+    size_t m = 0;
+    while (turn[m] != at) m++;
     for (size_t k = 0; k < TEXTS; k++) w->flops[m] += mg_encoder_flops(&f->nxn.shape, (int)text_length(m, k), false);
     for (size_t k = 0; k < f->grid.count; k++) {
       const mg_terms *terms = &f->grid.cells[k].terms;
@@ -330,7 +345,9 @@ static mg_status list_items(const sim_family *f, grid_work *w) {
         w->items[w->item_count++] = (mg_grid_item){.target = (uint32_t)m, .count = (uint32_t)terms->num_languages};
     }
   }
-  return MG_OK;
+done:
+  free(turn);
+  return status;
 }
 
 static mg_status make_grid_units(const sim_machine *m, const grid_work *w, const mg_grid_plan *plan, sim_unit **out) {
@@ -345,6 +362,14 @@ static mg_status make_grid_units(const sim_machine *m, const grid_work *w, const
           w->flops[w->items[i].target] / m->flops + (double)(w->items[i].count + 2) * (double)plan->model_bytes / m->merge_rate;
   }
   return MG_OK;
+}
+
+/* Seconds in which every node brings into its memory what its budget has room for. */
+static double fill_seconds(const sim_family *f, const sim_machine *m, const mg_grid_plan *plan, int ranks) {
+  const double nodes = (ranks + m->node - 1) / m->node;
+  const double bytes = (double)plan->store_bytes / sizeof(float) * (double)mg_dtype_size(f->config->shards.dtype);
+  const double all = ranks * m->read_one;
+  return nodes * bytes / (all < m->read_all ? all : m->read_all);
 }
 
 mg_status sim_grid(const sim_family *f, const sim_machine *m, int sources, int ranks, sim_stage *s) {
@@ -362,6 +387,7 @@ mg_status sim_grid(const sim_family *f, const sim_machine *m, int sources, int r
   MG_TRY(make_grid_units(m, &w, &plan, &unit), cleanup);
   const sim_job job = {.units = (int64_t)w.group_count, .unit = unit};
   s->units = job.units;
+  s->read_seconds = fill_seconds(f, m, &plan, ranks);
   s->planned_bytes = plan.master_bytes;
   s->list_bytes = w.item_count * sizeof *w.items + w.group_count * sizeof *w.groups;
   if (!sim_run(m, &job, ranks, &s->run)) status = mg_fail(MG_ERR_INTERNAL, "the simulated farm did not come to its end");

@@ -28,7 +28,8 @@ void sim_family_free(sim_family *family);
 typedef struct sim_stage {
   sim_outcome run;
   int64_t units;
-  double read_seconds;    /**< that reading its bytes once takes at least; of compatibility */
+  /** Of compatibility: that reading its bytes once takes at least; of grid: that nodes take to bring sources into memory. */
+  double read_seconds;
   double start_seconds;   /**< of launching the ranks and opening the files */
   uint64_t planned_bytes; /**< of rank 0's memory, kept, by the stage's plan */
   uint64_t held_bytes;    /**< of the same, counted in the structures; 0: not */
