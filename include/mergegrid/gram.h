@@ -98,6 +98,11 @@ void mg_gram_sum_destroy(mg_gram_sum **sum);
 mg_status mg_gram_sum_add(mg_gram_sum *sum, const mg_gram_node *node, const double *values);
 /** Is every leaf under the node there already? Then *covered is true; a part of it: *partly is. */
 void mg_gram_sum_covers(const mg_gram_sum *sum, const mg_gram_node *node, bool *covered, bool *partly);
+/** Partial sums that are held, now and at most so far, and the memory they take. */
+typedef struct mg_gram_held {
+  uint64_t parts, bytes, most_parts, most_bytes;
+} mg_gram_held;
+mg_gram_held mg_gram_sum_held(const mg_gram_sum *sum);
 /**
  * The work that is left: nodes of at most `leaves` leaves (a power of two), maximal and aligned, in order of block, group,
  * index. The caller frees *nodes.

@@ -16,11 +16,28 @@ typedef struct part {
 struct mg_gram_sum {
   const mg_gram_layout *layout;
   part **parts; /* [block × group]: disjoint maximal nodes, few at a time because siblings merge at once */
+  mg_gram_held held;
 };
 
 static part **list_of(const mg_gram_sum *sum, size_t block, size_t group) {
   return &sum->parts[block * sum->layout->group_count + group];
 }
+
+static size_t part_bytes(size_t values) { return sizeof(part) + values * sizeof(double); }
+
+static void note_more(mg_gram_held *held, size_t bytes) {
+  held->parts++;
+  held->bytes += bytes;
+  if (held->parts > held->most_parts) held->most_parts = held->parts;
+  if (held->bytes > held->most_bytes) held->most_bytes = held->bytes;
+}
+
+static void note_less(mg_gram_held *held, size_t bytes) {
+  held->parts--;
+  held->bytes -= bytes;
+}
+
+mg_gram_held mg_gram_sum_held(const mg_gram_sum *sum) { return sum->held; }
 
 mg_status mg_gram_sum_create(const mg_gram_layout *layout, mg_gram_sum **out) {
   mg_gram_sum *sum = mg_alloc_zero(1, sizeof *sum);
@@ -90,8 +107,9 @@ mg_status mg_gram_sum_add(mg_gram_sum *sum, const mg_gram_node *node, const doub
   if (covered || partly) return mg_fail(MG_ERR_INTERNAL, "a partial sum of what was summed before");
   const size_t count = mg_gram_values(layout, node->block);
   part **list = list_of(sum, node->block, node->group);
-  part *current = mg_alloc(1, sizeof *current + count * sizeof(double));
+  part *current = mg_alloc(1, part_bytes(count));
   if (current == NULL) return MG_ERR_NOMEM;
+  note_more(&sum->held, part_bytes(count));
   current->level = node->level;
   current->index = node->index;
   memcpy(current->values, values, count * sizeof(double));
@@ -105,6 +123,7 @@ mg_status mg_gram_sum_add(mg_gram_sum *sum, const mg_gram_node *node, const doub
       part *left = current->index < sibling ? current : other, *right = current->index < sibling ? other : current;
       add_values(left->values, right->values, count);
       free(right);
+      note_less(&sum->held, part_bytes(count));
       current = left;
     }
     current->level++;
@@ -276,6 +295,7 @@ mg_status mg_gram_collect(mg_gram_sum *sum, mg_gram *gram) {
       else
         scatter_rectangle(block, root->values, n, gram->dot + g * n * n);
       *list = NULL;
+      note_less(&sum->held, part_bytes(mg_gram_values(layout, b)));
       free(root);
     }
   return MG_OK;

@@ -1,7 +1,7 @@
 /*
- * The master's queue. Rank 0 deals units to workers, up to two to each, and computes beside that. Every message is a header
- * and a payload. An end is always the same: rank 0 sends END to all, every worker answers BYE as its last word, and rank 0
- * takes what still arrives before it; so nothing finished is lost and nobody waits for a message that never comes.
+ * The master's queue over MPI. Rank 0 deals units to workers as queue.c decides, and computes beside that. Every message is a
+ * header and a payload. An end is always the same: rank 0 sends END to all, every worker answers BYE as its last word, and rank
+ * 0 takes what still arrives before it; so nothing finished is lost and nobody waits for a message that never comes.
  */
 
 #include <signal.h>
@@ -11,12 +11,14 @@
 #include <unistd.h>
 
 #include "mergegrid/log.h"
+#include "mergegrid/queue.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/stop.h"
 
 enum { TAG_TO_MASTER = 11, TAG_TO_WORKER = 12 };
-enum { LEASES_AHEAD = 2, LAST_TURNS = 4, MASTER_COMPUTES_UP_TO = 32, IDLE_MICROSECONDS = 200 };
-enum { POLL_EVERY_US = 1000, TICK_EVERY_MS = 100 };
+enum { IDLE_MICROSECONDS = 200, POLL_EVERY_US = 1000, TICK_EVERY_MS = 100 };
+/* From this share of its time on, rank 0 is what the others wait for; of jobs that take so many seconds it is said. */
+static const double BUSY = 0.5, WORTH_SAYING = 10;
 
 typedef enum message_kind { LEASE = 1, END, RESULT, FAILED, BYE } message_kind;
 
@@ -30,18 +32,14 @@ struct mg_farm_poll {
   MPI_Comm comm;
   int rank, ranks;
   const mg_farm_job *job;
-  mg_status status; /* why the job ends; MG_OK while it goes on */
-  char *message;    /* of the failure */
+  char *message; /* of the failure */
   double last_poll, last_tick;
   /* rank 0 */
-  int64_t next, taken;
-  int *leased; /* [ranks] */
-  bool ending;
-  int bye;
+  mg_queue *queue;
+  double serving; /* seconds */
   /* workers */
-  int64_t queue[LEASES_AHEAD];
-  int queued;
-  bool ended;
+  mg_status status; /* why this one has ended; MG_OK while it goes on */
+  mg_leases leases;
   mg_text outgoing; /* belongs to MPI until `request` is complete */
   MPI_Request request;
 };
@@ -49,7 +47,8 @@ struct mg_farm_poll {
 typedef struct mg_farm_poll farm;
 
 static void end_with(farm *f, mg_status status, const char *message) {
-  if (f->status != MG_OK && (f->status != MG_STOPPED || status == MG_STOPPED)) return;
+  const bool more = f->status == MG_OK || (f->status == MG_STOPPED && status != MG_STOPPED);
+  if (f->rank == 0 ? !mg_queue_end(f->queue, status) : !more) return;
   f->status = status;
   free(f->message);
   f->message = strdup(message);
@@ -75,14 +74,9 @@ static void send_header(farm *f, int worker, message_kind kind, int64_t unit) {
   MPI_Send(&out, (int)sizeof out, MPI_BYTE, worker, TAG_TO_WORKER, f->comm);
 }
 
-/* Towards the end nothing is dealt ahead: what waits behind a long unit is what another rank could do. */
-static int leases_ahead(const farm *f) { return f->job->units - f->next > LAST_TURNS * (int64_t)f->ranks ? LEASES_AHEAD : 1; }
-
 static void top_up(farm *f, int worker) {
-  while (!f->ending && f->status == MG_OK && f->next < f->job->units && f->leased[worker] < leases_ahead(f)) {
-    send_header(f, worker, LEASE, f->next++);
-    f->leased[worker]++;
-  }
+  int64_t unit;
+  while (mg_queue_deal(f->queue, worker, &unit)) send_header(f, worker, LEASE, unit);
 }
 
 static void tick(farm *f, bool now) {
@@ -92,12 +86,12 @@ static void tick(farm *f, bool now) {
   if (status != MG_OK) end_with(f, status, mg_error_message());
 }
 
-static void take_result(farm *f, int64_t unit, const void *payload, size_t size) {
-  if (f->status != MG_OK && f->status != MG_STOPPED) return;
-  const mg_status status = f->job->take(f->job->context, unit, payload, size);
+static void take_result(farm *f, int rank, int64_t unit, const void *payload, size_t size) {
+  bool wanted;
+  mg_status status = mg_queue_returned(f->queue, rank, unit, &wanted);
+  if (wanted) status = f->job->take(f->job->context, unit, payload, size);
   if (status != MG_OK) end_with(f, status, mg_error_message());
-  f->taken++;
-  tick(f, false);
+  if (wanted) tick(f, false);
 }
 
 static void receive_from_worker(farm *f, const MPI_Status *probed) {
@@ -113,15 +107,14 @@ static void receive_from_worker(farm *f, const MPI_Status *probed) {
   const char *payload = buffer + sizeof in;
   switch ((message_kind)in.kind) {
   case RESULT:
-    f->leased[worker]--;
-    take_result(f, in.unit, payload, (size_t)size - sizeof in);
+    take_result(f, worker, in.unit, payload, (size_t)size - sizeof in);
     top_up(f, worker);
     break;
   case FAILED:
     end_with(f, (mg_status)in.status, payload);
     break;
   case BYE:
-    f->bye++;
+    mg_queue_bye(f->queue, worker);
     break;
   default:
     give_up(f->comm);
@@ -131,6 +124,7 @@ static void receive_from_worker(farm *f, const MPI_Status *probed) {
 
 static bool serve(farm *f) {
   bool any = false;
+  const double began = mg_now();
   for (int there = 1; f->ranks > 1;) {
     MPI_Status probed;
     MPI_Iprobe(MPI_ANY_SOURCE, TAG_TO_MASTER, f->comm, &there, &probed);
@@ -138,40 +132,43 @@ static bool serve(farm *f) {
     receive_from_worker(f, &probed);
     any = true;
   }
+  if (any) f->serving += mg_now() - began;
   if (mg_stop_requested()) end_by_signal(f);
   tick(f, false);
   return any;
 }
 
-static void compute_here(farm *f) {
+static void compute_here(farm *f, int64_t unit) {
   mg_text payload = {0};
-  const int64_t unit = f->next++;
   mg_status status = f->job->work(f->job->context, unit, &payload, f);
   if (status == MG_OK && payload.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status == MG_OK)
-    take_result(f, unit, payload.data, payload.size);
+    take_result(f, 0, unit, payload.data, payload.size);
   else
     end_with(f, status, mg_error_message());
   mg_text_free(&payload);
 }
 
 static void run_master(farm *f) {
-  const bool computes = f->ranks <= MASTER_COMPUTES_UP_TO;
+  const double began = mg_now();
+  int64_t unit;
   for (int worker = 1; worker < f->ranks; worker++) top_up(f, worker);
-  while (f->status == MG_OK && f->taken < f->job->units) {
+  while (!mg_queue_over(f->queue)) {
     const bool busy = serve(f);
-    if (f->status == MG_OK && computes && f->next < f->job->units)
-      compute_here(f);
+    if (mg_queue_own(f->queue, &unit))
+      compute_here(f, unit);
     else if (!busy)
       usleep(IDLE_MICROSECONDS);
   }
-  f->ending = true;
+  mg_queue_close(f->queue);
   for (int worker = 1; worker < f->ranks; worker++) send_header(f, worker, END, 0);
-  while (f->bye < f->ranks - 1)
+  while (!mg_queue_all_gone(f->queue))
     if (!serve(f)) usleep(IDLE_MICROSECONDS);
-  /* A stop that came when everything was done already changes nothing. */
-  if (f->status == MG_STOPPED && f->taken == f->job->units) f->status = MG_OK;
   tick(f, true);
+  const double seconds = mg_now() - began;
+  if (f->ranks > MG_MASTER_COMPUTES_UP_TO && seconds > WORTH_SAYING && f->serving > BUSY * seconds)
+    mg_info("rank 0 was busy with the results of %d others for %.0f%% of %.1f s: fewer ranks would take as long", f->ranks - 1,
+            100 * f->serving / seconds, seconds);
 }
 
 /* ---- workers ---- */
@@ -182,8 +179,8 @@ static void listen(farm *f) {
     MPI_Iprobe(0, TAG_TO_WORKER, f->comm, &there, MPI_STATUS_IGNORE);
     if (!there) return;
     MPI_Recv(&in, (int)sizeof in, MPI_BYTE, 0, TAG_TO_WORKER, f->comm, MPI_STATUS_IGNORE);
-    if (in.kind == END) f->ended = true;
-    if (in.kind == LEASE) f->queue[f->queued++] = in.unit;
+    if (in.kind == END) f->leases.ended = true;
+    if (in.kind == LEASE && !mg_leases_add(&f->leases, in.unit)) give_up(f->comm);
   }
 }
 
@@ -209,16 +206,13 @@ static void send_to_master(farm *f, message_kind kind, int64_t unit, mg_status s
   MPI_Isend(f->outgoing.data, (int)f->outgoing.size, MPI_BYTE, 0, TAG_TO_MASTER, f->comm, &f->request);
 }
 
-static void work_off(farm *f, mg_text *payload) {
-  const int64_t unit = f->queue[0];
-  memmove(f->queue, f->queue + 1, sizeof f->queue - sizeof *f->queue);
-  f->queued--;
+static void work_off(farm *f, int64_t unit, mg_text *payload) {
   payload->size = 0;
   mg_status status = f->job->work(f->job->context, unit, payload, f);
   if (status == MG_OK && payload->failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status == MG_OK) {
     send_to_master(f, RESULT, unit, MG_OK, payload, NULL);
-  } else if (!f->ended) {
+  } else if (!f->leases.ended) {
     end_with(f, status, mg_error_message());
     send_to_master(f, FAILED, unit, f->status, NULL, f->message ? f->message : "out of memory");
   }
@@ -227,16 +221,17 @@ static void work_off(farm *f, mg_text *payload) {
 static void run_worker(farm *f) {
   mg_text payload = {0};
   bool told = false;
-  while (!f->ended) {
+  int64_t unit;
+  while (!f->leases.ended) {
     listen(f);
-    if (f->ended) break;
+    if (f->leases.ended) break;
     if (mg_stop_requested() && !told) {
       told = true;
       end_by_signal(f);
       send_to_master(f, FAILED, -1, f->status, NULL, f->message ? f->message : "stopped");
     }
-    if (f->queued > 0 && f->status == MG_OK)
-      work_off(f, &payload);
+    if (f->status == MG_OK && mg_leases_next(&f->leases, &unit))
+      work_off(f, unit, &payload);
     else
       usleep(IDLE_MICROSECONDS);
   }
@@ -257,7 +252,7 @@ mg_status mg_farm_poll_now(mg_farm_poll *f) {
     return MG_OK;
   }
   listen(f);
-  if (f->ended) return mg_fail(MG_STOPPED, "stopped");
+  if (f->leases.ended) return mg_fail(MG_STOPPED, "stopped");
   if (mg_stop_requested()) {
     end_by_signal(f);
     return mg_fail(MG_STOPPED, "%s", f->message ? f->message : "stopped");
@@ -271,17 +266,17 @@ mg_status mg_farm_run(MPI_Comm comm, const mg_farm_job *job) {
   MPI_Comm_dup(comm, &f.comm);
   MPI_Comm_rank(f.comm, &f.rank);
   MPI_Comm_size(f.comm, &f.ranks);
-  f.leased = calloc((size_t)f.ranks, sizeof *f.leased);
-  if (f.leased == NULL) give_up(comm);
+  if (f.rank == 0 && mg_queue_create(job->units, f.ranks, &f.queue) != MG_OK) give_up(comm);
   if (f.rank == 0)
     run_master(&f);
   else
     run_worker(&f);
-  if (f.rank == 0 && f.status != MG_OK) mg_fail(f.status, "%s", f.message ? f.message : "out of memory");
-  const mg_status status = mg_agree(comm, f.rank == 0 ? f.status : MG_OK);
+  mg_status status = f.rank == 0 ? mg_queue_status(f.queue) : MG_OK;
+  if (status != MG_OK) mg_fail(status, "%s", f.message ? f.message : "out of memory");
+  status = mg_agree(comm, status);
   MPI_Comm_free(&f.comm);
   mg_text_free(&f.outgoing);
-  free(f.leased);
+  mg_queue_destroy(&f.queue);
   free(f.message);
   return status;
 }

@@ -13,11 +13,6 @@
 /* What our own kernels fix; a machine's instruction set is no part of it. */
 static const char NUMERIC_MODE[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
 
-/* A lease: consecutive nodes. */
-typedef struct unit_range {
-  uint64_t first, count;
-} unit_range;
-
 typedef struct views {
   double *cosine, *encoder, *by_layer;
   mg_strings layers;
@@ -29,7 +24,7 @@ struct mg_gram_stage {
   mg_gram_engine *engine;
   mg_gram_node *nodes; /* the work that is left, the same on every rank */
   size_t node_count;
-  unit_range *units;
+  mg_gram_unit *units;
   size_t unit_count;
   /* rank 0 */
   mg_gram_sum *sum;
@@ -109,24 +104,6 @@ done:
   return status;
 }
 
-/* Cuts the list of nodes into leases of about unit_leaves leaves: small tensors share one. */
-static mg_status make_units(mg_gram_stage *s) {
-  s->units = mg_alloc(s->node_count, sizeof *s->units);
-  if (s->units == NULL) return MG_ERR_NOMEM;
-  int64_t leaves = 0;
-  for (size_t k = 0; k < s->node_count; k++) {
-    const int64_t here = INT64_C(1) << s->nodes[k].level;
-    const bool same_block = k > 0 && s->nodes[k].block == s->nodes[k - 1].block;
-    if (s->unit_count == 0 || !same_block || leaves + here > s->plan.unit_leaves) {
-      s->units[s->unit_count++] = (unit_range){.first = k};
-      leaves = 0;
-    }
-    s->units[s->unit_count - 1].count++;
-    leaves += here;
-  }
-  return MG_OK;
-}
-
 /* What earlier attempts have not finished, of all or of this part's share. */
 static mg_status list_nodes(mg_gram_stage *s) {
   const mg_parts *parts = &s->attempt->parts;
@@ -164,7 +141,7 @@ static mg_status share_nodes(mg_gram_stage *s) {
   if (status != MG_OK) return status;
   if (s->done_bytes > 0)
     mg_info("continuing: %.0f%% of the inner products are in the journal", 100 * s->done_bytes / s->total_bytes);
-  return mg_agree(s->attempt->comm, make_units(s));
+  return mg_agree(s->attempt->comm, mg_gram_units(&s->plan, s->nodes, s->node_count, &s->units, &s->unit_count));
 }
 
 /* ---- the farm's side ---- */
@@ -172,7 +149,7 @@ static mg_status share_nodes(mg_gram_stage *s) {
 static mg_status compute_unit(void *context, int64_t unit, mg_text *payload, mg_farm_poll *poll) {
   mg_gram_stage *s = context;
   mg_status status = MG_OK;
-  const unit_range range = s->units[unit];
+  const mg_gram_unit range = s->units[unit];
   double *values = NULL;
   for (uint64_t k = range.first; k < range.first + range.count; k++) {
     const mg_gram_node *node = &s->nodes[k];

@@ -51,6 +51,15 @@ typedef struct mg_grid_answer {
   uint32_t zero;
 } mg_grid_answer;
 
+/* *turn [targets]: each target's turn, those first whose texts take longest to evaluate. The caller frees it. */
+mg_status mg_grid_turns(const mg_nxn_plan *nxn, size_t **turn);
+/*
+ * Cuts items, which stand target by target, into groups: as many merges in one pass as there is memory for (models), fewer
+ * towards the end, so that ranks end together. The caller frees *groups.
+ */
+mg_status mg_grid_cut(const mg_grid_item *items, size_t item_count, int ranks, size_t models, mg_grid_group **groups,
+                      size_t *group_count);
+
 /* ---- the worker (grid_work.c) ---- */
 
 typedef struct mg_grid_worker mg_grid_worker;

@@ -5,7 +5,7 @@
 
 #include "grid_impl.h"
 
-enum { MOST_MODELS = 16, FEW_MODELS = 4 };
+enum { MOST_MODELS = 16, FEW_MODELS = 4, TURNS_LEFT = 4 };
 
 /* Most different tokens that one target's texts have. */
 static mg_status count_tokens(const mg_nxn_plan *nxn, size_t *most) {
@@ -93,7 +93,7 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   p->pass_bytes = mg_pass_bytes(table, 2 * MOST_MODELS < sources ? 2 * MOST_MODELS : sources, threads);
   /* cells with their recipes, columns of the result, all sources' predictions, Grams; tables of methods at the end */
   p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) +
-                    table->count * sources * sources * sizeof(double);
+                    (config->compatibility.gram == MG_GRAM_TENSOR ? table->count * sources * sources * sizeof(double) : 0);
   p->table_bytes = UINT64_C(96) << 20;
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);
@@ -103,4 +103,49 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   p->device_store_bytes = (sources + 1) * (p->source_bytes + MG_DEVICE_ALIGN);
 done:
   return status;
+}
+
+typedef struct target_cost {
+  double flops;
+  size_t target;
+} target_cost;
+
+static int falling(const void *a, const void *b) {
+  const target_cost *x = a, *y = b;
+  if (x->flops < y->flops || x->flops > y->flops) return x->flops > y->flops ? -1 : 1;
+  return (x->target > y->target) - (x->target < y->target);
+}
+
+mg_status mg_grid_turns(const mg_nxn_plan *nxn, size_t **turn) {
+  const size_t count = nxn->texts.targets.count;
+  target_cost *costs = mg_alloc(count, sizeof *costs);
+  *turn = mg_alloc(count, sizeof **turn);
+  if (costs == NULL || *turn == NULL) {
+    free(costs);
+    return MG_ERR_NOMEM;
+  }
+  for (size_t m = 0; m < count; m++) costs[m] = (target_cost){.flops = target_flops(nxn, m), .target = m};
+  qsort(costs, count, sizeof *costs, falling);
+  for (size_t k = 0; k < count; k++) (*turn)[costs[k].target] = k;
+  free(costs);
+  return MG_OK;
+}
+
+mg_status mg_grid_cut(const mg_grid_item *items, size_t item_count, int ranks, size_t models, mg_grid_group **groups,
+                      size_t *group_count) {
+  size_t most = 0;
+  *group_count = 0;
+  *groups = mg_alloc(item_count, sizeof **groups);
+  if (*groups == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < item_count; k++) {
+    mg_grid_group *last = *group_count > 0 ? &(*groups)[*group_count - 1] : NULL;
+    if (last != NULL && last->count < most && items[k].target == items[last->first].target) {
+      last->count++;
+      continue;
+    }
+    most = (item_count - k) / (TURNS_LEFT * (size_t)ranks); /* what is left is some turns for every rank */
+    if (most > models) most = models;
+    (*groups)[(*group_count)++] = (mg_grid_group){.first = (uint32_t)k, .count = 1};
+  }
+  return MG_OK;
 }

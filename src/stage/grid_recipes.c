@@ -318,13 +318,16 @@ void mg_grid_look_up(mg_grid_stage *s) {
   }
 }
 
-static const mg_grid_stage *sorting; /* qsort has no context */
+static struct { /* qsort has no context */
+  const mg_grid_cell *cells;
+  const size_t *turn; /* of each target */
+} sorting;
 
 /* Target by target; those of the same sources beside each other. */
 static int by_target(const void *a, const void *b) {
   const size_t i = *(const size_t *)a, j = *(const size_t *)b;
-  const mg_grid_cell *x = &sorting->cells[i], *y = &sorting->cells[j];
-  if (x->target != y->target) return x->target < y->target ? -1 : 1;
+  const mg_grid_cell *x = &sorting.cells[i], *y = &sorting.cells[j];
+  if (x->target != y->target) return sorting.turn[x->target] < sorting.turn[y->target] ? -1 : 1;
   for (size_t k = 0; k < x->resolved.count && k < y->resolved.count; k++)
     if (x->resolved.source[k] != y->resolved.source[k]) return x->resolved.source[k] < y->resolved.source[k] ? -1 : 1;
   return (i > j) - (i < j);
@@ -354,13 +357,12 @@ static mg_status add_item(mg_grid_stage *s, size_t cell, const char **ids) {
   return MG_OK;
 }
 
-/* Merges in the order of the targets; of them, those that are not known yet, and for a part its share, whatever is known. */
+/* Merges in the order of the targets' turns (`sorting` is set); of them, those that are not known yet, and for a part its share, whatever is known. */
 static void list_left(mg_grid_stage *s, size_t *left, size_t *count) {
   mg_parts *parts = &s->attempt->parts;
   size_t all = 0;
   for (size_t k = 0; k < s->grid.count; k++)
     if (is_merge(s, k)) left[all++] = k;
-  sorting = s;
   qsort(left, all, sizeof *left, by_target);
   *count = 0;
   for (size_t k = 0; k < all; k++) {
@@ -376,12 +378,15 @@ static mg_status list_items(mg_grid_stage *s) {
   mg_status status = MG_OK;
   mg_grid_work *w = &s->work;
   size_t count = 0, sources = 0;
-  size_t *left = mg_alloc(s->grid.count, sizeof *left);
+  size_t *left = mg_alloc(s->grid.count, sizeof *left), *turn = NULL;
   const char **ids = mg_alloc(s->list->count, sizeof *ids);
   if (left == NULL || ids == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
+  MG_TRY(mg_grid_turns(&s->nxn->plan, &turn), cleanup);
+  sorting.cells = s->cells;
+  sorting.turn = turn;
   list_left(s, left, &count);
   for (size_t k = 0; k < count; k++) sources += s->cells[left[k]].resolved.count;
   w->items = mg_alloc(count, sizeof *w->items);
@@ -390,25 +395,8 @@ static mg_status list_items(mg_grid_stage *s) {
   if (w->items == NULL || w->sources == NULL || w->weights == NULL) status = MG_ERR_NOMEM;
   for (size_t k = 0; k < count && status == MG_OK; k++) status = add_item(s, left[k], ids);
 cleanup:
-  free(left), free(ids);
+  free(left), free(ids), free(turn);
   return status;
-}
-
-/* As many merges in one pass as there is memory for, and yet some groups for every rank. */
-static mg_status list_groups(mg_grid_stage *s) {
-  mg_grid_work *w = &s->work;
-  const size_t share = w->item_count / ((size_t)s->attempt->ranks * 4) + 1,
-               most = share < s->plan.models ? share : s->plan.models;
-  w->groups = mg_alloc(w->item_count, sizeof *w->groups);
-  if (w->groups == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < w->item_count; k++) {
-    mg_grid_group *last = w->group_count > 0 ? &w->groups[w->group_count - 1] : NULL;
-    if (last != NULL && last->count < most && w->items[k].target == w->items[last->first].target)
-      last->count++;
-    else
-      w->groups[w->group_count++] = (mg_grid_group){.first = (uint32_t)k, .count = 1};
-  }
-  return MG_OK;
 }
 
 static int rising(const void *a, const void *b) {
@@ -503,7 +491,9 @@ mg_status mg_grid_recipes(mg_grid_stage *s) {
   MG_TRY(mg_grid_reuse(s), done);
   mg_grid_look_up(s);
   MG_TRY(list_items(s), done);
-  MG_TRY(list_groups(s), done);
+  MG_TRY(
+      mg_grid_cut(s->work.items, s->work.item_count, s->attempt->ranks, s->plan.models, &s->work.groups, &s->work.group_count),
+      done);
   MG_TRY(list_quantities(s), done);
 done:
   return status;

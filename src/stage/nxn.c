@@ -267,38 +267,23 @@ static mg_status tick(void *context) {
 
 /* ---- what is left ---- */
 
-/* Leases of neighbouring batches that are not done, source by source. */
-static mg_status list_todo(mg_nxn_stage *s) {
-  const size_t batches = s->plan.batch_count;
-  const mg_parts *parts = &s->attempt->parts;
-  const int64_t all = (int64_t)(s->list->count * batches);
-  s->todo = mg_alloc(s->list->count * batches, sizeof *s->todo);
-  if (s->todo == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < s->list->count; k++) {
-    double flops = 0;
-    bool open = false;
-    for (size_t b = 0; b < batches; b++) {
-      if (s->done[k * batches + b] || !mg_share_is_ours(parts, (int64_t)(k * batches + b), all)) {
-        open = false;
-        continue;
-      }
-      if (!open || flops >= s->plan.lease_flops) {
-        s->todo[s->todo_count++] = (mg_nxn_part){.source = (uint32_t)k, .first = (uint32_t)b};
-        flops = 0;
-        open = true;
-      }
-      s->todo[s->todo_count - 1].count++;
-      flops += mg_nxn_batch_flops(&s->plan, s->plan.batch[b], s->plan.batch[b + 1]);
-    }
-  }
-  return MG_OK;
-}
-
 void mg_nxn_lacking(mg_nxn_stage *s) {
   mg_parts *parts = &s->attempt->parts;
   const int64_t all = (int64_t)(s->list->count * s->plan.batch_count);
   for (int64_t k = 0; k < all; k++)
     if (!s->done[k]) mg_parts_lack(parts, mg_share_of(parts, k, all), MG_SHARE_NXN);
+}
+
+/* What is not done, of all or of this part's share. */
+static mg_status list_todo(mg_nxn_stage *s) {
+  const size_t all = s->list->count * s->plan.batch_count;
+  bool *skip = mg_alloc(all, sizeof *skip);
+  if (skip == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < all; k++)
+    skip[k] = s->done[k] || !mg_share_is_ours(&s->attempt->parts, (int64_t)k, (int64_t)all);
+  const mg_status status = mg_nxn_parts(&s->plan, s->list->count, s->attempt->ranks, skip, &s->todo, &s->todo_count);
+  free(skip);
+  return status;
 }
 
 static mg_status share_todo(mg_nxn_stage *s) {

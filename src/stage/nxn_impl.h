@@ -6,11 +6,6 @@
 #include "mergegrid/log.h"
 #include "stage_impl.h"
 
-/* Batches `first` … of a source: a lease, and (followed by predictions and logits, text by text) a record. */
-typedef struct mg_nxn_part {
-  uint32_t source, first, count, zero;
-} mg_nxn_part;
-
 typedef struct mg_nxn_kept {
   mg_nxn_part part;
   mg_record_place place;

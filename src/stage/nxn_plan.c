@@ -4,9 +4,7 @@
 
 #include "stage_impl.h"
 
-/* Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
-   batches of it. */
-static double lease_flops(const mg_nxn_plan *plan, int threads) {
+double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads) {
   const double weights = (double)mg_encoder_bytes(&plan->shape, plan->texts.tokenized.token_count, 0);
   const double least = 5e9, a_byte = 1200;
   return (weights * a_byte > least ? weights * a_byte : least) * threads;
@@ -29,7 +27,7 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device) {
   return MG_OK;
 }
 
-static void predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
+void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
   const mg_nxn_texts *t = &plan->texts;
   const uint64_t width = sizeof(int32_t) + (config->nxn.logits ? (uint64_t)plan->shape.classes * sizeof(float) : 0);
   const double batch =
@@ -43,8 +41,11 @@ static void predict_memory(const mg_config *config, size_t sources, int threads,
   const double answers = lease * (double)t->tokenized.sequences.count / (double)(plan->batch_count + 1) * (double)(width + 4);
   plan->text_bytes = (uint64_t)t->tokenized.offset[t->tokenized.sequences.count] * sizeof(int32_t) * 2 +
                      t->tokenized.count * 24 + (uint64_t)(4 * answers);
-  /* text by text its id, label, …; what is done, and where it is kept */
-  plan->master_bytes = t->tokenized.count * 96 + sources * plan->batch_count * 64 + (UINT64_C(4) << 20);
+  /* text by text its id, label, …; what is done and where it is kept, by batch and by lease (shorter ones than planned, too) */
+  const double batches = (double)plan->batch_count, leases = 2 * batches / lease + 2;
+  plan->master_bytes = t->tokenized.count * 96 +
+                       (uint64_t)((double)sources * (5 * batches + 144 * (leases < batches ? leases : batches))) +
+                       (UINT64_C(4) << 20);
   /* a source's answers, a target's row of them, and the result file's buffers */
   plan->answer_bytes = (t->tokenized.sequences.count + 2 * most) * width + (UINT64_C(8) << 20);
 }
@@ -60,14 +61,72 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
   MG_TRY(mg_nxn_texts_read(config, list, labels, &plan->shape, &plan->texts), failed);
   MG_TRY(mg_nxn_batches(plan, device), failed);
   const mg_tokenized *t = &plan->texts.tokenized;
-  plan->lease_flops = lease_flops(plan, threads);
-  predict_memory(config, list->count, device != NULL ? 0 : threads, plan);
+  plan->lease_flops = mg_nxn_lease_flops(plan, threads);
+  mg_nxn_predict_memory(config, list->count, device != NULL ? 0 : threads, plan);
   if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(&plan->shape, t->token_count, 1);
   plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
   return MG_OK;
 failed:
   mg_nxn_plan_free(plan);
+  return status;
+}
+
+/* Towards the end leases become shorter, as long as loading a model for them is still worth it, so that ranks end together. */
+enum { TURNS_LEFT = 4, SHORTEST = 2 };
+
+static double next_lease(const mg_nxn_plan *plan, int ranks, double left) {
+  const double share = left / (TURNS_LEFT * (double)ranks), least = plan->lease_flops / SHORTEST;
+  return share > plan->lease_flops ? plan->lease_flops : share > least ? share : least;
+}
+
+/* Appends a source's; left: operations that are not dealt out yet, of all sources. */
+static void list_parts(const mg_nxn_plan *plan, const double *flops_of, const bool *done, uint32_t source, int ranks,
+                       double *left, mg_nxn_part *parts, size_t *count) {
+  double flops = 0, lease = 0;
+  bool open = false;
+  for (size_t b = 0; b < plan->batch_count; b++) {
+    if (done[b]) {
+      open = false;
+      continue;
+    }
+    if (!open || flops >= lease) {
+      lease = next_lease(plan, ranks, *left);
+      parts[(*count)++] = (mg_nxn_part){.source = source, .first = (uint32_t)b};
+      flops = 0;
+      open = true;
+    }
+    parts[*count - 1].count++;
+    flops += flops_of[b];
+    *left -= flops_of[b];
+  }
+}
+
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
+                       size_t *count) {
+  mg_status status = MG_OK;
+  double left = 0;
+  const size_t batches = plan->batch_count;
+  size_t room = 0;
+  *count = 0;
+  *parts = NULL;
+  double *flops = mg_alloc(batches, sizeof *flops); /* once, not once a source */
+  if (flops == NULL) return MG_ERR_NOMEM;
+  for (size_t b = 0; b < batches; b++) flops[b] = mg_nxn_batch_flops(plan, plan->batch[b], plan->batch[b + 1]);
+  for (size_t k = 0; k < sources * batches; k++) left += done[k] ? 0 : flops[k % batches];
+  for (size_t k = 0; k < sources; k++) {
+    if (room - *count < batches) { /* a source may come to a lease a batch */
+      room = 2 * room + batches;
+      mg_nxn_part *grown = reallocarray(*parts, room, sizeof *grown);
+      if (grown == NULL) {
+        status = mg_fail(MG_ERR_NOMEM, "out of memory");
+        break;
+      }
+      *parts = grown;
+    }
+    list_parts(plan, flops, done + k * batches, (uint32_t)k, ranks, &left, *parts, count);
+  }
+  free(flops);
   return status;
 }
 

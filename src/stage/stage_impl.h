@@ -71,7 +71,7 @@ typedef struct mg_gram_plan {
   int64_t unit_leaves;                 /**< a power of two */
   uint64_t engine_bytes, master_bytes; /**< at work on every rank; kept on rank 0 */
   uint64_t device_bytes;               /**< of a device's memory, where there is one */
-  uint64_t places_bytes;               /**< where each tensor of each source is */
+  uint64_t places_bytes;               /**< where each tensor of each source is, and the list of the work */
   double bytes_read, flops;
 } mg_gram_plan;
 
@@ -80,6 +80,17 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
                             mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
+
+/** A lease: consecutive nodes. */
+typedef struct mg_gram_unit {
+  uint64_t first, count;
+} mg_gram_unit;
+/**
+ * Cuts a list of nodes (mg_gram_sum_missing's) into leases of about unit_leaves leaves: small tensors share one. The caller
+ * frees *units.
+ */
+mg_status mg_gram_units(const mg_gram_plan *plan, const mg_gram_node *nodes, size_t node_count, mg_gram_unit **units,
+                        size_t *count);
 
 /** A source's weights, θ0 + τ, from tile rows. */
 typedef struct mg_row_weights mg_row_weights;
@@ -292,8 +303,26 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
                            mg_nxn_plan *plan);
 void mg_nxn_plan_free(mg_nxn_plan *plan);
 mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device);
+/**
+ * Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
+ * batches of it.
+ */
+double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads);
+/** Fills in the plan's …_bytes from its texts, batches and leases. */
+void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan);
 /** Of sequences first … last − 1, for one source. */
 double mg_nxn_batch_flops(const mg_nxn_plan *plan, size_t first, size_t last);
+
+/** Batches `first` … of a source: a lease, and (followed by predictions and logits, text by text) a record. */
+typedef struct mg_nxn_part {
+  uint32_t source, first, count, zero;
+} mg_nxn_part;
+/**
+ * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end. The
+ * caller frees *parts.
+ */
+mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
+                       size_t *count);
 
 typedef struct mg_nxn_stage mg_nxn_stage;
 mg_status mg_nxn_open(mg_attempt *attempt, mg_nxn_stage **stage);
