@@ -54,4 +54,4 @@ add_library(mg_cuda MODULE ${host} ${objects})
 target_link_libraries(mg_cuda PRIVATE mg_flags CUDA::cudart CUDA::cublas)
 target_include_directories(mg_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 set_target_properties(mg_cuda PROPERTIES PREFIX "" OUTPUT_NAME mergegrid-cuda C_VISIBILITY_PRESET hidden
-  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} POSITION_INDEPENDENT_CODE ON)
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR} POSITION_INDEPENDENT_CODE ON LINKER_LANGUAGE CXX)
