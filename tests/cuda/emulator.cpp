@@ -27,10 +27,6 @@
 #include <string>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 mg_emu_index threadIdx, blockIdx;
 
 namespace {
