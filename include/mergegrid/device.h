@@ -119,6 +119,8 @@ struct mg_device_ops {
   void (*close)(mg_device *device);
   /** "NVIDIA H200, sm_90, cuBLAS 12.8, fp32": decides over the bits of matrix products. */
   const char *(*describe)(const mg_device *device, char *buffer, size_t size);
+  /** Which of the machine's it is: where it sits on the bus, "0000:3B:00.0". */
+  const char *(*place)(const mg_device *device, char *buffer, size_t size);
 
   /* ---- memory: one arena, of which pieces are taken ---- */
   /** Bytes of the arena, once, before anything is taken: `wish`, or what there is, if that is at least `least`; *got says. */

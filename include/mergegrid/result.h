@@ -22,7 +22,7 @@
 enum { MG_SCHEMA_VERSION = 1 };
 
 typedef struct mg_rank_report {
-  char host[64];
+  char host[64], device[64]; /**< device: where it sits on its host, "" where processors compute */
   double busy_seconds, read_seconds, bytes_read;
   uint64_t peak_bytes; /**< anonymous and shared memory at its highest */
   int64_t units;

@@ -123,6 +123,20 @@ static void write_ranks(mg_h5_writer *w, const mg_result_data *d) {
   H5Tclose(type);
 }
 
+/* Where devices computed, of each rank. */
+static void write_devices(mg_h5_writer *w, const mg_result_data *d) {
+  const size_t count = (size_t)d->ranks;
+  const char **places = mg_alloc_zero(count, sizeof *places);
+  bool any = false;
+  w->failed = w->failed || places == NULL;
+  for (size_t k = 0; !w->failed && k < count; k++) {
+    places[k] = d->rank_reports[k].device;
+    any = any || places[k][0] != '\0';
+  }
+  if (any) mg_h5_strings(w, "/provenance/devices", places, sizeof *places, count, "the device that each rank computed on");
+  free(places);
+}
+
 typedef struct part_row {
   int64_t part, attempt;
   char host[64], state[16], started[24], updated[24];
@@ -216,6 +230,7 @@ static void write_provenance(mg_h5_writer *w, const mg_result_data *d) {
   mg_h5_strings(w, "/provenance/config", &d->config_yaml, sizeof(char *), SIZE_MAX, "the resolved configuration");
   write_inputs(w, d->identity);
   write_ranks(w, d);
+  write_devices(w, d);
   write_timings(w, d);
   if (d->part_count > 0) write_parts(w, d);
   if (d->grid != NULL)

@@ -357,7 +357,8 @@ static mg_status add_item(mg_grid_stage *s, size_t cell, const char **ids) {
   return MG_OK;
 }
 
-/* Merges in the order of the targets' turns (`sorting` is set); of them, those that are not known yet, and for a part its share, whatever is known. */
+/* Merges in the order of the targets' turns (`sorting` is set); of them, those that are not known yet, and for a part its
+ * share, whatever is known. */
 static void list_left(mg_grid_stage *s, size_t *left, size_t *count) {
   mg_parts *parts = &s->attempt->parts;
   size_t all = 0;

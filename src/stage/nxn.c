@@ -279,8 +279,7 @@ static mg_status list_todo(mg_nxn_stage *s) {
   const size_t all = s->list->count * s->plan.batch_count;
   bool *skip = mg_alloc(all, sizeof *skip);
   if (skip == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < all; k++)
-    skip[k] = s->done[k] || !mg_share_is_ours(&s->attempt->parts, (int64_t)k, (int64_t)all);
+  for (size_t k = 0; k < all; k++) skip[k] = s->done[k] || !mg_share_is_ours(&s->attempt->parts, (int64_t)k, (int64_t)all);
   const mg_status status = mg_nxn_parts(&s->plan, s->list->count, s->attempt->ranks, skip, &s->todo, &s->todo_count);
   free(skip);
   return status;

@@ -254,6 +254,7 @@ static mg_status gather_and_write(mg_attempt *a, const mg_stages *stages, const 
   mg_rank_report *reports = NULL;
   a->mine.peak_bytes = mg_peak_memory();
   gethostname(a->mine.host, sizeof a->mine.host - 1);
+  if (a->device != NULL) a->device->ops->place(a->device, a->mine.device, sizeof a->mine.device);
   reports = mg_alloc_zero((size_t)a->ranks, sizeof *reports);
   MG_TRY(mg_agree(a->comm, reports == NULL ? MG_ERR_NOMEM : MG_OK), cleanup);
   MPI_Gather(&a->mine, (int)sizeof a->mine, MPI_BYTE, reports, (int)sizeof a->mine, MPI_BYTE, 0, a->comm);

@@ -7,8 +7,9 @@
  *    allocation ends at a page that nobody may touch, and is full of NaN at first.
  *  - Threads of a block are fibres that run one at a time until the next barrier; who is first changes from phase to phase.
  *
- * Environment: MG_EMU_DEVICES (1), MG_EMU_MEMORY (bytes a device), MG_EMU_ORDER (lazy, others, random, eager), MG_EMU_SEED,
- * MG_EMU_FAIL ("malloc:N", "pin:N", "launch:N", "copy:N", "product:N": the N-th such call fails). What no program may do ends it with a message.
+ * Environment: MG_EMU_DEVICES (1; CUDA_VISIBLE_DEVICES chooses among them), MG_EMU_MEMORY (bytes a device), MG_EMU_ORDER (lazy,
+ * others, random, eager), MG_EMU_SEED, MG_EMU_FAIL ("malloc:N", "pin:N", "launch:N", "copy:N", "product:N": the N-th such call
+ * fails). What no program may do ends it with a message.
  */
 
 #include <cblas.h>
@@ -73,15 +74,31 @@ struct allocation {
 };
 
 std::recursive_mutex lock;
-std::map<uintptr_t, allocation> heap;   /* by address; all devices' */
-std::map<uintptr_t, size_t> pinned;     /* host memory */
-std::map<uintptr_t, int> device_of;     /* whose */
+std::map<uintptr_t, allocation> heap; /* by address; all devices' */
+std::map<uintptr_t, size_t> pinned;   /* host memory */
+std::map<uintptr_t, int> device_of;   /* whose */
 std::map<int, size_t> used;
 cudaError_t last_error = cudaSuccess;
 thread_local int current_device = 0;
 int window = 0; /* operations under way, during which device memory can be touched */
 
-int device_count() { return atoi(setting("MG_EMU_DEVICES", "1")); }
+/* The machine's devices that CUDA_VISIBLE_DEVICES names; an unknown one ends the list, as there. */
+std::vector<int> visible_devices() {
+  const int all = atoi(setting("MG_EMU_DEVICES", "1"));
+  const char *names = getenv("CUDA_VISIBLE_DEVICES");
+  std::vector<int> visible;
+  for (int k = 0; names == NULL && k < all; k++) visible.push_back(k);
+  while (names != NULL && *names != '\0') {
+    char *end;
+    const long k = strtol(names, &end, 10);
+    if (end == names || k < 0 || k >= all) break;
+    visible.push_back((int)k);
+    names = *end == ',' ? end + 1 : end;
+  }
+  return visible;
+}
+
+int device_count() { return (int)visible_devices().size(); }
 size_t device_memory() { return strtoull(setting("MG_EMU_MEMORY", "8589934592"), NULL, 10); }
 
 cudaError_t error(cudaError_t e) {
@@ -144,7 +161,7 @@ struct operation {
   std::shared_ptr<bool> awaits; /* has to be set before */
 };
 
-}  // namespace
+} // namespace
 
 struct mg_emu_stream {
   std::deque<operation> queue;
@@ -235,12 +252,11 @@ size_t block_threads;
 /* Keeps what calls have to keep, and changes stacks. */
 extern "C" void mg_emu_switch(void **from, void *to);
 #if defined(__x86_64__)
-__asm__(
-    ".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
-    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
-    "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
-    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\npop %rcx\njmp *%rcx\n"
-    ".size mg_emu_switch,.-mg_emu_switch\n");
+__asm__(".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
+        "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+        "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
+        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\npop %rcx\njmp *%rcx\n"
+        ".size mg_emu_switch,.-mg_emu_switch\n");
 #else
 #error "the emulation changes stacks of x86-64"
 #endif
@@ -320,7 +336,8 @@ bool release_barrier() {
 
 /* Everyone runs to where it has to wait: warp by warp, from any on, in order or backwards. */
 void run_phase() {
-  const size_t warps = (block_threads + (size_t)warp_size - 1) / (size_t)warp_size, first = (size_t)(random_word() >> 8) % warps;
+  const size_t warps = (block_threads + (size_t)warp_size - 1) / (size_t)warp_size,
+               first = (size_t)(random_word() >> 8) % warps;
   const bool backwards = random_word() % 2 == 0;
   for (size_t k = 0; k < warps; k++) {
     const size_t turned = (first + k) % warps;
@@ -339,8 +356,7 @@ void run_block(const dim3 &block) {
     f.index = {(unsigned)(k % block.x), (unsigned)(k / block.x % block.y), (unsigned)(k / block.x / block.y)};
     start(f);
   }
-  do
-    run_phase();
+  do run_phase();
   while (release_barrier());
   for (size_t k = 0; k < block_threads; k++)
     if (fibres[k].at != OVER) violation("threads wait for each other at different places");
@@ -360,7 +376,7 @@ void run_grid(dim3 grid, dim3 block, std::function<void()> *kernel) {
   }
 }
 
-}  // namespace
+} // namespace
 
 void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> kernel) {
   std::lock_guard<std::recursive_mutex> own(lock);
@@ -373,7 +389,8 @@ void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
     error(cudaErrorLaunchFailure);
     return;
   }
-  queue(stream, {name, [grid, block, kernel = std::move(kernel)]() mutable { run_grid(grid, block, &kernel); }, nullptr, nullptr});
+  queue(stream,
+        {name, [grid, block, kernel = std::move(kernel)]() mutable { run_grid(grid, block, &kernel); }, nullptr, nullptr});
 }
 
 void mg_emu_barrier() { leave(AT_BARRIER); }
@@ -405,6 +422,12 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
   snprintf(properties->name, sizeof properties->name, "Emulated device");
   properties->major = 0;
   properties->minor = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device) {
+  if (device < 0 || device >= device_count()) return error(cudaErrorInvalidDevice);
+  snprintf(id, (size_t)length, "emulated:%d", visible_devices()[(size_t)device]);
   return cudaSuccess;
 }
 
@@ -545,13 +568,20 @@ cudaError_t cudaGetLastError(void) {
 
 const char *cudaGetErrorString(cudaError_t e) {
   switch (e) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
+  case cudaSuccess:
+    return "no error";
+  case cudaErrorInvalidValue:
+    return "invalid argument";
+  case cudaErrorMemoryAllocation:
+    return "out of memory";
+  case cudaErrorInvalidConfiguration:
+    return "invalid configuration argument";
+  case cudaErrorNoDevice:
+    return "no CUDA-capable device is detected";
+  case cudaErrorInvalidDevice:
+    return "invalid device ordinal";
+  case cudaErrorLaunchFailure:
+    return "unspecified launch failure";
   }
   return "unknown error";
 }
@@ -590,7 +620,9 @@ cublasStatus_t cublasGetVersion(cublasHandle_t, int *version) {
 }
 
 const char *cublasGetStatusString(cublasStatus_t status) {
-  return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_ALLOC_FAILED ? "allocation failed" : "invalid value";
+  return status == CUBLAS_STATUS_SUCCESS        ? "success"
+         : status == CUBLAS_STATUS_ALLOC_FAILED ? "allocation failed"
+                                                : "invalid value";
 }
 
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,

@@ -102,6 +102,9 @@ class WholeRuns(Cuda):
                 "apart": {"env": {"MG_EMU_ORDER": "eager", "MERGEGRID_DEVICE_ARENA": "apart"}, "compute": {"backend": "cuda", "threads": 3}}}
         for name, way in ways.items():
             self.assertEqual(first, result_bits(self.made(name, **{**SMALL, **way})), name)
+            if name == "two":
+                with h5py.File(self.path("two.h5")) as f:
+                    self.assertEqual(f["provenance/devices"].asstr()[()].tolist(), ["emulated:0", "emulated:1"])
             if name == "three":
                 self.assertIn("3 ranks of this node share 1 device", self.said)
 
@@ -139,7 +142,7 @@ class Choosing(Cuda):
         return {"stages": ["compatibility"], "compatibility": {"metrics": ["task_vector_cosine"]}}
 
     def test_no_device(self):
-        self.refused("none", "no device is usable here", env={"MG_EMU_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
+        self.refused("none", "no device is usable here", env={"MG_EMU_DEVICES": "2", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
         self.refused("none", "CUDA_VISIBLE_DEVICES is 3", env={"MG_EMU_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
         self.refused("ranks", "no device is usable here", env={"MG_EMU_DEVICES": "0"}, ranks=3, **self.quick())
 

@@ -256,8 +256,9 @@ mg_status sim_compatibility(const sim_family *f, const sim_machine *m, int sourc
   size_t node_count = 0, unit_count = 0;
   const double bytes = (double)mg_dtype_size(f->config->shards.dtype);
   *s = (sim_stage){.start_seconds = start_seconds(m, sources, ranks)};
-  MG_TRY(mg_gram_plan_make(f->config, &f->table, sources, f->config->shards.dtype, bytes, 8 * MB, ranks, f->threads, NULL, &plan),
-         cleanup);
+  MG_TRY(
+      mg_gram_plan_make(f->config, &f->table, sources, f->config->shards.dtype, bytes, 8 * MB, ranks, f->threads, NULL, &plan),
+      cleanup);
   MG_TRY(open_books(f, &plan, sources, real, &books), cleanup);
   MG_TRY(mg_gram_sum_missing(books.sum, plan.unit_leaves, &nodes, &node_count), cleanup);
   MG_TRY(mg_gram_units(&plan, nodes, node_count, &units, &unit_count), cleanup);

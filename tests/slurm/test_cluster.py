@@ -10,8 +10,9 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "cli"))
-from common import SOURCE, environment, result_bits, run, write_yaml
+from common import BINARY, SOURCE, environment, h5py, result_bits, run, write_yaml
 
+EMULATED = os.environ.get("MERGEGRID_EMULATED") or f"{os.path.dirname(BINARY)}/mergegrid-emulated"
 NODES = 2
 WAIT = 120  # seconds that anything may take before the test says that it hangs
 
@@ -61,9 +62,9 @@ class Cluster(unittest.TestCase):
         self.assertEqual(done.returncode, 0, f"{words}: {done.stderr}")
         return done.stdout.strip()
 
-    def submit(self, kind, where, *options, **more):
+    def submit(self, kind, where, *options, config=None, **more):
         log = f"{self.results}/log"
-        return self.command(f"{SOURCE}/slurm/submit", kind, self.config, where, f"--output={log}", *options, **more).split(";")[0]
+        return self.command(f"{SOURCE}/slurm/submit", kind, config or self.config, where, f"--output={log}", *options, **more).split(";")[0]
 
     def field(self, job, name):
         words = dict(word.split("=", 1) for word in self.command("scontrol", "show", "job", job).split() if "=" in word)
@@ -115,6 +116,25 @@ class Cluster(unittest.TestCase):
             self.ended(job)
             self.assertEqual(self.field(job, "NumNodes"), str(NODES))
             self.same_bits(result)
+
+    def test_gpus(self):
+        """Every rank computes on an (emulated) GPU of those that Slurm has given its job."""
+        emulated = {"MG_BINARY": EMULATED, "MG_EMU_DEVICES": "2"}
+        few = write_yaml(f"{self.results}/few.yaml", base=f"{self.dir}/f/base", sources=f"{self.dir}/f/source_{{locale}}",
+                         family={"locales": sorted(name[len("source_"):] for name in os.listdir(f"{self.dir}/f") if name.startswith("source_"))[:3]},
+                         shards={"dir": "../shards"}, compute={"threads": 1}, result="few.h5")
+        done = run("run", "-c", few)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        bits = result_bits(f"{self.results}/few.h5")
+        for option, nodes, devices in (("gpu:2", 1, 2), ("gpu:1", 1, 1), ("gpu:2", NODES, 2)):
+            result = f"{self.results}/{nodes}-{devices}.h5"
+            job = self.submit("multi-node" if nodes > 1 else "one-node", result, f"--gres={option}", config=few, MG_NODES=str(nodes), **emulated)
+            self.ended(job)
+            with h5py.File(result) as file:
+                given = file["provenance/devices"].asstr()[()].tolist()
+            self.assertEqual(len(given), 2 * nodes)
+            self.assertEqual(len(set(given)), devices, self.log())
+            self.assertEqual(result_bits(result), bits)
 
     def test_an_input_that_is_wrong(self):
         """Repeating it won't mend it: the job fails, and is not put back into the queue."""

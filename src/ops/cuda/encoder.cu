@@ -118,8 +118,8 @@ static __device__ void score(const float *query, const float (*keys)[WIDE + 1], 
   }
 }
 
-/* One piece of one head: CREW neighbouring threads a query. First the largest score and the sum, then probabilities and the mix:
-   scores of long texts are computed twice rather than kept. */
+/* One piece of one head: CREW neighbouring threads a query. First the largest score and the sum, then probabilities and the
+   mix: scores of long texts are computed twice rather than kept. */
 static __global__ void attend(mg_attention a) {
   __shared__ float query[QUERIES][WIDE + 1], block[KEYS][WIDE + 1], p[QUERIES][KEYS + 1];
   const int32_t *piece = a.piece + 4 * (size_t)blockIdx.x;
@@ -160,7 +160,8 @@ static __global__ void attend(mg_attention a) {
     load_rows(block, KEYS, keys - at, width, key + (size_t)at * (size_t)a.key_stride + hidden, a.key_stride, key_bias + hidden);
     __syncthreads();
     for (int k = 0; k < KEYS && at + k < keys; k++)
-      for (int j = 0; j < OWN_WIDTH && member + CREW * j < width; j++) mix[j] = fmaf(p[q][k], block[k][member + CREW * j], mix[j]);
+      for (int j = 0; j < OWN_WIDTH && member + CREW * j < width; j++)
+        mix[j] = fmaf(p[q][k], block[k][member + CREW * j], mix[j]);
     __syncthreads();
   }
   if (q >= piece[1]) return;

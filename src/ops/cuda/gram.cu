@@ -1,5 +1,5 @@
-/* Inner products of a tile's rows in the order that ops.h defines: 16 lanes of fused multiply-adds over runs, then fp64. Runs are
-   computed side by side and added to the accumulators one after the other, so every bit is the host's. */
+/* Inner products of a tile's rows in the order that ops.h defines: 16 lanes of fused multiply-adds over runs, then fp64. Runs
+   are computed side by side and added to the accumulators one after the other, so every bit is the host's. */
 
 #include "launch.h"
 #include "mergegrid/tiling.h"
@@ -60,9 +60,7 @@ static __device__ size_t pair_index(const pairs &p, int i, int j) {
   return (size_t)i * (size_t)p.a_rows - (size_t)i * (size_t)(i + 1) / 2 + (size_t)j;
 }
 
-static __device__ bool is_pair(const pairs &p, int i, int j) {
-  return i < p.a_rows && j < p.b_rows && (!p.triangle || i <= j);
-}
+static __device__ bool is_pair(const pairs &p, int i, int j) { return i < p.a_rows && j < p.b_rows && (!p.triangle || i <= j); }
 
 /* The run's sums in fp64: sum [pairs][RUNS][ACCUMULATORS]. Rows that are not there repeat the first one; nobody takes them. */
 static __global__ void multiply(pairs p, double *sum) {
@@ -124,8 +122,7 @@ void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_devic
   float *left = (float *)scratch, *right = b != NULL ? left + (size_t)a->rows * MG_TILE : left;
   const int b_rows = b != NULL ? b->rows : a->rows, runs = (int)mg_blocks(a->count, MG_RUN);
   double *sum = (double *)((char *)scratch + float_bytes(a->rows + (b != NULL ? b->rows : 0)));
-  const size_t count =
-      b != NULL ? (size_t)a->rows * (size_t)b->rows : (size_t)a->rows * (size_t)(a->rows + 1) / 2;
+  const size_t count = b != NULL ? (size_t)a->rows * (size_t)b->rows : (size_t)a->rows * (size_t)(a->rows + 1) / 2;
   const pairs p = {left, right, a->rows, b_rows, b == NULL, (a->count + MG_LANES - 1) / MG_LANES * MG_LANES};
   load_rows(stream, a, left);
   if (b != NULL) load_rows(stream, b, right);

@@ -1,4 +1,5 @@
-/* Elements of a merge: the operations of the host's kernels (src/merge/kernels_body.h), element by element in the same order. */
+/* Elements of a merge: the operations of the host's kernels (src/merge/kernels_body.h), element by element in the same order.
+ */
 
 #include "launch.h"
 
@@ -100,13 +101,23 @@ static __global__ void merge(mg_device_merge m) {
     bool cancelled = false;
     double sum = 0;
     switch (m.kind) {
-      case MG_DEVICE_SUM: sum = sum_of(m, e); break;
-      case MG_DEVICE_BETWEEN: sum = between_of(m, e); break;
-      case MG_DEVICE_LARGEST: sum = largest_of(m, e); break;
-      case MG_DEVICE_ACTIVE: sum = active_of(m, e); break;
-      case MG_DEVICE_MEAN:
-      case MG_DEVICE_ELECTED_SUM:
-      case MG_DEVICE_ELECTED_MAX: sum = elected_of(m, e, &cancelled); break;
+    case MG_DEVICE_SUM:
+      sum = sum_of(m, e);
+      break;
+    case MG_DEVICE_BETWEEN:
+      sum = between_of(m, e);
+      break;
+    case MG_DEVICE_LARGEST:
+      sum = largest_of(m, e);
+      break;
+    case MG_DEVICE_ACTIVE:
+      sum = active_of(m, e);
+      break;
+    case MG_DEVICE_MEAN:
+    case MG_DEVICE_ELECTED_SUM:
+    case MG_DEVICE_ELECTED_MAX:
+      sum = elected_of(m, e, &cancelled);
+      break;
     }
     const float value = (float)(m.base_factor * (double)m.base[e.at] + m.lambda * sum);
     m.out[piece.to + k] = value;

@@ -112,6 +112,15 @@ static const char *describe(const mg_device *device, char *buffer, size_t size) 
   return buffer;
 }
 
+static const char *place(const mg_device *device, char *buffer, size_t size) {
+  const mg_cuda_device *d = (const mg_cuda_device *)device;
+  if (cudaDeviceGetPCIBusId(buffer, (int)size, d->number) != cudaSuccess) {
+    cudaGetLastError();
+    snprintf(buffer, size, "CUDA %d", d->number);
+  }
+  return buffer;
+}
+
 static void close_device(mg_device *device) {
   mg_cuda_device *d = mg_cuda_of(device);
   if (mg_cuda_enter(d) == MG_OK) mg_arena_free(&d->arena);
@@ -121,6 +130,7 @@ static void close_device(mg_device *device) {
 static const mg_device_ops ops = {.name = "cuda",
                                   .close = close_device,
                                   .describe = describe,
+                                  .place = place,
                                   .reserve = mg_cuda_reserve,
                                   .take = mg_cuda_take,
                                   .give = mg_cuda_give,
