@@ -84,7 +84,7 @@ def compiled(entries, file, here, folder):
         out = os.path.join(folder, os.path.basename(target))
         words[words.index("-o") + 1] = out
         words = [here + w[len(own):] if w.startswith(own) else "-I" + here if w == f"-I{own}" else w for w in words]
-        subprocess.run(words + ["-Wno-error", "-w"], cwd=entry["directory"], check=True, capture_output=True)
+        subprocess.run(words + ["-Wno-error", "-w", "-O1"], cwd=entry["directory"], check=True, capture_output=True)
         objects[os.path.normpath(os.path.join(entry["directory"], target))] = out
     return objects
 
