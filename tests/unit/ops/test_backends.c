@@ -1,4 +1,5 @@
 /* Which backend and kernel a name gives, and what an unusable one says. */
+#include "mergegrid/device.h"
 #include "mergegrid/ops.h"
 
 #include <setjmp.h>
@@ -54,7 +55,15 @@ static void a_kernel_can_be_forced(void **state) {
 
 static void backends_that_are_not_there_are_refused(void **state) {
   (void)state;
-  assert_refused("cuda", "cuda is not built in");
+  const mg_device_terms terms = {.node_ranks = 1};
+  const mg_ops *ops = NULL;
+  mg_device *device = NULL;
+  const mg_status status = mg_device_open(&terms, &device);
+  assert_int_equal(status != MG_OK, device == NULL);
+  if (status != MG_OK) assert_non_null(strstr(mg_error_message(), "cuda")); /* not built in, or no device: it says which */
+  mg_device_close(&device);
+  assert_int_equal(mg_ops_get("cuda", &ops), MG_OK); /* what is left to the host */
+  assert_string_equal(ops->name, "openblas");
   assert_refused("openbals", "openblas is meant?");
   assert_refused("", "unknown");
 }
