@@ -66,6 +66,19 @@ static void test_arena(void **state) {
   assert_int_equal(ops->room(device), before);
 }
 
+/* One of three that share a device takes no more than its part of it. */
+static void test_sharing(void **state) {
+  (void)state;
+  const mg_device_terms terms = {.node_rank = 1, .node_ranks = 3};
+  const uint64_t all = UINT64_C(8) << 30; /* the emulated device's */
+  mg_device *own = NULL;
+  uint64_t got = 0;
+  assert_int_equal(mg_device_open(&terms, &own), MG_OK);
+  assert_int_equal(own->ops->reserve(own, 1 << 20, all, &got), MG_OK);
+  if (getenv("MG_EMU_ORDER") != NULL) assert_true(got <= all / 3 && got > all / 4);
+  mg_device_close(&own);
+}
+
 /* More than the buffers hold, from memory that changes as soon as the call returns. */
 static void test_upload_any(void **state) {
   (void)state;
@@ -518,9 +531,10 @@ static void test_blocks(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_arena),   cmocka_unit_test(test_upload_any), cmocka_unit_test(test_marks),
-      cmocka_unit_test(test_gram),    cmocka_unit_test(test_merges),     cmocka_unit_test(test_not_finite),
-      cmocka_unit_test(test_forward), cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena),      cmocka_unit_test(test_sharing),
+                                     cmocka_unit_test(test_upload_any), cmocka_unit_test(test_marks),
+                                     cmocka_unit_test(test_gram),       cmocka_unit_test(test_merges),
+                                     cmocka_unit_test(test_not_finite), cmocka_unit_test(test_forward),
+                                     cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks)};
   return cmocka_run_group_tests(tests, open_device, NULL);
 }

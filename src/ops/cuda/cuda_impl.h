@@ -29,6 +29,7 @@ typedef struct mg_arena {
 typedef struct mg_cuda_device {
   mg_device device; /**< first */
   int number;       /**< CUDA's */
+  int sharers;      /**< ranks of this node that use it, this one included */
   char name[128];
   int major, minor, cublas;
   bool tf32;

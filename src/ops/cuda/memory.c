@@ -26,7 +26,9 @@ mg_status mg_cuda_reserve(mg_device *device, uint64_t least, uint64_t wish, uint
   size_t left = 0, all = 0;
   MG_TRY(mg_cuda_enter(d), done);
   MG_TRY(mg_cuda_check(d, cudaMemGetInfo(&left, &all), "asking for its free memory"), done);
-  uint64_t bytes = wish > left ? left : wish;
+  /* Who shares a device leaves the others their part, whoever comes first; and CUDA itself some. */
+  const uint64_t part = d->sharers > 1 ? (all - all / 16) / (uint64_t)d->sharers : left;
+  uint64_t bytes = wish > part ? part : wish;
   if (bytes < least) bytes = least;
   while (!d->arena.apart) {
     void *block;

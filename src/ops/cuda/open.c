@@ -198,6 +198,7 @@ mg_status mg_cuda_open(const mg_device_terms *terms, mg_device **out) {
   if (d == NULL) return MG_ERR_NOMEM;
   d->device.ops = &ops;
   d->number = terms->node_rank % count;
+  d->sharers = (terms->node_ranks - 1 - d->number) / count + 1;
   d->tf32 = terms->tf32;
   MG_TRY(look_at(d), failed);
   MG_TRY(mg_arena_init(&d->arena), failed);
