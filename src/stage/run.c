@@ -295,6 +295,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   mg_attempt_timed(&a, "pack", packing);
   MG_TRY(mg_attempt_open_rows(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
+  MG_TRY(mg_attempt_print_places(&a), cleanup);
   MG_TRY(run_stages(&a, failed_cells), cleanup);
 cleanup:
   mg_rows_close(&a.rows);

@@ -216,6 +216,11 @@ mg_status mg_attempt_open_rows(mg_attempt *attempt);
  * MG_ERR_CONFIG: a variable that is not set.
  */
 mg_status mg_attempt_stage_shards(mg_attempt *attempt);
+/** Bytes that may be written in a directory, or where it would be made. */
+double mg_stage_room(const char *dir);
+/** Collective, once threads are known. Rank 0 says what each node's ranks compute with, and warns where threads share a
+ * processor. */
+mg_status mg_attempt_print_places(const mg_attempt *attempt);
 /** Rank 0, from a farm's tick: syncs the journal, reports, and asks for a stop where max_hours are over. */
 mg_status mg_attempt_keep_going(mg_attempt *attempt, const char *stage, const char *progress);
 void mg_attempt_timed(mg_attempt *attempt, const char *part, double began);

@@ -82,6 +82,19 @@ static mg_status find_missing(staging *s) {
   return MG_OK;
 }
 
+double mg_stage_room(const char *dir) {
+  struct statvfs disk;
+  char *at = mg_strdup(dir);
+  while (at != NULL && statvfs(at, &disk) != 0 && strcmp(at, "/") != 0 && strcmp(at, ".") != 0) {
+    char *up = mg_path_dirname(at); /* it may not be there yet */
+    free(at);
+    at = up;
+  }
+  const double room = at != NULL && statvfs(at, &disk) == 0 ? (double)disk.f_bavail * (double)disk.f_frsize : 0;
+  free(at);
+  return room;
+}
+
 static mg_status check_space(const staging *s) {
   struct statvfs disk;
   char need[32], have[32];
