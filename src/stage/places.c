@@ -40,7 +40,7 @@ mg_status mg_attempt_print_places(const mg_attempt *a) {
   if (a->rank == 0) all = mg_alloc((size_t)a->ranks, sizeof *all);
   const mg_status status = mg_agree(a->comm, a->rank == 0 && all == NULL ? MG_ERR_NOMEM : MG_OK);
   if (status == MG_OK) mg_places_gather(a->comm, &mine, all);
-  if (status == MG_OK && a->rank == 0) print(all, (size_t)a->ranks);
+  if (status == MG_OK && all != NULL) print(all, (size_t)a->ranks);
   free(all);
   return status;
 }
