@@ -146,6 +146,7 @@ typedef struct mg_config {
   struct {
     char *dir; /**< NULL for `dir: none`: stream straight from the checkpoints */
     mg_dtype dtype;
+    char *stage_to; /**< NULL: read in place; else a directory whose variables are not expanded yet: mg_config_stage_dir */
   } shards;
   mg_texts_spec texts;
   mg_strings stages; /**< "compatibility", "nxn", "grid" (which brings the others with it), "microscope" */
@@ -194,6 +195,12 @@ void mg_config_free(mg_config **config);
 
 /** The terms' names as keys have them: "locale", "method", … */
 const char *mg_term_name(mg_term term);
+
+/**
+ * shards.stage_to (which must be there) with its variables as this process has them; the caller frees *dir. MG_ERR_CONFIG: a
+ * variable that is not set or empty, or one that leaves a relative path.
+ */
+mg_status mg_config_stage_dir(const mg_config *config, char **dir);
 
 /** The configuration with every default filled in, as YAML that mg_config_parse reads back to the same values. */
 mg_status mg_config_resolved(const mg_config *config, mg_text *yaml);

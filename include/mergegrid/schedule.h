@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/places.h"
 #include "mergegrid/status.h"
 #include "mergegrid/text.h"
 
@@ -34,6 +35,9 @@ void mg_node_ranks(MPI_Comm comm, int *ranks, int *rank);
  * binding to one core that Open MPI made by default is undone where it would leave processors idle.
  */
 int mg_threads_auto(MPI_Comm comm, int asked);
+
+/** Collective. Numbers mine's node and gathers the places of all [ranks] on rank 0 (all is NULL on others). */
+void mg_places_gather(MPI_Comm comm, mg_place *mine, mg_place *all);
 
 typedef struct mg_farm_poll mg_farm_poll;
 

@@ -24,6 +24,7 @@
 
 #include "mergegrid/family.h"
 #include "mergegrid/status.h"
+#include "mergegrid/text.h"
 #include "mergegrid/tiling.h"
 
 /** Called before every first use of the HDF5 library, here and for results. Thread-safe. */
@@ -33,8 +34,15 @@ void mg_hdf5_prepare(void);
 char *mg_shard_path(const char *dir, const char *id);
 char *mg_shard_base_path(const char *dir);
 
+/** What a shard is recognised by without the HDF5 library: its size and what its first bytes say. The hash covers the
+ * checksums. */
+typedef struct mg_shard_seal {
+  uint64_t file_size, data_offset, metadata_hash;
+} mg_shard_seal;
+
 typedef struct mg_shard {
   char *path;
+  mg_shard_seal seal;
   char *id, *locale, *source_path;
   bool is_base;
   mg_dtype dtype; /**< F32, F16 or BF16 */
@@ -59,6 +67,19 @@ typedef struct mg_shard {
  */
 mg_status mg_shard_open(const char *path, mg_shard **shard);
 void mg_shard_close(mg_shard **shard);
+
+/** One small read. MG_ERR_IO; MG_ERR_CORRUPT: it is no shard, or of another size than it says. */
+mg_status mg_shard_seal_read(const char *path, mg_shard_seal *seal);
+bool mg_shard_seal_equal(const mg_shard_seal *a, const mg_shard_seal *b);
+
+/**
+ * Copies the shard `from`, which must have this seal, to `to`: in large pieces, each block compared with its checksum on the
+ * way, under a temporary name that is renamed when all of it has reached the disk. poll (may be NULL) is called every few MiB;
+ * what it returns other than MG_OK ends the copying. MG_ERR_CORRUPT: `from` is damaged; MG_ERR_INPUT: it is another shard;
+ * MG_ERR_IO: either side. Of what failed nothing is left.
+ */
+mg_status mg_shard_copy(const char *from, const char *to, const mg_shard_seal *seal, mg_status (*poll)(void *context),
+                        void *context);
 
 /** What a call to mg_shard_pack did. */
 typedef enum mg_pack_outcome {
@@ -111,6 +132,24 @@ enum { MG_ROW_BASE = -1 };
  * (MG_ERR_CORRUPT lists those that do not), all sources must have been packed against this base, and all have dtype.
  */
 mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_t file_bound, mg_rows **rows);
+/**
+ * What another process needs to read the same rows without opening a shard: tensors, places, scales and seals; appended to
+ * text. Not of checkpoints.
+ */
+mg_status mg_rows_describe(const mg_rows *rows, mg_text *text);
+/**
+ * Rows as described, by the same program, from the shards of `list` in dir. A shard is opened when it is first read, and then
+ * compared with its seal: MG_ERR_INPUT names who ("rank 3 on n01") reads another one. who is copied.
+ */
+mg_status mg_rows_open_described(const void *data, size_t size, const char *dir, const mg_source_list *list, size_t file_bound,
+                                 const char *who, mg_rows **rows);
+/** Compares the shard of a source (or MG_ROW_BASE) with its seal now. */
+mg_status mg_rows_look(mg_rows *rows, ptrdiff_t source);
+/** From now on the rows are read from copies of the shards in dir. Before any is read. */
+mg_status mg_rows_move(mg_rows *rows, const char *dir);
+const mg_shard_seal *mg_rows_seal(const mg_rows *rows, ptrdiff_t source);
+const char *mg_rows_shard_path(const mg_rows *rows, ptrdiff_t source);
+
 /** Borrows family, which must outlive the rows. */
 mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, mg_rows **rows);
 void mg_rows_close(mg_rows **rows);

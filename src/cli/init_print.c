@@ -177,10 +177,12 @@ static void append_yaml_family(mg_text *out, const mg_findings *f) {
 static void append_yaml_shards(mg_text *out, const mg_findings *f) {
   char full[32], half[32];
   const double elements = (double)f->family->table.elements * (double)f->sources.count;
-  mg_text_append(out,
-                 "\n# The task vectors: %s on the disk in f32, %s in bf16 or f16. `dir: none` stores none and reads the "
-                 "checkpoints.\nshards:\n  dir: shards\n  dtype: f32\n",
-                 mg_format_bytes(4 * elements, full), mg_format_bytes(2 * elements, half));
+  mg_text_append(
+      out,
+      "\n# The task vectors: %s on the disk in f32, %s in bf16 or f16. `dir: none` stores none and reads the "
+      "checkpoints.\nshards:\n  dir: shards\n  dtype: f32\n  stage_to: none # or a directory of each node, as $TMPDIR: "
+      "a run copies its shards there first\n",
+      mg_format_bytes(4 * elements, full), mg_format_bytes(2 * elements, half));
 }
 
 static double gram_bytes(const mg_findings *f, size_t groups) {

@@ -8,6 +8,7 @@
 typedef enum mg_option_type {
   MG_OPTION_PATH,
   MG_OPTION_DIR_OR_NONE,
+  MG_OPTION_STAGE_DIR, /**< a directory with variables of the environment, or none */
   MG_OPTION_SOURCES,
   MG_OPTION_STRINGS,
   MG_OPTION_LOCALES,     /**< strings that can be names of sources */
@@ -107,6 +108,11 @@ mg_status mg_layers_set(const mg_option *option, const mg_yaml_origin *origin, y
                         const yaml_node_t *node, mg_strings *field);
 mg_status mg_files_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,
                        const yaml_node_t *node, mg_strings *field);
+
+/** shards.stage_to: checks its variables, which stay as they are: each node has its own values. */
+mg_status mg_stage_dir_set(const mg_option *option, const mg_yaml_origin *origin, const yaml_node_t *node, char **field);
+/** The same with a relative path made absolute. NULL: out of memory, or there is no current directory. */
+char *mg_stage_dir_absolute(const char *text);
 
 /** family.sources, in any of its three forms. */
 mg_status mg_sources_set(const mg_option *option, const mg_yaml_origin *origin, yaml_document_t *document,

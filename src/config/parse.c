@@ -241,7 +241,8 @@ void mg_config_free(mg_config **config) {
   mg_grid_spec_free(&c->grid);
   mg_microscope_spec_free(&c->microscope);
   mg_strings_free(&c->reuse);
-  free(c->file), free(c->shards.dir), free(c->compute.backend), free(c->compute.precision), free(c->result);
+  free(c->file), free(c->shards.dir), free(c->shards.stage_to), free(c->compute.backend), free(c->compute.precision),
+      free(c->result);
   free(c);
   *config = NULL;
 }

@@ -125,6 +125,19 @@ static mg_status word_or_path(mg_text *yaml, const char *text, const char *word)
   return MG_OK;
 }
 
+/* With its variables: whoever reads it has other values. */
+static mg_status write_stage_dir(const char *text, mg_text *yaml) {
+  if (text == NULL) {
+    mg_text_append(yaml, "none");
+    return MG_OK;
+  }
+  char *whole = mg_stage_dir_absolute(text);
+  if (whole == NULL) return mg_fail_errno(MG_ERR_IO, "the current directory");
+  quote(yaml, whole);
+  free(whole);
+  return MG_OK;
+}
+
 static mg_status write_matrices(const mg_grid_spec *spec, mg_text *yaml) {
   mg_status status = MG_OK;
   for (size_t k = 0; k < spec->similarity_names.count; k++) {
@@ -304,6 +317,8 @@ static mg_status write_value(const mg_config *config, const mg_option *o, mg_tex
     if (*(char *const *)field != NULL) return quote_path(yaml, *(char *const *)field);
     mg_text_append(yaml, o->type == MG_OPTION_DIR_OR_NONE ? "none" : "null");
     return MG_OK;
+  case MG_OPTION_STAGE_DIR:
+    return write_stage_dir(*(char *const *)field, yaml);
   case MG_OPTION_STAGE_OR_FILE:
     return word_or_path(yaml, *(char *const *)field, "stage");
   case MG_OPTION_CHOICE:

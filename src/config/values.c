@@ -256,6 +256,8 @@ mg_status mg_value_set(const mg_option *o, const mg_yaml_origin *origin, yaml_do
     return mg_set_path(origin, text, field);
   case MG_OPTION_DIR_OR_NONE:
     return set_dir_or_none(o, origin, node, field);
+  case MG_OPTION_STAGE_DIR:
+    return mg_stage_dir_set(o, origin, node, field);
   case MG_OPTION_FILE_OR_NULL:
     return set_file_or_null(o, origin, node, field);
   case MG_OPTION_STAGE_OR_FILE:

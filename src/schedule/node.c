@@ -44,3 +44,11 @@ int mg_threads_auto(MPI_Comm comm, int asked) {
   const int threads = own < share ? own : share;
   return threads > 0 ? threads : 1;
 }
+
+void mg_places_gather(MPI_Comm comm, mg_place *mine, mg_place *all) {
+  MPI_Comm node;
+  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
+  MPI_Allreduce(&mine->rank, &mine->node, 1, MPI_INT, MPI_MIN, node);
+  MPI_Comm_free(&node);
+  MPI_Gather(mine, (int)sizeof *mine, MPI_BYTE, all, (int)sizeof *mine, MPI_BYTE, 0, comm);
+}

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "hdf5_impl.h"
@@ -53,35 +54,62 @@ cleanup:
   return status;
 }
 
+/* The first bytes of an open file, held against its size. */
+static mg_status read_user_block(int fd, const char *path, mg_user_block *block) {
+  struct stat now;
+  if (fstat(fd, &now) != 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  const uint64_t size = (uint64_t)now.st_size;
+  if (size < MG_USER_BLOCK)
+    return mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid shard: it has only %llu bytes", path, (unsigned long long)size);
+  const mg_status status = mg_read_at(fd, path, block, sizeof *block, 0);
+  if (status != MG_OK) return status;
+  if (memcmp(block->magic, "MGSHARD1", 8) != 0)
+    return mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid shard (it does not begin with MGSHARD1)", path);
+  const bool inside =
+      block->file_size == size && block->data_size <= size &&
+      (block->data_size == 0 || (block->data_offset >= MG_USER_BLOCK && block->data_offset <= size - block->data_size));
+  if (!inside)
+    return mg_fail(MG_ERR_CORRUPT, "%s: has %llu bytes; its first block says %llu: it is truncated or damaged", path,
+                   (unsigned long long)size, (unsigned long long)block->file_size);
+  return MG_OK;
+}
+
 static mg_status check_user_block(const char *path, mg_user_block *block) {
   mg_status status = MG_OK;
-  mg_file_stamp stamp;
   uint64_t hash;
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
-  MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);
-  if (stamp.size < MG_USER_BLOCK) {
-    status = mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid shard: it has only %llu bytes", path, (unsigned long long)stamp.size);
-    goto cleanup;
-  }
-  MG_TRY(mg_read_at(fd, path, block, sizeof *block, 0), cleanup);
-  if (memcmp(block->magic, "MGSHARD1", 8) != 0) {
-    status = mg_fail(MG_ERR_CORRUPT, "%s: is no mergegrid shard (it does not begin with MGSHARD1)", path);
-    goto cleanup;
-  }
-  const bool inside =
-      block->file_size == stamp.size && block->data_size <= stamp.size &&
-      (block->data_size == 0 || (block->data_offset >= MG_USER_BLOCK && block->data_offset <= stamp.size - block->data_size));
-  if (!inside) {
-    status = mg_fail(MG_ERR_CORRUPT, "%s: has %llu bytes; its first block says %llu: it is truncated or damaged", path,
-                     (unsigned long long)stamp.size, (unsigned long long)block->file_size);
-    goto cleanup;
-  }
+  MG_TRY(read_user_block(fd, path, block), cleanup);
   MG_TRY(mg_hash_metadata(fd, path, block, &hash), cleanup);
   if (hash != block->metadata_hash) status = mg_fail(MG_ERR_CORRUPT, "%s: its metadata is damaged (checksum)", path);
 cleanup:
   close(fd);
   return status;
+}
+
+/* ---- seals ---- */
+
+static mg_shard_seal seal_of(const mg_user_block *block) {
+  return (mg_shard_seal){block->file_size, block->data_offset, block->metadata_hash};
+}
+
+mg_status mg_shard_seal_of(int fd, const char *path, mg_shard_seal *seal) {
+  mg_user_block block;
+  const mg_status status = read_user_block(fd, path, &block);
+  if (status == MG_OK) *seal = seal_of(&block);
+  return status;
+}
+
+mg_status mg_shard_seal_read(const char *path, mg_shard_seal *seal) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
+  const mg_status status = mg_shard_seal_of(fd, path, seal);
+  close(fd);
+  return status;
+}
+
+bool mg_shard_seal_equal(const mg_shard_seal *a, const mg_shard_seal *b) {
+  return a->file_size == b->file_size && a->data_offset == b->data_offset && a->metadata_hash == b->metadata_hash;
 }
 
 /* ---- reading HDF5 ---- */
@@ -361,6 +389,7 @@ mg_status mg_shard_open(const char *path, mg_shard **out) {
     goto cleanup;
   }
   MG_TRY(check_user_block(path, &block), cleanup);
+  shard->seal = seal_of(&block);
   mg_hdf5_prepare();
   pthread_mutex_lock(&mg_hdf5_lock);
   H5E_BEGIN_TRY {

@@ -5,33 +5,11 @@
 #include <string.h>
 
 #include "mergegrid/hash.h"
-#include "shard_impl.h"
+#include "rows_impl.h"
 
 static const size_t AHEAD_IN_ALL = (size_t)64 << 20, AHEAD_LEAST = (size_t)256 << 10, AHEAD_MOST = (size_t)4 << 20;
 
-/* A shard as far as its rows need it. */
-typedef struct shard_row {
-  char *path;
-  uint64_t data_offset, identity;
-  float *inverse_scale; /* [blocks] of F16, else NULL */
-} shard_row;
-
-struct mg_rows {
-  size_t sources;
-  mg_dtype dtype;
-  mg_tensor_table own_table; /* of shards */
-  const mg_tensor_table *table;
-  size_t *first_block;
-  mg_file_cache *cache;
-  size_t ahead;
-  shard_row *shards; /* [sources + 1], the base last; NULL for checkpoints */
-  const mg_family *family;
-  uint64_t *first_key; /* [sources + 1]: number of a member's first file in the cache */
-  uint64_t *identity;  /* [sources + 1] of checkpoints */
-  double bytes_per_element;
-};
-
-static mg_rows *rows_create(size_t sources, size_t file_bound) {
+mg_rows *mg_rows_create(size_t sources, size_t file_bound) {
   mg_rows *rows = mg_alloc_zero(1, sizeof *rows);
   if (rows == NULL) return NULL;
   rows->sources = sources;
@@ -49,26 +27,29 @@ void mg_rows_close(mg_rows **rows) {
   mg_tensor_table_free(&r->own_table);
   for (size_t k = 0; r->shards != NULL && k <= r->sources; k++) {
     free(r->shards[k].path);
+    free(r->shards[k].id);
     free(r->shards[k].inverse_scale);
   }
   free(r->shards), free(r->first_block), free(r->first_key), free(r->identity);
+  free(r->dir), free(r->who);
   free(r);
   *rows = NULL;
 }
 
 /* ---- shards ---- */
 
-static mg_status keep_shard(mg_rows *rows, size_t k, mg_shard *shard) {
-  shard_row *row = &rows->shards[k];
+static void keep_shard(mg_rows *rows, size_t k, mg_shard *shard) {
+  mg_shard_row *row = &rows->shards[k];
   row->path = shard->path;
-  shard->path = NULL;
-  row->data_offset = shard->data_offset;
+  row->id = shard->id;
+  shard->path = shard->id = NULL;
+  row->seal = shard->seal;
+  atomic_init(&row->data_offset, shard->data_offset);
   row->identity = shard->content_hash;
-  if (shard->dtype != MG_F16) return MG_OK;
+  if (shard->dtype != MG_F16) return;
   row->inverse_scale = shard->scale;
   shard->scale = NULL;
   for (size_t b = 0; b < shard->block_count; b++) row->inverse_scale[b] = 1 / row->inverse_scale[b];
-  return MG_OK;
 }
 
 /* A source's shard against the base's. */
@@ -95,7 +76,7 @@ static mg_status open_sources(mg_rows *rows, const char *dir, const mg_source_li
     if (status != MG_OK) break;
     if (k == 0) rows->dtype = shard->dtype;
     compare_shards(base, shard, list->items[k].id, rows->dtype, &lines);
-    status = keep_shard(rows, k, shard);
+    keep_shard(rows, k, shard);
     mg_shard_close(&shard);
   }
   if (status == MG_OK && lines.size > 0) status = mg_fail(MG_ERR_CORRUPT, "shards that do not fit together:%s", lines.data);
@@ -103,7 +84,7 @@ static mg_status open_sources(mg_rows *rows, const char *dir, const mg_source_li
   return status;
 }
 
-static mg_status index_blocks(mg_rows *rows) {
+mg_status mg_rows_index(mg_rows *rows) {
   rows->first_block = mg_alloc(rows->table->count + 1, sizeof *rows->first_block);
   if (rows->first_block == NULL) return MG_ERR_NOMEM;
   mg_count_blocks(rows->table, rows->first_block);
@@ -114,8 +95,9 @@ mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_
   mg_status status = MG_OK;
   mg_shard *base = NULL;
   char *path = mg_shard_base_path(dir);
-  mg_rows *rows = rows_create(list->count, file_bound);
-  if (rows == NULL || path == NULL || (rows->shards = mg_alloc_zero(list->count + 1, sizeof *rows->shards)) == NULL) {
+  mg_rows *rows = mg_rows_create(list->count, file_bound);
+  if (rows == NULL || path == NULL || (rows->dir = mg_strdup(dir)) == NULL ||
+      (rows->shards = mg_alloc_zero(list->count + 1, sizeof *rows->shards)) == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
@@ -126,9 +108,10 @@ mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_
   }
   MG_TRY(mg_tensor_table_copy(&base->table, &rows->own_table), cleanup);
   rows->table = &rows->own_table;
-  MG_TRY(index_blocks(rows), cleanup);
+  MG_TRY(mg_rows_index(rows), cleanup);
   MG_TRY(open_sources(rows, dir, list, base), cleanup);
-  MG_TRY(keep_shard(rows, list->count, base), cleanup);
+  base->id[0] = '\0'; /* which no source has */
+  keep_shard(rows, list->count, base);
   rows->bytes_per_element = (double)mg_dtype_size(rows->dtype);
   *out = rows;
   rows = NULL;
@@ -140,13 +123,16 @@ cleanup:
 }
 
 static mg_status read_shard_row(mg_rows *rows, size_t k, size_t tensor, int64_t first, int64_t count, size_t size, void *to) {
-  const shard_row *row = &rows->shards[k];
+  mg_shard_row *row = &rows->shards[k];
   mg_file_slot *slot;
   int fd;
   mg_status status = mg_file_acquire(rows->cache, k, row->path, &fd, &slot);
   if (status != MG_OK) return status;
   const uint64_t element = (uint64_t)(rows->table->tensors[tensor].offset + first);
-  status = mg_read_streaming(fd, row->path, to, (size_t)count * size, row->data_offset + element * size, rows->ahead);
+  if (atomic_load_explicit(&row->data_offset, memory_order_relaxed) == 0) MG_TRY(mg_rows_compare(rows, k, fd), release);
+  const uint64_t begin = atomic_load_explicit(&row->data_offset, memory_order_relaxed);
+  MG_TRY(mg_read_streaming(fd, row->path, to, (size_t)count * size, begin + element * size, rows->ahead), release);
+release:
   mg_file_release(rows->cache, slot);
   return status;
 }
@@ -181,7 +167,7 @@ static mg_status member_identity(const mg_rows *rows, size_t k, uint64_t *identi
 mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, mg_rows **out) {
   mg_status status = MG_OK;
   double bytes = 0;
-  mg_rows *rows = rows_create(family->source_count, file_bound);
+  mg_rows *rows = mg_rows_create(family->source_count, file_bound);
   if (rows == NULL) return MG_ERR_NOMEM;
   rows->family = family;
   rows->table = &family->table;
@@ -192,7 +178,7 @@ mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, m
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(index_blocks(rows), cleanup);
+  MG_TRY(mg_rows_index(rows), cleanup);
   uint64_t key = 0;
   for (size_t k = 0; k <= rows->sources; k++) {
     rows->first_key[k] = key;

@@ -19,6 +19,9 @@ typedef struct mg_user_block {
 /** Hash of everything between the user block and the end of the file that is not values. */
 mg_status mg_hash_metadata(int fd, const char *path, const mg_user_block *block, uint64_t *hash);
 
+/** Of a file that is open; path is for the message. */
+mg_status mg_shard_seal_of(int fd, const char *path, mg_shard_seal *seal);
+
 /* ---- writing HDF5 (values go past the library, by pwrite) ---- */
 
 typedef struct mg_shard_file mg_shard_file;

@@ -56,6 +56,11 @@ cleanup:
   return status;
 }
 
+double mg_staged_bytes(const mg_prediction *p) {
+  const double sources = (double)p->roster.list.count * (double)mg_dtype_size(p->dtype);
+  return (double)p->table->elements * (sources + (double)mg_dtype_size(MG_F32));
+}
+
 mg_plans mg_prediction_plans(const mg_prediction *p) {
   return (mg_plans){.gram = p->with_gram ? &p->gram : NULL,
                     .cka = p->with_cka ? &p->cka : NULL,

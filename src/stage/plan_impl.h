@@ -42,6 +42,8 @@ mg_status mg_measure_forward(const mg_encoder_shape *shape, const mg_sequences *
 /* Bytes/s of one core from files in turn, as the page cache is now; NaN where nothing can be read. */
 mg_status mg_measure_reading(const mg_strings *files, double *rate);
 
+/* Of copies of all shards. */
+double mg_staged_bytes(const mg_prediction *prediction);
 mg_plans mg_prediction_plans(const mg_prediction *prediction);
 void mg_plan_print(const mg_config *config, const mg_prediction *prediction);
 mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *prediction);

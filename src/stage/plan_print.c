@@ -53,6 +53,30 @@ static void print_family(const mg_config *config, const mg_prediction *p, const 
            mg_format_bytes(p->pack.bytes_written, b), h->pack);
 }
 
+/* Where this command runs; a job may be bound otherwise, and each of its nodes has its own line in the run. */
+static void print_node(const mg_prediction *p) {
+  mg_place here = {0};
+  mg_text processors = {0};
+  mg_place_here(&here);
+  mg_processors_text(&here.processors, &processors);
+  printf("node         %s, as this command is bound: processors %s of %d for %d rank%s, %d thread%s%s\n", here.host,
+         processors.data != NULL ? processors.data : "", here.online, p->ranks, p->ranks > 1 ? "s" : "", p->threads,
+         p->threads > 1 ? "s" : "", p->ranks > 1 ? " each" : "");
+  mg_text_free(&processors);
+}
+
+/* The variables of shards.stage_to are those of the nodes; here they may be others, or none. */
+static void print_staging(const mg_config *config, const mg_prediction *p) {
+  char take[32], have[32], *dir = NULL;
+  if (config->shards.stage_to == NULL) return;
+  printf("             copied to %s: %s a node", config->shards.stage_to, mg_format_bytes(mg_staged_bytes(p), take));
+  if (mg_config_stage_dir(config, &dir) != MG_OK)
+    printf(" (%s)\n", mg_error_message());
+  else
+    printf(" (here %s, %s free)\n", dir, mg_format_bytes(mg_stage_room(dir), have));
+  free(dir);
+}
+
 static void print_stages(const mg_prediction *p, const hours *h) {
   char a[32], b[32];
   if (p->with_gram)
@@ -133,11 +157,13 @@ void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   const hours h = predict_hours(p);
   const mg_memory m = predict_memory(p);
   print_family(config, p, &h);
+  print_staging(config, p);
   print_stages(p, &h);
   print_grid(p, &h);
   print_microscope(p, &h);
   printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", sum_hours(&h), p->ranks,
          p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
+  print_node(p);
   printf("rates        ");
   if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
   if (p->forward_rate > 0)
@@ -211,6 +237,17 @@ static json_t *device_json(const mg_prediction *p) {
                    bytes(need.least), "wish_bytes", bytes(need.wish));
 }
 
+static json_t *node_json(void) {
+  mg_place here = {0};
+  mg_text processors = {0};
+  mg_place_here(&here);
+  mg_processors_text(&here.processors, &processors);
+  json_t *node = json_pack("{s:s, s:s, s:i}", "host", here.host, "processors", processors.data != NULL ? processors.data : "",
+                           "online", here.online);
+  mg_text_free(&processors);
+  return node;
+}
+
 mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
   const hours h = predict_hours(p);
   json_t *skipped = json_array();
@@ -224,6 +261,9 @@ mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
       (json_int_t)p->pack.missing, "bytes_read", p->pack.bytes_read, "bytes_written", p->pack.bytes_written, "hours", h.pack,
       "rates", "kernel", p->ops->kernel, "flops_per_second", p->kernel_rate, "forward_flops_per_second", p->forward_rate,
       "read_bytes_per_second", isfinite(p->read_rate) ? p->read_rate : 0.0, "memory", memory_json(config, p));
+  if (root != NULL) json_object_set_new(root, "node", node_json());
+  if (root != NULL && config->shards.stage_to != NULL)
+    json_object_set_new(root, "stage_to", json_pack("{s:s, s:f}", "dir", config->shards.stage_to, "bytes", mg_staged_bytes(p)));
   if (root != NULL && p->with_gram) json_object_set_new(root, "compatibility", gram_json(p, &h));
   if (root != NULL && p->with_cka) json_object_set_new(root, "cka", cka_json(p, &h));
   if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));

@@ -153,29 +153,6 @@ done:
   return status;
 }
 
-/* The same task vectors: shards may lie on hosts' own disks. (Copies of checkpoints have other stamps; their headers were
- * compared.) */
-static mg_status agree_on_shards(const mg_attempt *a) {
-  mg_status status = MG_OK;
-  const mg_source_list *list = &a->roster->list;
-  const size_t n = list->count + 1; /* the base last */
-  char host[64] = "";
-  if (a->config->shards.dir == NULL) return MG_OK;
-  uint64_t *first = mg_alloc(n, sizeof *first);
-  MG_TRY(mg_agree(a->comm, first != NULL ? MG_OK : MG_ERR_NOMEM), cleanup);
-  for (size_t k = 0; k < n; k++) first[k] = mg_rows_identity(a->rows, k + 1 < n ? (ptrdiff_t)k : MG_ROW_BASE);
-  MPI_Bcast(first, (int)n, MPI_UINT64_T, 0, a->comm);
-  gethostname(host, sizeof host - 1);
-  for (size_t k = 0; k < n && status == MG_OK; k++)
-    if (first[k] != mg_rows_identity(a->rows, k + 1 < n ? (ptrdiff_t)k : MG_ROW_BASE))
-      status = mg_fail(MG_ERR_INPUT, "rank %d on %s: the shard of %s in %s is another one than rank 0's: an older copy?",
-                       a->rank, host, k + 1 < n ? list->items[k].id : "the base", a->config->shards.dir);
-  status = mg_agree(a->comm, status);
-cleanup:
-  free(first);
-  return status;
-}
-
 /* ---- the story ---- */
 
 /* Rank 0 alone knows of the texts, and so of what the forward passes of all ranks need. */
@@ -277,6 +254,7 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
     MG_TRY(mg_agree(a->comm, status), cleanup);
     goto cleanup;
   }
+  if (a->config->shards.stage_to != NULL && !mg_parts_only_gather(&a->parts)) MG_TRY(mg_attempt_stage_shards(a), cleanup);
   MG_TRY(compute(a, &stages, &identity), cleanup);
   if (a->parts.part > 0) {
     MG_TRY(end_part(a), cleanup);
@@ -291,6 +269,14 @@ cleanup:
   return status;
 }
 
+/* A variable that is not set is known before hours of packing. */
+static mg_status check_stage_to(const mg_config *config) {
+  char *dir = NULL;
+  const mg_status status = config->shards.stage_to != NULL ? mg_config_stage_dir(config, &dir) : MG_OK;
+  free(dir);
+  return status;
+}
+
 mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells) {
   mg_status status = MG_OK;
   *failed_cells = 0;
@@ -301,15 +287,16 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   mg_utc_now(a.started);
   MG_TRY(mg_attempt_open_device(&a), cleanup);
   MG_TRY(agree_on_program(&a), cleanup);
+  MG_TRY(mg_agree(comm, check_stage_to(config)), cleanup);
   MG_TRY(mg_parts_open(&a), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
   mg_attempt_timed(&a, "family", a.began);
   const double packing = mg_now();
   if (config->shards.dir != NULL) MG_TRY(mg_parts_pack(&a), cleanup);
   mg_attempt_timed(&a, "pack", packing);
-  MG_TRY(mg_agree(comm, mg_roster_rows(config, &roster, &a.rows)), cleanup);
-  MG_TRY(agree_on_shards(&a), cleanup);
+  MG_TRY(mg_attempt_open_rows(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
+  MG_TRY(mg_attempt_print_places(&a), cleanup);
   MG_TRY(run_stages(&a, failed_cells), cleanup);
 cleanup:
   mg_rows_close(&a.rows);

@@ -205,6 +205,22 @@ typedef struct mg_attempt {
   size_t timing_count;
 } mg_attempt;
 
+/**
+ * Collective. attempt->rows: of the same shards on all ranks, opened by rank 0 and described to the others.
+ * MG_ERR_INPUT names a host that has another shard.
+ */
+mg_status mg_attempt_open_rows(mg_attempt *attempt);
+/**
+ * Collective, once there is something to compute. Copies what shards.stage_to does not have yet, and moves attempt->rows there;
+ * a node whose disk refuses says so and stays with the shards in shards.dir. MG_STOPPED; MG_ERR_CORRUPT: a shard;
+ * MG_ERR_CONFIG: a variable that is not set.
+ */
+mg_status mg_attempt_stage_shards(mg_attempt *attempt);
+/** Bytes that may be written in a directory, or where it would be made. */
+double mg_stage_room(const char *dir);
+/** Collective, once threads are known. Rank 0 says what each node's ranks compute with, and warns where threads share a
+ * processor. */
+mg_status mg_attempt_print_places(const mg_attempt *attempt);
 /** Rank 0, from a farm's tick: syncs the journal, reports, and asks for a stop where max_hours are over. */
 mg_status mg_attempt_keep_going(mg_attempt *attempt, const char *stage, const char *progress);
 void mg_attempt_timed(mg_attempt *attempt, const char *part, double began);

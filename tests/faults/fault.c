@@ -2,10 +2,9 @@
  * LD_PRELOAD: makes a call on some file fail, as a full or broken disk would.
  *
  *   MG_FAULT="CALL PATTERN AFTER WHAT"
- *   CALL     open, read (also pread), write (also pwrite, pwritev), sync (fsync, fdatasync), rename, truncate
- *   PATTERN  a glob on the file's path (of rename: on the new name)
- *   AFTER    so many such calls of this process go well
- *   WHAT     an errno's name (EIO, ENOSPC, EACCES), or `short`: half of what was asked for, once
+ *   CALL     space (statvfs says that there is next to none), open, read (also pread), write (also pwrite, pwritev), sync
+ * (fsync, fdatasync), rename, truncate PATTERN  a glob on the file's path (of rename: on the new name) AFTER    so many such
+ * calls of this process go well WHAT     an errno's name (EIO, ENOSPC, EACCES), or `short`: half of what was asked for, once
  *   MG_FAULT_RANK=K: in the MPI process of that rank alone. From the first on all such calls fail (but of `short`).
  */
 
@@ -20,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -121,6 +121,15 @@ PWRITE(pwrite64)
   }
 PWRITEV(pwritev)
 PWRITEV(pwritev64)
+
+#define SPACE(name)                                                                                                            \
+  int name(const char *path, struct name *disk) {                                                                              \
+    const int status = REAL(name)(path, disk);                                                                                 \
+    if (status == 0 && strikes("space", path)) disk->f_bavail = 1;                                                             \
+    return status;                                                                                                             \
+  }
+SPACE(statvfs)
+SPACE(statvfs64)
 
 int fsync(int fd) {
   if (strikes_fd("sync", fd)) FAIL;

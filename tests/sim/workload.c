@@ -220,7 +220,8 @@ static mg_status make_gram_units(const sim_machine *m, const mg_gram_plan *plan,
 }
 
 static double start_seconds(const sim_machine *m, int sources, int ranks) {
-  return m->launch + m->launch_rank * ranks + (double)ranks * (sources + 1) / m->opens;
+  const int nodes = (ranks + m->node - 1) / m->node;
+  return m->launch + m->launch_rank * ranks + (1.0 + nodes) * (sources + 1) / m->opens; /* rank 0, and once a node */
 }
 
 static void gram_figures(const sim_machine *m, const mg_gram_plan *plan, const gram_books *b, size_t nodes, int ranks,

@@ -69,6 +69,7 @@ static void assert_same(const mg_config *a, const mg_config *b) {
   assert_int_equal(a->family.allow_nonfinite, b->family.allow_nonfinite);
   assert_same_text(a->shards.dir, b->shards.dir);
   assert_int_equal(a->shards.dtype, b->shards.dtype);
+  assert_same_text(a->shards.stage_to, b->shards.stage_to);
   assert_same_strings(&a->stages, &b->stages);
   assert_same_strings(&a->compatibility.metrics, &b->compatibility.metrics);
   assert_same_strings(&a->compatibility.exclude, &b->compatibility.exclude);
@@ -103,6 +104,11 @@ static void reads_back(void **state) {
   round_trip(MINIMAL, NULL);
   round_trip(MINIMAL, "shards.dir=none");
   round_trip(MINIMAL, "shards.dir='none'");
+  round_trip(MINIMAL, "shards.stage_to=$TMPDIR");
+  round_trip(MINIMAL, "shards.stage_to=${TMPDIR}/$USER/x");
+  round_trip(MINIMAL, "shards.stage_to=near/$USER/$$x");
+  round_trip(MINIMAL, "shards.stage_to='none'");
+  round_trip("family: {base: b, sources: 's_{locale}'}\n", "shards={dir: x, stage_to: /scratch}");
   round_trip(MINIMAL "seed: 18446744073709551615\n", "compute={threads: 7, memory_budget: 300MiB, backend: openblas}");
   round_trip(MINIMAL, "compatibility={gram: layer, exclude: ['*.bias', 'classifier.*', '[a-z]?']}");
   round_trip(MINIMAL, "family={base: /b, sources: [x, y/z, /abs/w/], missing: skip, allow_nonfinite: true}");

@@ -30,6 +30,20 @@ static void metrics_that_need_more(void **state) {
   }
 }
 
+static void directories_of_nodes(void **state) {
+  (void)state;
+  REFUSED(MINIMAL "shards: {stage_to: [a]}\n", "2:20", "shards.stage_to", "or none", "not a list");
+  REFUSED(MINIMAL "shards: {stage_to: }\n", "2:20", "shards.stage_to");
+  REFUSED(MINIMAL "shards: {stage_to: /a/$}\n", "2:20", "shards.stage_to", "the name of a variable was expected");
+  REFUSED(MINIMAL "shards: {stage_to: /a/$1}\n", "2:20", "the name of a variable was expected");
+  REFUSED(MINIMAL "shards: {stage_to: '${A'}\n", "2:20", "the name of a variable was expected");
+  REFUSED(MINIMAL "shards: {stage_to: '${}'}\n", "2:20", "the name of a variable was expected");
+  REFUSED(MINIMAL "shards: {stage_t: /a}\n", "2:10", "'shards.stage_t'", "'shards.stage_to'");
+  mg_config *config = NULL;
+  assert_int_equal(parse_with("run.yaml", MINIMAL, "shards={dir: none, stage_to: /a}", NULL, &config), MG_ERR_CONFIG);
+  expect_message(MINIMAL, "run.yaml: shards.stage_to is '/a'", (const char *const[]){"shards.dir: none", NULL});
+}
+
 static void sections_of_stages(void **state) {
   (void)state;
   REFUSED(MINIMAL "microscope: {a: b}\n", "2:14", "'microscope.a' is no known key", "known: microscope.reference");
@@ -261,6 +275,7 @@ static void long_keys(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(unknown_keys),
+                                     cmocka_unit_test(directories_of_nodes),
                                      cmocka_unit_test(sections_of_stages),
                                      cmocka_unit_test(metrics_that_need_more),
                                      cmocka_unit_test(repeated_keys),

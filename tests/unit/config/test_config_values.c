@@ -82,6 +82,48 @@ static void shards_in_short(void **state) {
   mg_config_free(&c);
 }
 
+/* Variables are those of whoever asks, not of whoever reads the file. */
+static void directories_of_nodes(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *kept, *expanded;
+  } cases[] = {{"/scratch", "/scratch", "/scratch"},
+               {"$MG_TEST_A", "$MG_TEST_A", "/tmp/a b"},
+               {"${MG_TEST_A}x/$MG_TEST_B$MG_TEST_B", "${MG_TEST_A}x/$MG_TEST_B$MG_TEST_B", "/tmp/a bx/bb"},
+               {"/$MG_TEST_B/$$MG_TEST_B$$", "/$MG_TEST_B/$$MG_TEST_B$$", "/b/$MG_TEST_B$"},
+               {"near/$MG_TEST_B", "/some/$$dir/near/$MG_TEST_B", "/some/$dir/near/b"},
+               {"$$near", "/some/$$dir/$$near", "/some/$dir/$near"},
+               {"\"none\"", "/some/$$dir/none", "/some/$dir/none"}};
+  setenv("MG_TEST_A", "/tmp/a b", 1);
+  setenv("MG_TEST_B", "b", 1);
+  unsetenv("MG_TEST_C");
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    mg_config *c = NULL;
+    char *dir = NULL, text[256];
+    snprintf(text, sizeof text, MINIMAL "shards:\n  stage_to: %s\n", cases[k].text);
+    if (parse_with("/some/$dir/run.yaml", text, NULL, NULL, &c) != MG_OK) fail_msg("%s", mg_error_message());
+    assert_string_equal(c->shards.stage_to, cases[k].kept);
+    assert_int_equal(mg_config_stage_dir(c, &dir), MG_OK);
+    assert_string_equal(dir, cases[k].expanded);
+    free(dir);
+    mg_config_free(&c);
+  }
+  static const char *const bad[][2] = {{"$MG_TEST_C", "the environment has no MG_TEST_C"},
+                                       {"/x/${MG_TEST_C}", "the environment has no MG_TEST_C"},
+                                       {"$MG_TEST_B/x", "comes to 'b/x': an absolute path"}};
+  for (size_t k = 0; k < sizeof bad / sizeof *bad; k++) {
+    char *dir = NULL, setting[64];
+    snprintf(setting, sizeof setting, "shards.stage_to=%s", bad[k][0]);
+    mg_config *c = good(MINIMAL, setting, NULL);
+    assert_int_equal(mg_config_stage_dir(c, &dir), MG_ERR_CONFIG);
+    expect_message(setting, "run.yaml: shards.stage_to is '", (const char *const[]){bad[k][1], NULL});
+    mg_config_free(&c);
+  }
+  mg_config *c = good(MINIMAL, "shards.stage_to=/x", "shards.stage_to=none");
+  assert_null(c->shards.stage_to);
+  mg_config_free(&c);
+}
+
 static void sizes(void **state) {
   (void)state;
   static const struct {
@@ -196,6 +238,7 @@ static void help_names_every_key(void **state) {
                                      "family.allow_nonfinite",
                                      "shards.dir",
                                      "shards.dtype",
+                                     "shards.stage_to",
                                      "stages",
                                      "compatibility.metrics",
                                      "compatibility.exclude",
@@ -230,6 +273,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(defaults),
                                      cmocka_unit_test(every_key),
                                      cmocka_unit_test(shards_in_short),
+                                     cmocka_unit_test(directories_of_nodes),
                                      cmocka_unit_test(sizes),
                                      cmocka_unit_test(paths_are_relative_to_the_file),
                                      cmocka_unit_test(byte_order_mark_and_crlf),

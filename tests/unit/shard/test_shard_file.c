@@ -297,6 +297,107 @@ static void rows_with_few_open_files(void **state) {
   free_family(&f);
 }
 
+/* Told by another process, read where the shards are and from copies: the same values. */
+static void described_rows(void **state) {
+  (void)state;
+  mg_pack_outcome outcome;
+  for (int dtype = 0; dtype < 2; dtype++) {
+    fixture f;
+    mg_text text = {0};
+    mg_rows *opened = NULL;
+    make_family(&f, MG_F32, MG_F32);
+    char *shards = in_dir("shards"), *copies = in_dir("copies");
+    for (int s = 0; s < 2; s++) free(pack(&f, s, dtype ? MG_F16 : MG_F32, &outcome));
+    assert_int_equal(mg_rows_open_shards(shards, &f.list, 4, &opened), MG_OK);
+    assert_int_equal(mg_rows_describe(opened, &text), MG_OK);
+    for (size_t cut = 0; cut < text.size; cut += 37)
+      assert_int_equal(mg_rows_open_described(text.data, cut, shards, &f.list, 4, "x", &shared_rows), MG_ERR_INTERNAL);
+    assert_int_equal(mg_rows_open_described(text.data, text.size, shards, &f.list, 4, "rank 7 on n01", &shared_rows), MG_OK);
+    assert_int_equal(mg_tensor_table_hash(mg_rows_table(shared_rows)), mg_tensor_table_hash(mg_rows_table(opened)));
+    assert_int_equal(mg_rows_dtype(shared_rows), mg_rows_dtype(opened));
+    for (ptrdiff_t k = MG_ROW_BASE; k < 2; k++) {
+      assert_true(mg_rows_identity(shared_rows, k) == mg_rows_identity(opened, k));
+      assert_int_equal(mg_rows_look(shared_rows, k), MG_OK);
+    }
+    if (dtype == 0) assert_null(read_many((void *)1));
+    assert_int_equal(mg_make_dirs(copies), MG_OK);
+    for (ptrdiff_t k = MG_ROW_BASE; k < 2; k++) {
+      char *to = k < 0 ? mg_shard_base_path(copies) : mg_shard_path(copies, f.list.items[k].id);
+      assert_int_equal(mg_shard_copy(mg_rows_shard_path(opened, k), to, mg_rows_seal(opened, k), NULL, NULL), MG_OK);
+      assert_int_equal(mg_shard_verify(to), MG_OK);
+      free(to);
+    }
+    assert_int_equal(mg_rows_move(shared_rows, copies), MG_OK);
+    if (dtype == 0) assert_null(read_many((void *)2));
+    mg_rows_close(&shared_rows);
+    mg_rows_close(&opened);
+    mg_text_free(&text);
+    free(shards), free(copies);
+    free_family(&f);
+  }
+}
+
+/* A process whose file is another one than that which was described says who it is. */
+static void described_rows_of_another_shard(void **state) {
+  (void)state;
+  mg_pack_outcome outcome;
+  fixture f;
+  mg_text text = {0};
+  mg_rows *opened = NULL;
+  float scale, row[MG_TILE];
+  make_family(&f, MG_F32, MG_F32);
+  const int other = 1;
+  char *shards = in_dir("shards"), *one = mg_shard_path(shards, "s0"), *two = mg_shard_path(shards, "s1");
+  for (int s = 0; s < 2; s++) free(pack(&f, s, MG_F32, &outcome));
+  assert_int_equal(mg_rows_open_shards(shards, &f.list, 4, &opened), MG_OK);
+  assert_int_equal(mg_rows_describe(opened, &text), MG_OK);
+  assert_int_equal(mg_rows_open_described(text.data, text.size, shards, &f.list, 4, "rank 7 on n01", &shared_rows), MG_OK);
+  assert_int_equal(rename(one, two), 0);
+  assert_int_equal(mg_rows_look(shared_rows, 1), MG_ERR_INPUT);
+  assert_int_equal(mg_rows_read(shared_rows, &other, 1, 0, 0, 1, row, sizeof row, &scale, NULL, NULL), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "rank 7 on n01: the shard of s1 in "));
+  assert_int_equal(mg_rows_look(shared_rows, 0), MG_ERR_IO);
+  assert_non_null(strstr(mg_error_message(), "rank 7 on n01: "));
+  assert_int_equal(truncate(two, 4200), 0);
+  assert_int_equal(mg_rows_look(shared_rows, 1), MG_ERR_CORRUPT);
+  mg_rows_close(&shared_rows);
+  mg_rows_close(&opened);
+  mg_text_free(&text);
+  free(one), free(two), free(shards);
+  free_family(&f);
+}
+
+static mg_status stop_at_once(void *context) {
+  (void)context;
+  return mg_fail(MG_STOPPED, "stop");
+}
+
+/* Of a copy that is not finished, or that would be of something else, nothing is there. */
+static void copies_that_fail(void **state) {
+  (void)state;
+  mg_pack_outcome outcome;
+  fixture f;
+  mg_shard_seal seal, other;
+  make_family(&f, MG_F32, MG_F32);
+  char *from = pack(&f, 0, MG_F32, &outcome), *to = in_dir("copy.h5"), *second = pack(&f, 1, MG_F32, &outcome);
+  assert_int_equal(mg_shard_seal_read(from, &seal), MG_OK);
+  assert_int_equal(mg_shard_seal_read(second, &other), MG_OK);
+  assert_false(mg_shard_seal_equal(&seal, &other));
+  assert_int_equal(mg_shard_copy(from, to, &seal, stop_at_once, NULL), MG_STOPPED);
+  assert_int_equal(mg_shard_copy(from, to, &other, NULL, NULL), MG_ERR_INPUT);
+  assert_int_equal(mg_shard_copy(from, "/nowhere/at/all.h5", &seal, NULL, NULL), MG_ERR_IO);
+  const int fd = open(from, O_RDWR);
+  uint32_t word;
+  assert_int_equal(pread(fd, &word, sizeof word, (off_t)seal.data_offset), sizeof word);
+  word ^= 1;
+  assert_int_equal(pwrite(fd, &word, sizeof word, (off_t)seal.data_offset), sizeof word);
+  close(fd);
+  assert_int_equal(mg_shard_copy(from, to, &seal, NULL, NULL), MG_ERR_CORRUPT);
+  assert_false(mg_path_exists(to));
+  free(from), free(to), free(second);
+  free_family(&f);
+}
+
 static void shards_must_fit_together(void **state) {
   (void)state;
   mg_pack_outcome outcome;
@@ -318,8 +419,13 @@ static void shards_must_fit_together(void **state) {
 
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
-  const struct CMUnitTest tests[] = {TEST(values_of_every_type), TEST(every_flipped_bit_is_found),
-                                     TEST(what_ends_early_leaves_nothing), TEST(rows_with_few_open_files),
-                                     TEST(shards_must_fit_together)};
+  const struct CMUnitTest tests[] = {TEST(values_of_every_type),
+                                     TEST(every_flipped_bit_is_found),
+                                     TEST(what_ends_early_leaves_nothing),
+                                     TEST(rows_with_few_open_files),
+                                     TEST(shards_must_fit_together),
+                                     TEST(described_rows),
+                                     TEST(described_rows_of_another_shard),
+                                     TEST(copies_that_fail)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
