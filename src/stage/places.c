@@ -30,13 +30,9 @@ static void print(mg_place *places, size_t count) {
 }
 
 mg_status mg_attempt_print_places(const mg_attempt *a) {
-  char device[256];
-  const char *visible = getenv("CUDA_VISIBLE_DEVICES");
   mg_place mine = {.rank = a->rank, .threads = a->threads}, *all = NULL;
   mg_place_here(&mine);
-  if (a->device != NULL)
-    snprintf(mine.device, sizeof mine.device, "%.80s%s%.24s%s", a->device->ops->describe(a->device, device, sizeof device),
-             visible != NULL ? " (of CUDA_VISIBLE_DEVICES " : "", visible != NULL ? visible : "", visible != NULL ? ")" : "");
+  if (a->device != NULL) a->device->ops->place(a->device, mine.device, sizeof mine.device);
   if (a->rank == 0) all = mg_alloc((size_t)a->ranks, sizeof *all);
   const mg_status status = mg_agree(a->comm, a->rank == 0 && all == NULL ? MG_ERR_NOMEM : MG_OK);
   if (status == MG_OK) mg_places_gather(a->comm, &mine, all);
