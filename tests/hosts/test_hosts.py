@@ -19,10 +19,11 @@ HOSTS = ["h1", "h2", "h3"]
 ODD = os.path.join(os.path.dirname(BINARY), "libmg_odd.so")
 LIMIT = 60  # seconds that a run may take before the test says that it hangs
 SLOW = {"MERGEGRID_KERNEL": "portable"}  # slow enough to be met in the middle of its work, and to the same bits
-# A host that is cut off is noticed after 2 + 2 × 1 seconds; slurm/common.sh waits for 30.
+# A host that is cut off is noticed after 2 + 2 × 1 seconds (slurm/common.sh: 15 + 3 × 5), and mpirun does not wait for ranks that end by
+# themselves before it sends signals.
 LAUNCH = ["--mca", "plm", "rsh", "--mca", "plm_rsh_no_tree_spawn", "1", "--mca", "oob_tcp_if_include", "eth0", "--mca", "btl_tcp_if_include", "eth0",
           "--mca", "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "btl_vader_single_copy_mechanism", "none", "--mca", "oob_tcp_keepalive_time", "2",
-          "--mca", "oob_tcp_keepalive_intvl", "1", "--mca", "oob_tcp_keepalive_probes", "2"]
+          "--mca", "oob_tcp_keepalive_intvl", "1", "--mca", "oob_tcp_keepalive_probes", "2", "--mca", "odls_base_sigkill_timeout", "0"]
 
 
 def skip(why):
@@ -196,23 +197,22 @@ class Hosts(unittest.TestCase):
         self.assertFalse(os.path.exists(f"{self.result}.journal"))
 
     def test_clocks_that_disagree(self):
-        """A run that dies on a host that is a day ahead, or behind, is continued elsewhere: shards are up to date, and nobody waits for tomorrow."""
-        for shift in (86400, -86400):
-            odd = {"LD_PRELOAD": ODD, "MG_CLOCK": f"h2:{shift}"}
-            first = self.start(["h2", "h1"], "--fresh", env={**odd, **SLOW})
-            self.under_way(first)
-            began, = re.findall("(?m)^started (.*)$", self.state())
-            self.assertGreater(abs(time.mktime(time.strptime(began, "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())), 80000)
-            for pid in self.pids("h2"):
-                os.kill(pid, signal.SIGKILL)
-            code, said = self.ended(first)
-            self.assertNotEqual(code, 0, said)
-            attempt = int(re.findall("(?m)^attempt (.*)$", self.state())[0])
-            said = self.good(["h1", "h2"], env=odd)
-            self.assertIn("0 written", said)
-            self.assertIn("did not end as it should", said)
-            self.assertIn(f"attempt {attempt + 1}\n", self.state())
-            self.same_bits()
+        """A run that dies on a host that is a day ahead is continued where it is, and on one that is a day behind: shards are up to date, and
+        nobody waits for tomorrow."""
+        first = self.start(["h2", "h1"], env={"LD_PRELOAD": ODD, "MG_CLOCK": "h2:86400", **SLOW})
+        self.under_way(first)
+        began, = re.findall("(?m)^started (.*)$", self.state())
+        ahead = time.mktime(time.strptime(began, "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(time.gmtime())
+        self.assertGreater(ahead, 80000)
+        for pid in self.pids("h2"):
+            os.kill(pid, signal.SIGKILL)
+        code, said = self.ended(first)
+        self.assertNotEqual(code, 0, said)
+        said = self.good(["h1", "h2"], env={"LD_PRELOAD": ODD, "MG_CLOCK": "h2:-86400"})
+        self.assertIn("0 written", said)
+        self.assertIn("did not end as it should", said)
+        self.assertIn("attempt 2\n", self.state())
+        self.same_bits()
 
     # ---- places ----
 
