@@ -48,6 +48,9 @@ mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size,
 
 /** Writes path.tmp.<pid>, fsyncs, renames to path, fsyncs the directory. */
 mg_status mg_replace_file(const char *path, const void *data, size_t size);
+/** The same by path.tmp.<number>; once that is written, `may` is asked, and its error ends it (NULL: nothing is asked). */
+typedef mg_status (*mg_may_replace)(void *context);
+mg_status mg_replace_file_if(const char *path, long number, const void *data, size_t size, mg_may_replace may, void *context);
 mg_status mg_sync_dir(const char *dir);
 /** fsyncs a file that others have written. */
 mg_status mg_sync_file(const char *path);

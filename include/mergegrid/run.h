@@ -5,11 +5,12 @@
  * Owning a result: the lock, the attempt, the journal and the state file. Master rank only. Not collective.
  *
  * Beside result R (e.g. `result.h5`):
- *   R.lock             flock'ed by the run that owns R (released by the kernel when the process dies)
- *   R.state            first line: running | stopped | failed | done; then "key value" lines: attempt, host, pid, started,
+ *   R.lock             flock'ed by the run that owns R (released by the kernel when the process dies); a courtesy to runs that
+ *                      would disturb each other, since it may not reach other hosts: the newest attempt owns R
+ *   R.state            first line: running | stopped | failed | done; then "key value" lines: attempt, id, host, pid, started,
  *                      updated, stage, progress, message. Replaced atomically.
  *   R.journal/NNNN/    one attempt each, created exclusively: `journal` (records), `identity` (what it computes from)
- *   R.tmp.NNNN         the result being written; renamed to R only by the attempt that R.state still names
+ *   R.tmp.NNNN         the result being written; renamed to R only by the newest attempt
  * A journal record: magic, kind, payload length, XXH3 of all that; then the payload. A torn tail is ignored.
  */
 
@@ -21,6 +22,8 @@
 #include "mergegrid/text.h"
 
 typedef struct mg_run mg_run;
+
+enum { MG_RUN_ID = 17 }; /**< bytes of an attempt's id, a word that no other attempt has, with its end */
 
 typedef enum mg_run_mode { MG_RUN_CONTINUE, MG_RUN_RESUME, MG_RUN_FRESH } mg_run_mode;
 
@@ -89,15 +92,22 @@ mg_status mg_run_read(mg_run *run, mg_record_place place, mg_record *record);
 mg_status mg_run_read_part(mg_run *run, mg_record_place place, size_t first, size_t size, void *data);
 /** fdatasyncs the journal if the last time is more than `seconds` ago (0: now). */
 mg_status mg_run_sync(mg_run *run, double seconds);
-/** Rewrites R.state; at most once a second unless the state changes. */
+/** Rewrites R.state; at most once a second unless the state changes. MG_ERR_BUSY where a newer attempt owns R. */
 mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const char *progress, const char *message);
 
 /** Where to write the result; owned by the run. */
 const char *mg_run_temporary(const mg_run *run);
 int mg_run_attempt(const mg_run *run);
+/** [MG_RUN_ID], owned by the run. */
+const char *mg_run_id(const mg_run *run);
 /**
- * fsyncs the temporary file, checks that R.state still names this attempt, renames it to R, fsyncs the directory, removes the
- * journals, state done.
+ * Is the attempt of that id the one that this host sees at R? For ranks that do not own R; waits up to `seconds` for a file
+ * system that is slow to show what another host wrote. MG_ERR_INPUT where it is not.
+ */
+mg_status mg_run_is_seen(const char *result, const char *id, double seconds);
+/**
+ * fsyncs the temporary file, checks that this is still the newest attempt (else MG_ERR_BUSY), renames it to R, fsyncs the
+ * directory, removes the journals, state done.
  */
 mg_status mg_run_publish(mg_run *run);
 /** Ends an attempt that did not publish: syncs the journal, state stopped or failed with message; releases everything. Also

@@ -188,11 +188,11 @@ mg_status mg_sync_file(const char *path) {
   return status;
 }
 
-mg_status mg_replace_file(const char *path, const void *data, size_t size) {
+mg_status mg_replace_file_if(const char *path, long number, const void *data, size_t size, mg_may_replace may, void *context) {
   mg_status status = MG_OK;
   char *temporary = NULL, *dir = mg_path_dirname(path);
   int fd = -1;
-  if (dir == NULL || asprintf(&temporary, "%s.tmp.%ld", path, (long)getpid()) < 0) {
+  if (dir == NULL || asprintf(&temporary, "%s.tmp.%ld", path, number) < 0) {
     temporary = NULL;
     status = mg_fail(MG_ERR_NOMEM, "out of memory");
     goto cleanup;
@@ -207,6 +207,7 @@ mg_status mg_replace_file(const char *path, const void *data, size_t size) {
     status = mg_fail_errno(MG_ERR_IO, "%s: syncing", temporary);
     goto cleanup;
   }
+  if (may != NULL) MG_TRY(may(context), cleanup);
   if (rename(temporary, path) != 0) {
     status = mg_fail_errno(MG_ERR_IO, "%s: renaming to %s", temporary, path);
     goto cleanup;
@@ -218,6 +219,10 @@ cleanup:
   free(temporary);
   free(dir);
   return status;
+}
+
+mg_status mg_replace_file(const char *path, const void *data, size_t size) {
+  return mg_replace_file_if(path, (long)getpid(), data, size, NULL, NULL);
 }
 
 mg_status mg_lock_wait(const char *path, int *lock) {

@@ -12,8 +12,6 @@
 #include "mergegrid/log.h"
 #include "run_impl.h"
 
-enum { LAST_ATTEMPT = 99999999 };
-
 char *mg_beside(const char *result, const char *suffix) {
   char *path = NULL;
   if (asprintf(&path, "%s%s", result, suffix) >= 0) return path;
@@ -101,15 +99,15 @@ cleanup:
   return status;
 }
 
-mg_status mg_journals_remove(const char *result) {
+mg_status mg_journals_remove(const char *result, int last) {
   mg_status status = MG_OK;
   int *attempts = NULL;
   size_t count = 0;
   char *path = mg_beside(result, ".journal");
   if (path == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_attempts_list(result, &attempts, &count), cleanup);
-  for (size_t k = 0; k < count; k++) MG_TRY(mg_attempt_remove(result, attempts[k]), cleanup);
-  /* Something of the user's in there is left where it is. */
+  for (size_t k = 0; k < count && attempts[k] <= last; k++) MG_TRY(mg_attempt_remove(result, attempts[k]), cleanup);
+  /* Something of the user's in there is left where it is, and so is a newer attempt. */
   if (rmdir(path) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
     status = mg_fail_errno(MG_ERR_IO, "%s: can't be removed", path);
 cleanup:
@@ -118,21 +116,21 @@ cleanup:
   return status;
 }
 
-/* Is name base + middle + digits? */
-static bool is_leftover(const char *name, const char *base, const char *middle) {
+/* Is name base + middle + a number up to last? */
+static bool is_leftover(const char *name, const char *base, const char *middle, int last) {
   const size_t length = strlen(base), more = strlen(middle);
   if (strncmp(name, base, length) != 0 || strncmp(name + length, middle, more) != 0) return false;
   const char *digits = name + length + more;
-  return digits[0] != '\0' && strspn(digits, "0123456789") == strlen(digits);
+  return digits[0] != '\0' && strspn(digits, "0123456789") == strlen(digits) && strtol(digits, NULL, 10) <= last;
 }
 
-void mg_leftovers_remove(const char *result) {
+void mg_leftovers_remove(const char *result, int last) {
   char *path = mg_path_dirname(result);
   const char *slash = strrchr(result, '/'), *base = slash != NULL ? slash + 1 : result;
   DIR *dir = path != NULL ? opendir(path) : NULL;
   if (dir != NULL) {
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;)
-      if (is_leftover(entry->d_name, base, ".tmp.") || is_leftover(entry->d_name, base, ".state.tmp."))
+      if (is_leftover(entry->d_name, base, ".tmp.", last) || is_leftover(entry->d_name, base, ".state.tmp.", last))
         if (unlinkat(dirfd(dir), entry->d_name, 0) != 0) mg_debug("%s/%s: can't be removed", path, entry->d_name);
     closedir(dir);
   }
@@ -153,7 +151,7 @@ mg_status mg_attempt_create(const char *result, int least, int *attempt) {
   int number = least > 1 ? least : 1;
   if (count > 0 && attempts[count - 1] >= number) number = attempts[count - 1] + 1;
   for (;; number++) {
-    if (number > LAST_ATTEMPT) {
+    if (number > MG_LAST_ATTEMPT) {
       status = mg_fail(MG_ERR_IO, "%s: no number is left for another attempt", dir);
       goto cleanup;
     }

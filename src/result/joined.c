@@ -145,7 +145,7 @@ mg_status mg_joined_remove(const mg_joined *joined) {
   static const char *const suffixes[] = {".state", ".lock"};
   for (size_t k = 0; k < joined->count; k++) {
     if (joined->items[k].lock < 0) continue;
-    MG_TRY(mg_journals_remove(joined->items[k].path), done);
+    MG_TRY(mg_journals_remove(joined->items[k].path, MG_LAST_ATTEMPT), done);
     for (size_t f = 0; f < sizeof suffixes / sizeof *suffixes; f++) {
       char *file = mg_beside(joined->items[k].path, suffixes[f]);
       if (file == NULL) return MG_ERR_NOMEM;

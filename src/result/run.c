@@ -20,7 +20,7 @@ struct mg_run {
   int journal; /* descriptor, −1 before the identity is known */
   uint64_t journal_size;
   bool unsynced, published, complete, part_done;
-  int attempt;
+  mg_owner owner;
   double synced, reported;
   char started[24], stage[64];
   mg_journal_file *again; /* open for mg_run_read, of this part */
@@ -28,35 +28,35 @@ struct mg_run {
   mg_joined joined;
 };
 
-static mg_status write_state(mg_run *run, const char *state, const char *progress, const char *message) {
-  const mg_state content = {.state = state,
-                            .stage = run->stage,
-                            .progress = progress,
-                            .message = message,
-                            .started = run->started,
-                            .attempt = run->attempt};
+static mg_state state_of(mg_run *run, const char *state, const char *progress, const char *message) {
   run->reported = mg_now();
-  return mg_state_write(run->result, &content);
+  return (mg_state){.state = state, .stage = run->stage, .progress = progress, .message = message, .started = run->started};
+}
+
+static mg_status write_state(mg_run *run, const char *state, const char *progress, const char *message) {
+  const mg_state content = state_of(run, state, progress, message);
+  return mg_owner_write(&run->owner, &content);
 }
 
 /* ---- beginning ---- */
 
-static mg_status start_over(const char *result) {
-  mg_status status = MG_OK;
+/* A mistyped name must not cost a user's file; a result that is only cut short still begins as one. */
+static mg_status check_removable(const char *result) {
   mg_file_stamp stamp = {0};
   const char *kind = mg_file_kind(result);
-  /* A mistyped name must not cost a user's file; a result that is only cut short still begins as one. */
-  if (mg_path_exists(result) && mg_file_stamp_get(result, &stamp) == MG_OK && stamp.size > 0 &&
-      (kind == NULL || strcmp(kind, "result") != 0))
-    return mg_fail(MG_ERR_INPUT,
-                   "%s: is no mergegrid result, so --fresh does not remove it: do so yourself, or name another result", result);
-  char *state = mg_beside(result, ".state");
-  if (state == NULL) return MG_ERR_NOMEM;
-  MG_TRY(mg_journals_remove(result), cleanup);
-  if ((unlink(result) != 0 && errno != ENOENT) || (unlink(state) != 0 && errno != ENOENT))
-    status = mg_fail_errno(MG_ERR_IO, "%s: can't be removed", result);
-cleanup:
-  free(state);
+  if (!mg_path_exists(result) || mg_file_stamp_get(result, &stamp) != MG_OK || stamp.size == 0) return MG_OK;
+  if (kind != NULL && strcmp(kind, "result") == 0) return MG_OK;
+  return mg_fail(MG_ERR_INPUT,
+                 "%s: is no mergegrid result, so --fresh does not remove it: do so yourself, or name another result", result);
+}
+
+/* Once the attempt has begun: numbers go on, so that an older attempt does not find its own again. */
+static mg_status start_over(mg_run *run) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_journals_remove(run->result, run->owner.attempt - 1), done);
+  MG_TRY(mg_owner_check(&run->owner), done);
+  if (unlink(run->result) != 0 && errno != ENOENT) status = mg_fail_errno(MG_ERR_IO, "%s: can't be removed", run->result);
+done:
   return status;
 }
 
@@ -72,16 +72,15 @@ static mg_status check_resumable(const char *result) {
 
 static mg_status begin_attempt(mg_run *run) {
   mg_status status = MG_OK;
-  int last = 0;
-  MG_TRY(mg_state_attempt(run->result, &last), done);
-  MG_TRY(mg_attempt_create(run->result, last + 1, &run->attempt), done);
-  run->journal_path = mg_attempt_path(run->result, run->attempt, "journal");
-  if (run->journal_path == NULL || asprintf(&run->temporary, "%s.tmp.%04d", run->result, run->attempt) < 0) {
+  mg_utc_text(run->started);
+  const mg_state content = state_of(run, "running", "", "");
+  run->owner.result = run->result;
+  MG_TRY(mg_owner_begin(&run->owner, &content), done);
+  run->journal_path = mg_attempt_path(run->result, run->owner.attempt, "journal");
+  if (run->journal_path == NULL || asprintf(&run->temporary, "%s.tmp.%04d", run->result, run->owner.attempt) < 0) {
     run->temporary = NULL;
     return mg_fail(MG_ERR_NOMEM, "out of memory");
   }
-  mg_utc_text(run->started);
-  MG_TRY(write_state(run, "running", "", ""), done);
 done:
   return status;
 }
@@ -118,14 +117,14 @@ mg_status mg_run_open(const char *result, mg_run_mode mode, mg_run **out) {
   }
   MG_TRY(mg_make_dirs(dir), cleanup);
   MG_TRY(mg_lock_take(run->result, &run->lock), cleanup);
-  mg_leftovers_remove(result);
-  if (mode == MG_RUN_FRESH) MG_TRY(start_over(result), cleanup);
+  if (mode == MG_RUN_FRESH) MG_TRY(check_removable(result), cleanup);
   if (mode == MG_RUN_RESUME) MG_TRY(check_resumable(result), cleanup);
   MG_TRY(begin_attempt(run), cleanup);
+  if (mode == MG_RUN_FRESH) MG_TRY(start_over(run), cleanup);
   *out = run;
   run = NULL;
 cleanup:
-  if (run != NULL) release(&run);
+  if (run != NULL) mg_run_close(&run, status);
   free(dir);
   return status;
 }
@@ -133,7 +132,7 @@ cleanup:
 /* ---- identity ---- */
 
 static mg_status open_journal(mg_run *run, const mg_identity *identity) {
-  char *path = mg_attempt_path(run->result, run->attempt, "identity");
+  char *path = mg_attempt_path(run->result, run->owner.attempt, "identity");
   if (path == NULL) return MG_ERR_NOMEM;
   const mg_status status = mg_identity_write(path, identity);
   free(path);
@@ -167,7 +166,7 @@ mg_status mg_run_check(mg_run *run, const mg_identity *identity, mg_run_covered 
   if (mg_path_exists(whole_of(run))) MG_TRY(check_finished(run, identity, covered, context), done);
   *complete = run->complete;
   if (run->complete) return MG_OK;
-  MG_TRY(mg_attempts_compare(run->result, run->attempt, identity), done);
+  MG_TRY(mg_attempts_compare(run->result, run->owner.attempt, identity), done);
   MG_TRY(open_journal(run, identity), done);
 done:
   return status;
@@ -182,7 +181,7 @@ mg_status mg_run_replay(mg_run *run, mg_journal_visit visit, void *context) {
 mg_status mg_run_append(mg_run *run, uint32_t kind, const void *payload, size_t size, mg_record_place *place) {
   const mg_status status = mg_journal_write(run->journal, run->journal_path, run->journal_size, kind, payload, size);
   if (status != MG_OK) return status;
-  if (place != NULL) *place = (mg_record_place){.attempt = run->attempt, .offset = run->journal_size};
+  if (place != NULL) *place = (mg_record_place){.attempt = run->owner.attempt, .offset = run->journal_size};
   run->journal_size = (uint64_t)lseek(run->journal, 0, SEEK_END);
   run->unsynced = true;
   return MG_OK;
@@ -222,13 +221,6 @@ mg_status mg_run_sync(mg_run *run, double seconds) {
 
 mg_status mg_run_report(mg_run *run, const char *state, const char *stage, const char *progress, const char *message) {
   if (mg_now() - run->reported < 1 && strcmp(run->stage, stage) == 0) return MG_OK;
-  /* Where a lock did not hold (a network file system), an attempt that was superseded must not take the result back. */
-  int owner = 0;
-  const mg_status status = mg_state_attempt(run->result, &owner);
-  if (status != MG_OK) return status;
-  if (owner != 0 && owner != run->attempt)
-    return mg_fail(MG_ERR_BUSY, "%s: attempt %d owns it now, this is attempt %d: it ends here", run->result, owner,
-                   run->attempt);
   snprintf(run->stage, sizeof run->stage, "%s", stage);
   return write_state(run, state, progress, message);
 }
@@ -257,28 +249,41 @@ mg_status mg_run_end_part(mg_run *run) {
 /* ---- the end ---- */
 
 const char *mg_run_temporary(const mg_run *run) { return run->temporary; }
-int mg_run_attempt(const mg_run *run) { return run->attempt; }
+int mg_run_attempt(const mg_run *run) { return run->owner.attempt; }
+const char *mg_run_id(const mg_run *run) { return run->owner.id; }
+
+mg_status mg_run_is_seen(const char *result, const char *id, double seconds) {
+  char host[64] = "", seen[MG_RUN_ID];
+  int attempt;
+  for (const double began = mg_now();;) {
+    const mg_status status = mg_state_attempt_id(result, &attempt, seen);
+    if (status == MG_OK && strcmp(seen, id) == 0) return MG_OK;
+    if (mg_now() - began > seconds) break;
+    usleep(100000);
+  }
+  gethostname(host, sizeof host - 1);
+  return mg_fail(
+      MG_ERR_INPUT,
+      "%s: host %s does not see there what rank 0's host does: a result's directory has to be on a file system that all "
+      "hosts share, so that a run can be continued on any of them",
+      result, host);
+}
 
 mg_status mg_run_publish(mg_run *run) {
   mg_status status = MG_OK;
-  int owner = 0;
   char *dir = mg_path_dirname(run->result);
   if (dir == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_sync_file(run->temporary), cleanup);
-  MG_TRY(mg_state_attempt(run->result, &owner), cleanup);
-  if (owner != run->attempt) {
-    status = mg_fail(MG_ERR_BUSY, "%s: attempt %d owns it now, this is attempt %d: nothing was written", run->result, owner,
-                     run->attempt);
-    goto cleanup;
-  }
+  MG_TRY(mg_owner_check(&run->owner), cleanup);
   if (rename(run->temporary, run->result) != 0) {
     status = mg_fail_errno(MG_ERR_IO, "%s: renaming to %s", run->temporary, run->result);
+    status = mg_owner_why(&run->owner, status);
     goto cleanup;
   }
   MG_TRY(mg_sync_dir(dir), cleanup);
   run->published = true;
   MG_TRY(write_state(run, "done", "", ""), cleanup);
-  MG_TRY(mg_journals_remove(run->result), cleanup);
+  MG_TRY(mg_journals_remove(run->result, run->owner.attempt), cleanup);
   MG_TRY(mg_joined_remove(&run->joined), cleanup);
 cleanup:
   if (status != MG_OK && !run->published) unlink(run->temporary);
@@ -286,27 +291,28 @@ cleanup:
   return status;
 }
 
+/* What is left to say, and to tidy up, at an end without a result of its own. */
+static void end_attempt(mg_run *run, mg_status status, const char *message) {
+  if (run->complete) {
+    if (write_state(run, "done", "", "") != MG_OK) return;
+    mg_journals_remove(run->result, run->owner.attempt);
+    mg_joined_remove(&run->joined);
+  } else if (run->part_done && status == MG_OK) {
+    write_state(run, "done", "", "");
+  } else if (!run->published) {
+    if (run->journal >= 0) mg_run_sync(run, 0);
+    write_state(run, status == MG_STOPPED ? "stopped" : "failed", "", status == MG_OK ? "" : message);
+    /* An attempt that failed before it had a journal leaves no directory to look through next time. */
+    if (run->journal < 0) mg_attempt_remove(run->result, run->owner.attempt);
+  }
+}
+
 void mg_run_close(mg_run **out, mg_status status) {
   mg_run *run = *out;
   if (run == NULL) return;
-  int owner = 0;
   char *message = strdup(mg_error_message());
-  const bool mine = mg_state_attempt(run->result, &owner) == MG_OK && owner == run->attempt;
   if (run->temporary != NULL && !run->published) unlink(run->temporary);
-  if (run->complete) {
-    if (mine) {
-      write_state(run, "done", "", "");
-      mg_journals_remove(run->result);
-      mg_joined_remove(&run->joined);
-    }
-  } else if (run->part_done && status == MG_OK) {
-    if (mine) write_state(run, "done", "", "");
-  } else if (!run->published && mine) {
-    if (run->journal >= 0) mg_run_sync(run, 0);
-    /* An attempt that failed before it had a journal leaves no directory to look through next time. */
-    if (run->journal < 0) mg_attempt_remove(run->result, run->attempt);
-    write_state(run, status == MG_STOPPED ? "stopped" : "failed", "", status == MG_OK ? "" : message);
-  }
+  if (run->owner.attempt > 0 && mg_owner_check(&run->owner) == MG_OK) end_attempt(run, status, message != NULL ? message : "");
   if (status != MG_OK && message != NULL) mg_fail(status, "%s", message);
   free(message);
   release(out);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "mergegrid/io.h"
 #include "mergegrid/run.h"
 
 /* ---- names ---- */
@@ -17,16 +18,48 @@ char *mg_beside(const char *result, const char *suffix);
 /* The attempts that have a directory, ascending; the caller frees *attempts. No directory at all: none. */
 mg_status mg_attempts_list(const char *result, int **attempts, size_t *count);
 mg_status mg_attempt_remove(const char *result, int attempt);
-/* R.journal and everything in it. */
-mg_status mg_journals_remove(const char *result);
-/* R.tmp.NNNN and halves of replaced files that a killed attempt left. The lock must be held. */
-void mg_leftovers_remove(const char *result);
+enum { MG_LAST_ATTEMPT = 99999999 };
+/* R.journal and everything in it that is of attempt `last` or an earlier one. */
+mg_status mg_journals_remove(const char *result, int last);
+/* R.tmp.NNNN and R.state.tmp.NNNN of attempts up to `last`: what a killed one left, what one that is fenced off would rename.
+ */
+void mg_leftovers_remove(const char *result, int last);
 /* mkdir for a number that no attempt had before; at least `least`. */
 mg_status mg_attempt_create(const char *result, int least, int *attempt);
 
+/* ---- owning ---- */
+
+typedef struct mg_state {
+  const char *state, *stage, *progress, *message;
+  const char *started, *id;
+  int attempt;
+} mg_state;
+
+typedef struct mg_owner {
+  const char *result;
+  int attempt;
+  char id[MG_RUN_ID];
+} mg_owner;
+
+/*
+ * Begins an attempt of a number above all others' and fences those off: from here on what they ask with mg_owner_check says no,
+ * and what they were about to rename is gone. `state` is written, with the new attempt's number and id.
+ */
+mg_status mg_owner_begin(mg_owner *owner, const mg_state *state);
+/* MG_ERR_BUSY where this is no longer the newest attempt, whatever R.lock says. context is the mg_owner. */
+mg_status mg_owner_check(void *context);
+/*
+ * What is to be told of a rename that failed: fenced off between asking and renaming, an attempt finds its file taken away, and
+ * then that is the news.
+ */
+mg_status mg_owner_why(mg_owner *owner, mg_status status);
+/* R.state, unless another attempt owns R. */
+mg_status mg_owner_write(mg_owner *owner, const mg_state *state);
+
 /*
  * Takes R.lock (waits up to 8 seconds for a dying attempt; then MG_ERR_BUSY naming host and pid); *lock is the caller's to
- * close.
+ * close. Where the lock tells nothing, since R.state is of another host or files can't be locked there, it watches for 3
+ * seconds whether R.state moves.
  */
 mg_status mg_lock_take(const char *result, int *lock);
 /* Every attempt at R but `except` that has something to continue must have been computed from identity. */
@@ -77,15 +110,12 @@ mg_status mg_identity_read(const char *path, mg_identity *identity);
 
 /* ---- state ---- */
 
-typedef struct mg_state {
-  const char *state, *stage, *progress, *message;
-  const char *started;
-  int attempt;
-} mg_state;
-
-mg_status mg_state_write(const char *result, const mg_state *state);
+/* By R.state.tmp.ATTEMPT; `may` as in mg_replace_file_if. */
+mg_status mg_state_write(const char *result, const mg_state *state, mg_may_replace may, void *context);
 /* "attempt" of R.state, 0 where there is none. */
 mg_status mg_state_attempt(const char *result, int *attempt);
+/* The same and its "id", "" where there is none. */
+mg_status mg_state_attempt_id(const char *result, int *attempt, char id[MG_RUN_ID]);
 /* "HOST, process PID, since TIME" as R.state has it, or a sentence that it is not known. Caller frees. */
 char *mg_state_owner(const char *result);
 /* Value of a key in the text of a state file into buffer; false if it is not there. */

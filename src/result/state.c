@@ -34,7 +34,7 @@ static void append_line(mg_text *text, const char *key, const char *value) {
   mg_text_append(text, "\n");
 }
 
-mg_status mg_state_write(const char *result, const mg_state *state) {
+mg_status mg_state_write(const char *result, const mg_state *state, mg_may_replace may, void *context) {
   mg_text text = {0};
   char host[256] = "", now[24];
   char *path = mg_beside(result, ".state");
@@ -42,6 +42,7 @@ mg_status mg_state_write(const char *result, const mg_state *state) {
   gethostname(host, sizeof host - 1);
   mg_utc_text(now);
   mg_text_append(&text, "%s\nattempt %d\n", state->state, state->attempt);
+  append_line(&text, "id", state->id);
   append_line(&text, "host", host);
   mg_text_append(&text, "pid %ld\n", (long)getpid());
   append_line(&text, "started", state->started);
@@ -49,7 +50,8 @@ mg_status mg_state_write(const char *result, const mg_state *state) {
   append_line(&text, "stage", state->stage);
   append_line(&text, "progress", state->progress);
   append_line(&text, "message", state->message);
-  const mg_status status = text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : mg_replace_file(path, text.data, text.size);
+  const mg_status status = text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory")
+                                       : mg_replace_file_if(path, state->attempt, text.data, text.size, may, context);
   mg_text_free(&text);
   free(path);
   return status;
@@ -90,11 +92,18 @@ bool mg_state_value(const mg_text *all, const char *key, char *buffer, size_t si
 }
 
 mg_status mg_state_attempt(const char *result, int *attempt) {
+  char id[MG_RUN_ID];
+  return mg_state_attempt_id(result, attempt, id);
+}
+
+mg_status mg_state_attempt_id(const char *result, int *attempt, char id[MG_RUN_ID]) {
   mg_text state, all;
   char number[32];
   *attempt = 0;
+  id[0] = '\0';
   const mg_status status = mg_run_read_state(result, &state, &all);
   if (status != MG_OK) return status;
+  mg_state_value(&all, "id", id, MG_RUN_ID);
   if (mg_state_value(&all, "attempt", number, sizeof number)) {
     const long value = strtol(number, NULL, 10);
     *attempt = value > 0 && value < INT_MAX ? (int)value : 0;

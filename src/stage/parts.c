@@ -1,11 +1,14 @@
 /* A result computed by several jobs that know nothing of each other: whose share is what, and how they come together. */
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "mergegrid/io.h"
 #include "mergegrid/log.h"
 #include "stage_impl.h"
+
+static const double SEEN_SECONDS = 5; /* file systems over a network show new files at once, if not always the very moment */
 
 /* ---- shares ---- */
 
@@ -106,6 +109,22 @@ done:
   return status;
 }
 
+/* Only rank 0 writes there; but the next attempt may have its rank 0 on any host of this one. */
+static mg_status agree_on_place(const mg_attempt *a) {
+  mg_status status = MG_OK;
+  char id[MG_RUN_ID] = "", *path = NULL;
+  const char *result = a->config->result;
+  if (a->rank == 0) memcpy(id, mg_run_id(a->run), sizeof id);
+  MPI_Bcast(id, sizeof id, MPI_CHAR, 0, a->comm);
+  if (a->rank > 0 && a->parts.part > 0) {
+    path = mg_part_path(result, a->parts.part, a->parts.count);
+    if (path == NULL) status = MG_ERR_NOMEM;
+  }
+  if (a->rank > 0 && status == MG_OK) status = mg_run_is_seen(path != NULL ? path : result, id, SEEN_SECONDS);
+  free(path);
+  return mg_agree(a->comm, status);
+}
+
 mg_status mg_parts_open(mg_attempt *a) {
   mg_status status = MG_OK;
   const mg_run_options *options = a->options;
@@ -122,6 +141,7 @@ mg_status mg_parts_open(mg_attempt *a) {
   MPI_Bcast(&a->parts.count, 1, MPI_INT, 0, a->comm);
   if (a->parts.count > 0) a->parts.lacking = mg_alloc_zero((size_t)a->parts.count, sizeof *a->parts.lacking);
   MG_TRY(mg_agree(a->comm, a->parts.count > 0 && a->parts.lacking == NULL ? MG_ERR_NOMEM : MG_OK), done);
+  MG_TRY(agree_on_place(a), done);
 done:
   return status;
 }

@@ -170,7 +170,7 @@ class Faults(Case):
         """Each host its own shards directory, as a working directory of its own gives it, and one shard from another training."""
         for locale in ("af-ZA", "fr-FR", "sw-KE"):
             shutil.copytree(f"{EMOJI}/xlm-roberta-emoji_k_{locale}", self.path("models", locale))
-        sections = {"family": {"locales": []}, "sources": self.path("models/{locale}"), "shards": {"dir": "shards"}, "result": "r.h5"}
+        sections = {"family": {"locales": []}, "sources": self.path("models/{locale}"), "shards": {"dir": "shards"}, "result": self.path("r.h5")}
         for host in ("one", "two"):
             os.mkdir(self.path(host))
             self.good("pack", "-c", write_yaml(self.path(host, "r.yaml"), **sections))
@@ -181,7 +181,7 @@ class Faults(Case):
                               env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertRegex(done.stderr, "rank 2 on .*: the shard of fr-FR in .*shards is another one than rank 0's")
-        self.assertFalse(os.path.exists(self.path("one/r.h5")))
+        self.assertFalse(os.path.exists(self.path("r.h5")))
 
     # ---- a rank that stands still ----
 

@@ -15,6 +15,7 @@
 #include "mergegrid/io.h"
 #include "mergegrid/result.h"
 #include "mergegrid/stop.h"
+#include "result/run_impl.h"
 #include "unit/scratch.h"
 
 static char result[96];
@@ -277,6 +278,138 @@ static void a_superseded_attempt_does_not_come_back(void **state) {
   free(path);
 }
 
+/* What a user does whose host is lost with the lock. */
+static void break_lock(void) {
+  char *path = beside(".lock");
+  assert_int_equal(unlink(path), 0);
+  free(path);
+}
+
+static void assert_attempt(const char *line) {
+  mg_text state, all;
+  assert_int_equal(mg_run_read_state(result, &state, &all), MG_OK);
+  assert_string_equal(state.data, "running");
+  assert_non_null(strstr(all.data, line));
+  mg_text_free(&state);
+  mg_text_free(&all);
+}
+
+/* An attempt that goes on after its lock was broken writes into its own journal, and nowhere else. */
+static void a_fenced_attempt_disturbs_nobody(void **state) {
+  (void)state;
+  mg_run *old = begin(MG_RUN_CONTINUE, "a");
+  append(old, 1);
+  assert_int_equal(mg_replace_file(mg_run_temporary(old), "stale", 5), MG_OK);
+  break_lock();
+  mg_run *new = begin(MG_RUN_CONTINUE, "a");
+  seen s = {0};
+  assert_int_equal(mg_run_replay(new, add_record, &s), MG_OK);
+  assert_int_equal(s.sum, 1);
+  assert_false(mg_path_exists(mg_run_temporary(old))); /* it was about to be renamed */
+  append(new, 10);
+  append(old, 2);
+  char *journal = beside(".journal/0002/journal");
+  s = (seen){0};
+  assert_int_equal(mg_journal_read(journal, 2, add_record, &s, NULL), MG_OK);
+  assert_int_equal(s.sum, 10);
+  free(journal);
+  assert_int_equal(mg_run_report(old, "running", "more", "", ""), MG_ERR_BUSY);
+  assert_non_null(strstr(mg_error_message(), "attempt 2"));
+  assert_int_equal(mg_run_publish(old), MG_ERR_IO); /* what it wrote is gone */
+  assert_int_equal(mg_replace_file(mg_run_temporary(old), "stale", 5), MG_OK);
+  assert_int_equal(mg_run_publish(old), MG_ERR_BUSY);
+  assert_false(mg_path_exists(result));
+  assert_int_equal(mg_replace_file(mg_run_temporary(new), "result", 6), MG_OK);
+  mg_run_close(&old, MG_ERR_BUSY);
+  assert_attempt("attempt 2\n");
+  assert_int_equal(mg_run_publish(new), MG_OK);
+  mg_run_close(&new, MG_OK);
+  assert_state("done");
+}
+
+/* Starting over, or removing everything by hand, does not make an old attempt's number good again. */
+static void numbers_and_ids_are_not_used_again(void **state) {
+  (void)state;
+  mg_run *old = begin(MG_RUN_CONTINUE, "a");
+  append(old, 1);
+  break_lock();
+  mg_run *new = begin(MG_RUN_FRESH, "b");
+  assert_int_equal(mg_run_attempt(new), 2);
+  assert_int_equal(mg_run_report(old, "running", "more", "", ""), MG_ERR_BUSY);
+  mg_run_close(&old, MG_ERR_BUSY);
+  char *journals = beside(".journal"), *file = beside(".state");
+  assert_int_equal(mg_journals_remove(result, 2), MG_OK);
+  assert_false(mg_path_exists(journals));
+  assert_int_equal(unlink(file), 0);
+  break_lock();
+  assert_int_equal(mg_run_report(new, "running", "more", "", ""), MG_ERR_BUSY);
+  mg_run *first = begin(MG_RUN_CONTINUE, "c"), *again;
+  assert_int_equal(mg_run_attempt(first), 1);
+  assert_int_equal(mg_journals_remove(result, 2), MG_OK);
+  assert_int_equal(unlink(file), 0);
+  break_lock();
+  again = begin(MG_RUN_CONTINUE, "c");
+  assert_int_equal(mg_run_attempt(again), 1);
+  assert_int_equal(mg_run_report(first, "running", "more", "", ""), MG_ERR_BUSY);
+  assert_int_equal(mg_run_report(again, "running", "more", "", ""), MG_OK);
+  mg_run_close(&new, MG_ERR_BUSY);
+  mg_run_close(&first, MG_ERR_BUSY);
+  assert_attempt("attempt 1\n");
+  mg_run_close(&again, mg_fail(MG_STOPPED, "stopped"));
+  free(journals);
+  free(file);
+}
+
+/* One that asked before it was fenced off, and renamed its state afterwards, does not own the result by that. */
+static void a_stale_state_is_overwritten(void **state) {
+  (void)state;
+  mg_run *old = begin(MG_RUN_CONTINUE, "a");
+  break_lock();
+  mg_run *new = begin(MG_RUN_CONTINUE, "a");
+  char *file = beside(".state");
+  assert_int_equal(mg_replace_file(file, "running\nattempt 1\n", 18), MG_OK);
+  assert_int_equal(mg_run_report(old, "running", "more", "", ""), MG_ERR_BUSY);
+  assert_int_equal(mg_run_report(new, "running", "more", "", ""), MG_OK);
+  assert_attempt("attempt 2\n");
+  mg_run_close(&old, MG_ERR_BUSY);
+  mg_run_close(&new, mg_fail(MG_STOPPED, "stopped"));
+  free(file);
+}
+
+static void other_hosts_see_the_attempt(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  assert_int_equal(mg_run_is_seen(result, mg_run_id(run), 0), MG_OK);
+  assert_int_equal(mg_run_is_seen(result, "another", 0), MG_ERR_INPUT);
+  assert_int_equal(mg_run_is_seen("/nowhere/r.h5", mg_run_id(run), 0.2), MG_ERR_INPUT);
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+}
+
+/* A state of another host: at work if it moves, whatever its clock says; else what a lost host left. */
+static void another_hosts_run_is_watched(void **state) {
+  (void)state;
+  mg_run *run = begin(MG_RUN_CONTINUE, "a");
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  char *file = beside(".state");
+  char text[128];
+  const pid_t child = fork();
+  for (int k = 0; child == 0; k++) {
+    const int size = snprintf(text, sizeof text, "running\nattempt 1\nhost elsewhere\npid 1\nprogress %d\n", k);
+    if (mg_replace_file(file, text, (size_t)size) != MG_OK) _exit(1);
+    usleep(200000);
+  }
+  usleep(300000);
+  assert_int_equal(mg_run_open(result, MG_RUN_CONTINUE, &run), MG_ERR_BUSY);
+  assert_non_null(strstr(mg_error_message(), "host elsewhere"));
+  int status;
+  kill(child, SIGKILL);
+  waitpid(child, &status, 0);
+  run = begin(MG_RUN_CONTINUE, "a");
+  assert_attempt("attempt 2\n");
+  mg_run_close(&run, mg_fail(MG_STOPPED, "stopped"));
+  free(file);
+}
+
 /* Nothing was computed from the first inputs, so nothing stands against other ones. */
 static void an_attempt_without_records_binds_nobody(void **state) {
   (void)state;
@@ -394,6 +527,11 @@ int main(void) {
                                      TEST(only_the_owner_publishes),
                                      TEST(publishing_cleans_up),
                                      TEST(a_superseded_attempt_does_not_come_back),
+                                     TEST(a_fenced_attempt_disturbs_nobody),
+                                     TEST(numbers_and_ids_are_not_used_again),
+                                     TEST(a_stale_state_is_overwritten),
+                                     TEST(other_hosts_see_the_attempt),
+                                     TEST(another_hosts_run_is_watched),
                                      TEST(an_attempt_without_records_binds_nobody),
                                      TEST(fresh_spares_what_is_no_result),
                                      TEST(a_stop_ends_the_wait),
