@@ -2,12 +2,14 @@
 
 #include "mergegrid/cli.h"
 #include "mergegrid/log.h"
+#include "mergegrid/ops.h"
 #include "mergegrid/stop.h"
 
 int main(int argc, char **argv) {
   mg_command *command = NULL;
   MPI_Comm comm = MPI_COMM_NULL;
   int rank = 0;
+  mg_ops_suit_processor(argv);
   mg_status status = mg_command_parse(argc, argv, &command);
   if (status == MG_OK && mg_command_is_collective(command)) {
     int provided;

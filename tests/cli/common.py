@@ -153,3 +153,18 @@ class Case(unittest.TestCase):
         subprocess.run([sys.executable, f"{SOURCE}/scripts/make-family", self.path(name), *map(str, args)], check=True,
                        capture_output=True)
         return self.path(name, "base"), self.path(name, "source_{locale}")
+
+
+def tests_or_soak(soak):
+    """A file's tests; with --soak SECONDS that class's method of this name instead."""
+    if len(sys.argv) == 3 and sys.argv[1] == "--soak":
+        soak.setUpClass()
+        case = soak("soak")
+        case.setUp()
+        try:
+            case.soak(float(sys.argv[2]))
+        finally:
+            case.doCleanups()
+    else:
+        delattr(sys.modules["__main__"], soak.__name__)  # which has its tests from another class of the file
+        unittest.main(verbosity=2)

@@ -126,6 +126,15 @@ class Commands(Case):
         self.refused("run", "-c", self.demo(), "--stages", "nxn", code=2, says="nxn")
         self.refused("rnu", code=2, ranks=2, says="run")
 
+
+    def test_openblas_knows_the_processor(self):
+        """Or is told: its oldest kernels run only where nothing better does, or where they are asked for."""
+        with open("/proc/cpuinfo") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+        if "avx2" in flags and "fma" in flags:
+            self.assertNotIn("core Prescott", self.good("--version").stdout)
+            self.assertIn("core Prescott", self.good("--version", env={"OPENBLAS_CORETYPE": "Prescott"}).stdout)
+
     def test_committed_result(self):
         path = f"{SOURCE}/tests/data/small-result.h5"
         self.check_result(path)

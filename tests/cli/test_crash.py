@@ -7,11 +7,9 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import unittest
 
-from common import Case, command, environment, result_bits, write_yaml
+from common import Case, command, environment, result_bits, write_yaml, tests_or_soak
 
 
 def children(pid):
@@ -249,13 +247,4 @@ class Soak(Crash):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] == "--soak":
-        soak = Soak("soak")
-        soak.setUp()
-        try:
-            soak.soak(float(sys.argv[2]))
-        finally:
-            soak.doCleanups()
-    else:
-        del Soak
-        unittest.main(verbosity=2)
+    tests_or_soak(Soak)

@@ -9,11 +9,9 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import unittest
 
-from common import BINARY, EMOJI, Case, command, environment, h5py, result_bits, write_yaml
+from common import BINARY, EMOJI, Case, command, environment, h5py, result_bits, write_yaml, tests_or_soak
 
 LIBRARY = os.path.join(os.path.dirname(BINARY), "libmg_fault.so")
 LIMIT = 60  # seconds after which a run counts as hanging
@@ -216,14 +214,4 @@ class Soak(Faults):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] == "--soak":
-        Soak.setUpClass()
-        soak = Soak("soak")
-        soak.setUp()
-        try:
-            soak.soak(float(sys.argv[2]))
-        finally:
-            soak.doCleanups()
-    else:
-        del Soak
-        unittest.main(verbosity=1)
+    tests_or_soak(Soak)

@@ -7,11 +7,9 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import unittest
 
-from common import EMOJI, Case, command, environment, h5py, result_bits, run, write_yaml
+from common import EMOJI, Case, command, environment, h5py, result_bits, run, write_yaml, tests_or_soak
 
 LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
 SWEEP = {"locale": ["sw-KE", "af-ZA"], "similarity_type": ["URIEL", "REAL"],
@@ -231,13 +229,4 @@ class Soak(Stages):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1] == "--soak":
-        soak = Soak("soak")
-        soak.setUp()
-        try:
-            soak.soak(float(sys.argv[2]))
-        finally:
-            soak.doCleanups()
-    else:
-        del Soak
-        unittest.main(verbosity=2)
+    tests_or_soak(Soak)

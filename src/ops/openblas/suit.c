@@ -1,0 +1,28 @@
+/* OpenBLAS goes by a list of processors: one that came after it gets the kernels of 2004, at a fifth of the speed. */
+
+#include <cblas.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ops_impl.h"
+
+static const char *fitting_core(void) {
+#if MG_HAVE_X86_KERNELS
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return NULL;
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                    __builtin_cpu_supports("avx512cd");
+  return wide ? "SkylakeX" : "Haswell";
+#else
+  return NULL;
+#endif
+}
+
+/* The choice is made when the library is loaded, so that another one takes another start. */
+void mg_ops_suit_processor(char **argv) {
+  const char *core = fitting_core();
+  if (core == NULL || getenv("OPENBLAS_CORETYPE") != NULL || strcmp(openblas_get_corename(), "Prescott") != 0) return;
+  if (setenv("OPENBLAS_CORETYPE", core, 1) == 0) execv("/proc/self/exe", argv);
+  unsetenv("OPENBLAS_CORETYPE"); /* it could not be started: the slow ones are right, too */
+}
