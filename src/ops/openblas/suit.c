@@ -1,6 +1,7 @@
 /* OpenBLAS goes by a list of processors: one that came after it gets the kernels of 2004, at a fifth of the speed. */
 
 #include <cblas.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,11 @@ static const char *fitting_core(void) {
 /* The choice is made when the library is loaded, so that another one takes another start. */
 void mg_ops_suit_processor(char **argv) {
   const char *core = fitting_core();
+  char own[PATH_MAX]; /* by its name, which the process then keeps */
   if (core == NULL || getenv("OPENBLAS_CORETYPE") != NULL || strcmp(openblas_get_corename(), "Prescott") != 0) return;
-  if (setenv("OPENBLAS_CORETYPE", core, 1) == 0) execv("/proc/self/exe", argv);
+  const ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
+  if (length <= 0) return;
+  own[length] = '\0';
+  if (setenv("OPENBLAS_CORETYPE", core, 1) == 0) execv(own, argv);
   unsetenv("OPENBLAS_CORETYPE"); /* it could not be started: the slow ones are right, too */
 }
