@@ -149,6 +149,10 @@ static const mg_device_piece *tell_pieces(mg_device_pass *p, size_t first, size_
 }
 
 /* Of a sum what has no weight is left out, as by the host. */
+static bool is_used(const mg_device_merge *m, const mg_prepared *prepared, size_t s) {
+  return m->kind != MG_DEVICE_SUM || prepared->weight[s] != 0;
+}
+
 static void tell_sources(mg_device_pass *p, const mg_pass_recipe *r, size_t t, mg_device_merge *m) {
   const mg_prepared *prepared = &r->tensors[t];
   const size_t n = r->recipe->count;
@@ -156,14 +160,13 @@ static void tell_sources(mg_device_pass *p, const mg_pass_recipe *r, size_t t, m
   size_t used = 0;
   m->tau = tell(&p->told, NULL, 0);
   for (size_t s = 0; s < n; s++)
-    if (m->kind != MG_DEVICE_SUM || prepared->weight[s] != 0) {
+    if (is_used(m, prepared, s)) {
       mg_text_append_bytes(&p->told, &tau[r->recipe->source[s]], sizeof *tau);
       used++;
     }
   m->weight = tell(&p->told, NULL, 0);
   for (size_t s = 0; s < n; s++)
-    if (m->kind != MG_DEVICE_SUM || prepared->weight[s] != 0)
-      mg_text_append_bytes(&p->told, &prepared->weight[s], sizeof prepared->weight[s]);
+    if (is_used(m, prepared, s)) mg_text_append_bytes(&p->told, &prepared->weight[s], sizeof prepared->weight[s]);
   m->sources = (int)used;
 }
 
@@ -173,12 +176,10 @@ static void tell_random(mg_device_pass *p, const mg_pass_recipe *r, size_t t, mg
   const size_t n = r->recipe->count;
   m->stream = tell(&p->told, NULL, 0);
   for (size_t s = 0; s < n; s++)
-    if (m->kind != MG_DEVICE_SUM || prepared->weight[s] != 0)
-      mg_text_append_bytes(&p->told, &prepared->stream[s], sizeof prepared->stream[s]);
+    if (is_used(m, prepared, s)) mg_text_append_bytes(&p->told, &prepared->stream[s], sizeof prepared->stream[s]);
   m->rescale = tell(&p->told, NULL, 0);
   for (size_t s = 0; s < n; s++)
-    if (m->kind != MG_DEVICE_SUM || prepared->weight[s] != 0)
-      mg_text_append_bytes(&p->told, &prepared->rescale[s], sizeof prepared->rescale[s]);
+    if (is_used(m, prepared, s)) mg_text_append_bytes(&p->told, &prepared->rescale[s], sizeof prepared->rescale[s]);
   m->last_kept = mg_last_kept(prepared->formula->drop_density);
 }
 

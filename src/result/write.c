@@ -93,18 +93,24 @@ typedef struct rank_row {
   char host[64];
 } rank_row;
 
+/* A field of fixed length. */
+static void insert_text(hid_t type, const char *name, size_t offset, size_t size) {
+  const hid_t text = H5Tcopy(H5T_C_S1);
+  H5Tset_size(text, size);
+  H5Tset_cset(text, H5T_CSET_UTF8);
+  H5Tinsert(type, name, offset, text);
+  H5Tclose(text);
+}
+
 static hid_t rank_type(void) {
-  const hid_t type = H5Tcreate(H5T_COMPOUND, sizeof(rank_row)), host = H5Tcopy(H5T_C_S1);
-  H5Tset_size(host, 64);
-  H5Tset_cset(host, H5T_CSET_UTF8);
+  const hid_t type = H5Tcreate(H5T_COMPOUND, sizeof(rank_row));
   H5Tinsert(type, "rank", HOFFSET(rank_row, rank), H5T_NATIVE_INT64);
-  H5Tinsert(type, "host", HOFFSET(rank_row, host), host);
+  insert_text(type, "host", HOFFSET(rank_row, host), 64);
   H5Tinsert(type, "units", HOFFSET(rank_row, units), H5T_NATIVE_INT64);
   H5Tinsert(type, "busy_seconds", HOFFSET(rank_row, busy_seconds), H5T_NATIVE_DOUBLE);
   H5Tinsert(type, "read_seconds", HOFFSET(rank_row, read_seconds), H5T_NATIVE_DOUBLE);
   H5Tinsert(type, "bytes_read", HOFFSET(rank_row, bytes_read), H5T_NATIVE_DOUBLE);
   H5Tinsert(type, "peak_bytes", HOFFSET(rank_row, peak_bytes), H5T_NATIVE_UINT64);
-  H5Tclose(host);
   return type;
 }
 
@@ -141,14 +147,6 @@ typedef struct part_row {
   int64_t part, attempt;
   char host[64], state[16], started[24], updated[24];
 } part_row;
-
-static void insert_text(hid_t type, const char *name, size_t offset, size_t size) {
-  const hid_t text = H5Tcopy(H5T_C_S1);
-  H5Tset_size(text, size);
-  H5Tset_cset(text, H5T_CSET_UTF8);
-  H5Tinsert(type, name, offset, text);
-  H5Tclose(text);
-}
 
 /* The jobs whose journals the result was gathered from, as their state files told. */
 static void write_parts(mg_h5_writer *w, const mg_result_data *d) {

@@ -189,7 +189,7 @@ mg_status mg_rows_move(mg_rows *rows, const char *dir) {
   rows->dir = copy;
   for (size_t k = 0; k <= rows->sources; k++) {
     mg_shard_row *row = &rows->shards[k];
-    char *path = k < rows->sources ? mg_shard_path(dir, row->id) : mg_shard_base_path(dir);
+    char *path = path_in(dir, row);
     if (path == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
     free(row->path);
     row->path = path;

@@ -58,6 +58,11 @@ mg_status mg_cuda_check(const mg_cuda_device *device, cudaError_t error, const c
 mg_status mg_cublas_check(const mg_cuda_device *device, cublasStatus_t error, const char *what);
 /** Device calls of this thread are this device's from now on. */
 mg_status mg_cuda_enter(const mg_cuda_device *device);
+#define MG_ENTER(device)                                                                                                       \
+  do {                                                                                                                         \
+    const mg_status entered = mg_cuda_enter(device);                                                                           \
+    if (entered != MG_OK) return entered;                                                                                      \
+  } while (0)
 
 /* memory.c */
 mg_status mg_arena_init(mg_arena *arena);

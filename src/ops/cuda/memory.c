@@ -78,28 +78,28 @@ static void insert(mg_arena *a, size_t at, mg_piece piece) {
   a->used += piece.bytes;
 }
 
+static mg_status say_full(const mg_cuda_device *d, uint64_t bytes, const char *what) {
+  return mg_fail(MG_ERR_NOMEM, "device %d: %s: %.1f MiB are wanted of an arena of %.1f MiB of which %.1f are taken", d->number,
+                 what, (double)bytes / 0x1p20, (double)d->arena.bytes / 0x1p20, (double)d->arena.used / 0x1p20);
+}
+
 static mg_status take_apart(mg_cuda_device *d, uint64_t bytes, const char *what, void **piece) {
   mg_status status = MG_OK;
   mg_arena *a = &d->arena;
   size_t at = 0;
-  if (a->used + padded(bytes) > a->bytes) goto full;
+  if (a->used + padded(bytes) > a->bytes) return say_full(d, bytes, what);
   MG_TRY(mg_cuda_check(d, cudaMalloc(piece, bytes), what), done);
   while (at < a->count && a->pieces[at].offset < (uintptr_t)*piece) at++;
   insert(a, at, (mg_piece){.offset = (uintptr_t)*piece, .bytes = padded(bytes)});
 done:
   return status;
-full:
-  return mg_fail(MG_ERR_NOMEM, "device %d: %s: %.1f MiB are wanted of an arena of %.1f MiB of which %.1f are taken", d->number,
-                 what, (double)bytes / 0x1p20, (double)a->bytes / 0x1p20, (double)a->used / 0x1p20);
 }
 
 static mg_status take_gap(mg_cuda_device *d, uint64_t bytes, const char *what, void **piece) {
   mg_arena *a = &d->arena;
   size_t at;
   uint64_t offset;
-  if (!find_gap(a, padded(bytes), &at, &offset))
-    return mg_fail(MG_ERR_NOMEM, "device %d: %s: %.1f MiB are wanted of an arena of %.1f MiB of which %.1f are taken",
-                   d->number, what, (double)bytes / 0x1p20, (double)a->bytes / 0x1p20, (double)a->used / 0x1p20);
+  if (!find_gap(a, padded(bytes), &at, &offset)) return say_full(d, bytes, what);
   insert(a, at, (mg_piece){.offset = offset, .bytes = padded(bytes)});
   *piece = a->block + offset;
   return MG_OK;

@@ -27,17 +27,11 @@ mg_status mg_cuda_enter(const mg_cuda_device *d) { return mg_cuda_check(d, cudaS
 /* A kernel that can't be started says so only when it is asked. */
 static mg_status launched(const mg_queue *q, const char *what) { return mg_cuda_check(q->device, cudaGetLastError(), what); }
 
-#define MG_ENTER(q)                                                                                                            \
-  do {                                                                                                                         \
-    const mg_status entered = mg_cuda_enter((q)->device);                                                                      \
-    if (entered != MG_OK) return entered;                                                                                      \
-  } while (0)
-
 /* cuBLAS stores by columns, so that what it sees is cᵀ = w aᵀ. */
 static mg_status product(mg_queue *q, int m, int n, int k, const float *a, int a_stride, const float *w, float *c,
                          int c_stride) {
   const float one = 1, none = 0;
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   return mg_cublas_check(q->device,
                          cublasSgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &one, w, k, a, a_stride, &none, c, c_stride),
                          "a matrix product");
@@ -45,62 +39,62 @@ static mg_status product(mg_queue *q, int m, int n, int k, const float *a, int a
 
 static mg_status embed(mg_queue *q, const mg_embedding *from, int rows, int n, const float *gain, const float *bias,
                        float epsilon, float *x) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_embed(q->stream, from, rows, n, gain, bias, epsilon, x);
   return launched(q, "the embeddings");
 }
 
 static mg_status add_norm(mg_queue *q, int rows, int n, float *x, const float *y, const float *offset, const float *gain,
                           const float *bias, float epsilon) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_add_norm(q->stream, rows, n, x, y, offset, gain, bias, epsilon);
   return launched(q, "a layer norm");
 }
 
 static mg_status attend(mg_queue *q, const mg_attention *attention) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_attend(q->stream, attention);
   return launched(q, "attention");
 }
 
 static mg_status bias_gelu(mg_queue *q, int rows, int n, float *x, const float *bias) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_bias_gelu(q->stream, rows, n, x, bias);
   return launched(q, "GELU");
 }
 
 static mg_status bias_tanh(mg_queue *q, int rows, int n, float *x, const float *bias) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_bias_tanh(q->stream, rows, n, x, bias);
   return launched(q, "tanh");
 }
 
 static mg_status bias_add(mg_queue *q, int rows, int n, float *x, const float *bias) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_bias_add(q->stream, rows, n, x, bias);
   return launched(q, "adding a bias");
 }
 
 static mg_status gather(mg_queue *q, int rows, int n, const int32_t *row, const float *from, float *to) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_gather(q->stream, rows, n, row, from, to);
   return launched(q, "gathering rows");
 }
 
 static mg_status means(mg_queue *q, int texts, int n, const int32_t *first, const float *from, float *to) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_means(q->stream, texts, n, first, from, to);
   return launched(q, "means over texts");
 }
 
 static mg_status gram(mg_queue *q, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_gram(q->stream, a, b, acc, scratch);
   return launched(q, "inner products");
 }
 
 static mg_status merge(mg_queue *q, const mg_device_merge *merge) {
-  MG_ENTER(q);
+  MG_ENTER(q->device);
   mg_launch_merge(q->stream, merge);
   return launched(q, "a merge");
 }

@@ -76,44 +76,29 @@ void mg_cuda_close_mark(mg_mark *m) {
 }
 
 mg_status mg_cuda_mark(mg_queue *q, mg_mark *m) {
-  mg_status status = MG_OK;
-  MG_TRY(mg_cuda_enter(q->device), done);
-  status = mg_cuda_check(q->device, cudaEventRecord(m->event, q->stream), "recording an event");
-done:
-  return status;
+  MG_ENTER(q->device);
+  return mg_cuda_check(q->device, cudaEventRecord(m->event, q->stream), "recording an event");
 }
 
 mg_status mg_cuda_after(mg_queue *q, const mg_mark *m) {
-  mg_status status = MG_OK;
-  MG_TRY(mg_cuda_enter(q->device), done);
-  status = mg_cuda_check(q->device, cudaStreamWaitEvent(q->stream, m->event, 0), "having a stream wait");
-done:
-  return status;
+  MG_ENTER(q->device);
+  return mg_cuda_check(q->device, cudaStreamWaitEvent(q->stream, m->event, 0), "having a stream wait");
 }
 
 mg_status mg_cuda_await(mg_mark *m) {
-  mg_status status = MG_OK;
-  MG_TRY(mg_cuda_enter(m->device), done);
-  status = mg_cuda_check(m->device, cudaEventSynchronize(m->event), "computing");
-done:
-  return status;
+  MG_ENTER(m->device);
+  return mg_cuda_check(m->device, cudaEventSynchronize(m->event), "computing");
 }
 
 mg_status mg_cuda_finish(mg_queue *q) {
-  mg_status status = MG_OK;
-  MG_TRY(mg_cuda_enter(q->device), done);
-  status = mg_cuda_check(q->device, cudaStreamSynchronize(q->stream), "computing");
-done:
-  return status;
+  MG_ENTER(q->device);
+  return mg_cuda_check(q->device, cudaStreamSynchronize(q->stream), "computing");
 }
 
 static mg_status copy(mg_queue *q, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, const char *what) {
-  mg_status status = MG_OK;
   if (bytes == 0) return MG_OK;
-  MG_TRY(mg_cuda_enter(q->device), done);
-  status = mg_cuda_check(q->device, cudaMemcpyAsync(to, from, bytes, kind, q->stream), what);
-done:
-  return status;
+  MG_ENTER(q->device);
+  return mg_cuda_check(q->device, cudaMemcpyAsync(to, from, bytes, kind, q->stream), what);
 }
 
 mg_status mg_cuda_upload(mg_queue *q, void *to, const void *host, size_t bytes) {
@@ -125,12 +110,9 @@ mg_status mg_cuda_download(mg_queue *q, void *host, const void *from, size_t byt
 }
 
 mg_status mg_cuda_zero(mg_queue *q, void *to, size_t bytes) {
-  mg_status status = MG_OK;
   if (bytes == 0) return MG_OK;
-  MG_TRY(mg_cuda_enter(q->device), done);
-  status = mg_cuda_check(q->device, cudaMemsetAsync(to, 0, bytes, q->stream), "setting memory to zero");
-done:
-  return status;
+  MG_ENTER(q->device);
+  return mg_cuda_check(q->device, cudaMemsetAsync(to, 0, bytes, q->stream), "setting memory to zero");
 }
 
 /* While one buffer is on its way the other one is filled. */
