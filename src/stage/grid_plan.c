@@ -92,8 +92,8 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   p->activation_bytes = mg_encoder_bytes(&nxn->shape, p->most_tokens, device != NULL ? 0 : threads) - p->model_bytes;
   p->pass_bytes = mg_pass_bytes(table, 2 * MOST_MODELS < sources ? 2 * MOST_MODELS : sources, threads);
   /* cells with their recipes, columns of the result, all sources' predictions, Grams; tables of methods at the end */
-  p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) +
-                    (config->compatibility.gram == MG_GRAM_TENSOR ? table->count * sources * sources * sizeof(double) : 0);
+  p->gram_bytes = config->compatibility.gram == MG_GRAM_TENSOR ? table->count * sources * sources * sizeof(double) : 0;
+  p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) + p->gram_bytes;
   p->table_bytes = UINT64_C(96) << 20;
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);

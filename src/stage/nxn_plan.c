@@ -27,6 +27,16 @@ mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device) {
   return MG_OK;
 }
 
+/* The arrays; and while they are made, all texts' ids one behind the other, and each text's place in the order. */
+static void predict_texts(const mg_tokenized *t, mg_nxn_plan *plan) {
+  const int64_t *offset = t->offset;
+  uint64_t tokens = 0;
+  for (size_t k = 0; k < t->count; k++) tokens += (uint64_t)(offset[t->sequence_of[k] + 1] - offset[t->sequence_of[k]]);
+  plan->text_bytes = (uint64_t)offset[t->sequences.count] * sizeof *t->ids + (t->sequences.count + 1) * sizeof *t->offset +
+                     t->count * sizeof *t->sequence_of + t->token_count * sizeof *t->tokens;
+  plan->reading_bytes = tokens * sizeof *t->ids + t->count * 24;
+}
+
 void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan) {
   const mg_nxn_texts *t = &plan->texts;
   const uint64_t width = sizeof(int32_t) + (config->nxn.logits ? (uint64_t)plan->shape.classes * sizeof(float) : 0);
@@ -37,10 +47,10 @@ void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads,
   for (size_t m = 0; m < t->targets.count; m++)
     if (t->items[m].count > most) most = t->items[m].count;
   plan->encoder_bytes = mg_encoder_bytes(&plan->shape, t->tokenized.token_count, threads);
-  /* ids, where each text's begin, and both ends of a message of answers */
+  predict_texts(&t->tokenized, plan);
+  /* where batches begin, and both ends of a message of answers */
   const double answers = lease * (double)t->tokenized.sequences.count / (double)(plan->batch_count + 1) * (double)(width + 4);
-  plan->text_bytes = (uint64_t)t->tokenized.offset[t->tokenized.sequences.count] * sizeof(int32_t) * 2 +
-                     t->tokenized.count * 24 + (uint64_t)(4 * answers);
+  plan->message_bytes = (plan->batch_count + 1) * sizeof *plan->batch + (uint64_t)(4 * answers);
   /* text by text its id, label, …; what is done and where it is kept, by batch and by lease (shorter ones than planned, too) */
   const double batches = (double)plan->batch_count, leases = 2 * batches / lease + 2;
   plan->master_bytes = t->tokenized.count * 96 +

@@ -94,7 +94,8 @@ static void print_stages(const mg_prediction *p, const hours *h) {
         "nxn          %zu texts of %zu targets (%zu different) through %zu models, %.4g GFLOP, %.3g h; %s a rank, %s more on "
         "rank 0\n",
         p->nxn.texts.tokenized.count, p->nxn.texts.targets.count, p->nxn.texts.tokenized.sequences.count, p->roster.list.count,
-        p->nxn.flops / 1e9, h->nxn, mg_format_bytes((double)(p->nxn.encoder_bytes + p->nxn.text_bytes), a),
+        p->nxn.flops / 1e9, h->nxn,
+        mg_format_bytes((double)(p->nxn.encoder_bytes + p->nxn.text_bytes + p->nxn.message_bytes), a),
         mg_format_bytes((double)(p->nxn.master_bytes + p->nxn.answer_bytes), b));
 }
 
@@ -153,7 +154,7 @@ static void print_device(const mg_prediction *p) {
 }
 
 void mg_plan_print(const mg_config *config, const mg_prediction *p) {
-  char a[32], b[32], c[32], d[32], e[32];
+  char a[32], b[32], c[32], d[32], e[32], f[32];
   const hours h = predict_hours(p);
   const mg_memory m = predict_memory(p);
   print_family(config, p, &h);
@@ -169,9 +170,10 @@ void mg_plan_print(const mg_config *config, const mg_prediction *p) {
   if (p->forward_rate > 0)
     printf("forward passes %.1f GFLOP/s a %s; ", p->forward_rate / 1e9, p->device != NULL ? "device" : "core");
   printf("reading %s/s (as cached now)\n", mg_format_bytes(p->read_rate, a));
-  printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s); budget %s\n",
+  printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s; of these %s once a node); budget %s\n",
          mg_format_bytes((double)m.total, a), mg_format_bytes((double)m.process, b), mg_format_bytes((double)m.held, c),
-         mg_format_bytes((double)m.working, d), mg_format_bytes((double)config->compute.memory_budget, e));
+         mg_format_bytes((double)m.working, d), mg_format_bytes((double)m.shared, f),
+         mg_format_bytes((double)config->compute.memory_budget, e));
   print_device(p);
   printf("result       %s\n", config->result);
 }
@@ -225,8 +227,9 @@ static json_t *microscope_json(const mg_prediction *p, const hours *h) {
 
 static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
   const mg_memory m = predict_memory(p);
-  return json_pack("{s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process), "held_bytes",
-                   bytes(m.held), "working_bytes", bytes(m.working), "budget_bytes", bytes(config->compute.memory_budget));
+  return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process),
+                   "held_bytes", bytes(m.held), "working_bytes", bytes(m.working), "shared_bytes", bytes(m.shared),
+                   "budget_bytes", bytes(config->compute.memory_budget));
 }
 
 static json_t *device_json(const mg_prediction *p) {

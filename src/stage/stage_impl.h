@@ -14,6 +14,7 @@
 #include "mergegrid/result_grid.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/shard.h"
+#include "mergegrid/shared.h"
 #include "mergegrid/stage.h"
 
 /** The family as a run finds it: what has a checkpoint, what has only a shard. */
@@ -118,9 +119,10 @@ typedef struct mg_tokenized {
   int32_t *sequence_of;   /**< [count] */
   size_t token_count;
   int32_t *tokens; /**< [token_count] ids that occur, rising */
-  int32_t *ids;    /**< owned, as the next */
+  int32_t *ids;
   int64_t *offset;
-  uint64_t hash; /**< of all texts' ids */
+  uint64_t hash;    /**< of all texts' ids */
+  mg_shared *block; /**< what holds the arrays, read-only, once they are shared; NULL: each is allocated */
 } mg_tokenized;
 
 /**
@@ -134,7 +136,7 @@ mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *lis
 mg_status mg_tokenizing_add(mg_tokenizing *tokenizing, const mg_corpus *corpus);
 mg_status mg_tokenizing_end(mg_tokenizing *tokenizing, mg_tokenized *tokenized);
 void mg_tokenizing_free(mg_tokenizing **tokenizing);
-/** Collective. Rank 0's to all. */
+/** Collective. Rank 0's to all, once a node. */
 mg_status mg_tokenized_share(MPI_Comm comm, mg_tokenized *tokenized);
 void mg_tokenized_free(mg_tokenized *tokenized);
 
@@ -254,10 +256,10 @@ mg_status mg_gram_stage_adopt(mg_gram_stage *stage, const mg_gram *gram);
 mg_status mg_gram_stage_matrices(mg_gram_stage *stage, const double **cosine, const mg_gram **gram);
 
 /**
- * Collective, once the stage has computed. Its Grams a tensor to every rank: *dots is the caller's, and view points into it;
+ * Collective, once the stage has computed. Its Grams a tensor to every node: *dots is the caller's, and view points into it;
  * NULL where there are none (stage NULL, or compatibility.gram is not tensor).
  */
-mg_status mg_share_grams(const mg_attempt *attempt, mg_gram_stage *stage, double **dots, mg_gram_view *view);
+mg_status mg_share_grams(const mg_attempt *attempt, mg_gram_stage *stage, mg_shared **dots, mg_gram_view *view);
 
 /** The metric cka. */
 typedef struct mg_cka_stage mg_cka_stage;
@@ -307,9 +309,11 @@ typedef struct mg_nxn_plan {
   mg_nxn_texts texts; /**< rank 0 and plan; of others the tokens only */
   size_t *batch;      /**< [batch_count + 1]: first sequence of each batch */
   size_t batch_count;
-  uint64_t encoder_bytes, text_bytes;  /**< of every rank */
-  uint64_t device_bytes;               /**< of its device's memory */
-  uint64_t master_bytes, answer_bytes; /**< kept on rank 0; of rank 0 at the end */
+  uint64_t text_bytes;                   /**< the texts, once a node; counted in every rank */
+  uint64_t encoder_bytes, message_bytes; /**< of every rank */
+  uint64_t reading_bytes;                /**< of rank 0 while it reads and tokenizes the texts, before others work */
+  uint64_t device_bytes;                 /**< of its device's memory */
+  uint64_t master_bytes, answer_bytes;   /**< kept on rank 0; of rank 0 at the end */
   double flops, lease_flops;
 } mg_nxn_plan;
 
@@ -387,6 +391,7 @@ typedef struct mg_grid_plan {
   size_t models;                             /**< merged in one pass */
   uint64_t model_bytes, source_bytes;        /**< of a merged model; of a source in memory */
   uint64_t store_bytes;                      /**< for sources, once a node; counted in every rank */
+  uint64_t gram_bytes;                       /**< of master_bytes: Grams of tensors, once a node */
   uint64_t activation_bytes, pass_bytes;     /**< of every rank */
   uint64_t master_bytes, table_bytes;        /**< kept on rank 0; of rank 0 at the end */
   uint64_t device_bytes, device_store_bytes; /**< of a rank's device's memory; what sources would take there besides */
@@ -415,9 +420,12 @@ typedef struct mg_plans {
   const mg_microscope_plan *microscope;
 } mg_plans;
 
-/** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
+/**
+ * The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. shared: of held
+ * and working, what the ranks of a node have once between them; the budget is a rank's, so it is counted in each.
+ */
 typedef struct mg_memory {
-  uint64_t process, held, working, total;
+  uint64_t process, held, working, total, shared;
 } mg_memory;
 mg_memory mg_memory_predict(const mg_plans *plans);
 /** What the stages need of a device's memory at most; and what they would use. */
