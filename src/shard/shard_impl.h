@@ -68,6 +68,5 @@ mg_status mg_seen_write(const char *shard_path, const mg_seen *seen);
 void mg_seen_free(mg_seen *seen);
 /** Host and boot of this process. */
 void mg_seen_here(mg_seen *seen);
-mg_status mg_member_stamps(const mg_member *member, mg_file_stamp **stamps, size_t *count);
 
 #endif

@@ -42,8 +42,20 @@ mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, siz
  */
 mg_status mg_roster_class_of(const mg_config *config, const mg_roster *roster, size_t source, const mg_strings *family,
                              size_t classes, int32_t *to);
-/** Collective. mg_roster_open on all ranks, which must see the same family. */
+/**
+ * Collective. mg_roster_open by rank 0, described to all; of a node's checkpoints each is looked at once. MG_ERR_INPUT names a
+ * rank and its host where one is another than rank 0's, or is not there.
+ */
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster);
+
+/**
+ * Collective. This rank's number among those of its node that see one and the same directory, and how many they are: what one
+ * of them finds there, all do.
+ */
+void mg_directory_ranks(MPI_Comm comm, const char *dir, int *rank, int *ranks);
+enum { MG_RANK_NAME = 96 };
+/** "rank 3 on n01", for messages about what is there on this host; returns name [MG_RANK_NAME]. */
+const char *mg_rank_name(int rank, char *name);
 
 /** Collective. Packs what is missing or outdated. */
 mg_status mg_pack_family(MPI_Comm comm, const mg_config *config, const mg_roster *roster, bool rehash);
