@@ -93,6 +93,8 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
                             mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
+/** Bytes that a pair block reads and operations that it takes for an element of one of its sources; how many sources it has. */
+double mg_gram_block_cost(const mg_gram_layout *layout, size_t block, double bytes_per_element, double *bytes, double *flops);
 
 /** A lease: consecutive nodes. */
 typedef struct mg_gram_unit {
@@ -462,6 +464,15 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid,
                             mg_grid_plan *plan);
 const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
+/** A declared merge: what evaluating it computes, and merging moves in memory. */
+typedef struct mg_grid_merge {
+  size_t turn, cell; /**< its target's turn; its number in the grid */
+  double flops, bytes;
+} mg_grid_merge;
+/** Not collective. The grid's merges in the order in which they are computed (before equal ones are found). The caller frees
+ * *merges. */
+mg_status mg_grid_plan_merges(const mg_nxn_plan *nxn, const mg_grid *grid, const mg_grid_plan *plan, mg_grid_merge **merges,
+                              size_t *count);
 
 /**
  * Not collective. with_probes: read and tokenize them. cells: of the grid, 0 without. A family that is no encoder has no
