@@ -49,7 +49,6 @@ static mg_status share(mg_nxn_stage *s) {
   const MPI_Comm comm = s->attempt->comm;
   MG_TRY(mg_tokenized_share(comm, &s->plan.texts.tokenized), done);
   MPI_Bcast(s->class_of, (int)(s->list->count * s->classes), MPI_INT32_T, 0, comm);
-  MPI_Bcast(&s->plan.lease_flops, 1, MPI_DOUBLE, 0, comm);
   MG_TRY(mg_agree(comm, s->attempt->rank == 0 ? MG_OK : mg_nxn_batches(&s->plan, s->attempt->device)), done);
 done:
   return status;

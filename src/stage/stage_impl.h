@@ -328,7 +328,8 @@ typedef struct mg_nxn_plan {
   uint64_t reading_bytes;                /**< of rank 0 while it reads and tokenizes the texts, before others work */
   uint64_t device_bytes;                 /**< of its device's memory */
   uint64_t master_bytes, answer_bytes;   /**< kept on rank 0; of rank 0 at the end */
-  double flops, lease_flops;
+  double flops;                          /**< of all sources */
+  double lease_flops, load_flops;        /**< of a lease where there is work for long; that loading a model costs */
 } mg_nxn_plan;
 
 /** Not collective. with_texts: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. */
@@ -338,10 +339,10 @@ mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, 
 void mg_nxn_plan_free(mg_nxn_plan *plan);
 mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device);
 /**
- * Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
- * batches of it.
+ * Fills in lease_flops, enough that loading a model for a lease costs a few percent and that every thread has some batches of
+ * it, and load_flops: at the rate of the rank's threads, or of its device.
  */
-double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads);
+void mg_nxn_choose_leases(mg_nxn_plan *plan, int threads, bool on_device);
 /** Fills in the plan's …_bytes from its texts, batches and leases. */
 void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan);
 /** Of sequences first … last − 1, for one source. */
@@ -352,8 +353,8 @@ typedef struct mg_nxn_part {
   uint32_t source, first, count, zero;
 } mg_nxn_part;
 /**
- * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end. The
- * caller frees *parts.
+ * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end, and
+ * where there is little for every rank. The caller frees *parts.
  */
 mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
                        size_t *count);
