@@ -19,6 +19,8 @@ typedef struct mg_cursor {
 } mg_cursor;
 
 mg_status mg_cursor_take(mg_cursor *cursor, void *to, size_t size);
+/** As if taken; the bytes are where the cursor was. */
+mg_status mg_cursor_skip(mg_cursor *cursor, size_t size);
 
 /** With its NUL; *text is the caller's to free. */
 void mg_append_string(mg_text *text, const char *string);

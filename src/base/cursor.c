@@ -7,12 +7,18 @@
 
 static mg_status cut_off(void) { return mg_fail(MG_ERR_INTERNAL, "a description that is cut off"); }
 
-mg_status mg_cursor_take(mg_cursor *c, void *to, size_t size) {
+mg_status mg_cursor_skip(mg_cursor *c, size_t size) {
   if (size > c->left) return cut_off();
-  if (size > 0) memcpy(to, c->at, size);
   c->at += size;
   c->left -= size;
   return MG_OK;
+}
+
+mg_status mg_cursor_take(mg_cursor *c, void *to, size_t size) {
+  const char *from = c->at;
+  const mg_status status = mg_cursor_skip(c, size);
+  if (status == MG_OK && size > 0) memcpy(to, from, size);
+  return status;
 }
 
 void mg_append_string(mg_text *text, const char *string) { mg_text_append_bytes(text, string, strlen(string) + 1); }

@@ -72,25 +72,25 @@ void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads,
   plan->answer_bytes = (t->tokenized.sequences.count + 2 * most) * width + (UINT64_C(8) << 20);
 }
 
-mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
-                           const mg_tensor_table *table, int threads, const mg_device *device, bool with_texts,
-                           mg_nxn_plan *plan) {
+mg_status mg_nxn_plan_begin(const mg_config *config, const mg_tensor_table *table, mg_nxn_plan *plan) {
   mg_status status = MG_OK;
   *plan = (mg_nxn_plan){0};
-  MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), failed);
+  MG_TRY(mg_encoder_shape_read(config->family.base, &plan->shape), done);
   plan->shape.classes = mg_nxn_classes(table);
-  if (!with_texts) return MG_OK;
-  MG_TRY(mg_nxn_texts_read(config, list, labels, &plan->shape, &plan->texts), failed);
-  MG_TRY(mg_nxn_batches(plan, device), failed);
+done:
+  return status;
+}
+
+mg_status mg_nxn_plan_end(const mg_config *config, size_t sources, int threads, const mg_device *device, mg_nxn_plan *plan) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_nxn_batches(plan, device), done);
   const mg_tokenized *t = &plan->texts.tokenized;
   mg_nxn_choose_leases(plan, threads, device != NULL);
-  mg_nxn_predict_memory(config, list->count, device != NULL ? 0 : threads, plan);
+  mg_nxn_predict_memory(config, sources, device != NULL ? 0 : threads, plan);
   if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(&plan->shape, t->token_count, 1);
-  plan->flops = (double)list->count * mg_nxn_batch_flops(plan, 0, t->sequences.count);
-  MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), failed);
-  return MG_OK;
-failed:
-  mg_nxn_plan_free(plan);
+  plan->flops = (double)sources * mg_nxn_batch_flops(plan, 0, t->sequences.count);
+  MG_TRY(mg_memory_hold(config, &(mg_plans){.nxn = plan}), done);
+done:
   return status;
 }
 

@@ -78,6 +78,16 @@ static mg_status measure_passes(mg_prediction *p) {
                                              : MG_OK;
 }
 
+static mg_status plan_nxn(const mg_config *config, mg_prediction *p) {
+  mg_status status = MG_OK;
+  const mg_source_list *list = &p->roster.list;
+  MG_TRY(mg_nxn_plan_begin(config, p->table, &p->nxn), done);
+  MG_TRY(mg_nxn_texts_read(config, list, &p->roster.labels, &p->nxn.shape, &p->nxn.texts), done);
+  MG_TRY(mg_nxn_plan_end(config, list->count, p->threads, p->device, &p->nxn), done);
+done:
+  return status;
+}
+
 /* The cells, and what they share the memory with. */
 static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   mg_status status = MG_OK;
@@ -106,8 +116,7 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
            done);
   }
   if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, p->device, true, &p->cka), done);
-  if (p->with_nxn)
-    MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, p->device, true, &p->nxn), done);
+  if (p->with_nxn) MG_TRY(plan_nxn(config, p), done);
   if (p->with_grid) MG_TRY(plan_grid(config, p), done);
   if (p->with_microscope)
     MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, p->device, true, p->cells.count, &p->microscope), done);

@@ -121,9 +121,11 @@ static mg_status agree_on_checkpoints(MPI_Comm comm, int rank, const mg_config *
 
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster) {
   mg_status status = MG_OK;
-  int rank;
+  int rank, ranks;
   MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
   *roster = (mg_roster){0};
+  if (ranks == 1) return mg_roster_open(config, false, roster);
   MG_TRY(share(comm, rank, rank == 0 ? mg_roster_open(config, false, roster) : MG_OK, roster), done);
   if (roster->family != NULL) MG_TRY(agree_on_checkpoints(comm, rank, config, roster->family), done);
 done:

@@ -149,6 +149,9 @@ mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *lis
                               int32_t max_length, mg_tokenizing **tokenizing);
 mg_status mg_tokenizing_add(mg_tokenizing *tokenizing, const mg_corpus *corpus);
 mg_status mg_tokenizing_end(mg_tokenizing *tokenizing, mg_tokenized *tokenized);
+/** Appends what was added to a text, and begins anew; takes it, in another process, as if it were added there. */
+void mg_tokenizing_move(mg_tokenizing *tokenizing, mg_text *to);
+mg_status mg_tokenizing_take(mg_tokenizing *tokenizing, mg_cursor *cursor);
 void mg_tokenizing_free(mg_tokenizing **tokenizing);
 /** Collective. Rank 0's to all, once a node. */
 mg_status mg_tokenized_share(MPI_Comm comm, mg_tokenized *tokenized);
@@ -313,6 +316,20 @@ typedef struct mg_nxn_texts {
 /** Not collective. shape->classes is looked at. MG_ERR_INPUT as of mg_corpus_read; a target without texts of nxn.partition. */
 mg_status mg_nxn_texts_read(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
                             const mg_encoder_shape *shape, mg_nxn_texts *texts);
+/**
+ * Collective. The same on rank 0, to the same bits; targets are read and tokenized by several ranks of its node, which see its
+ * files. Others' texts are empty.
+ */
+mg_status mg_nxn_texts_read_all(MPI_Comm comm, const mg_config *config, const mg_source_list *list,
+                                const mg_strings *model_labels, const mg_encoder_shape *shape, mg_nxn_texts *texts);
+/** Parts of it: which targets and classes; a target whose first text has number *first, which moves on; what is said at the
+ * end. */
+mg_status mg_nxn_texts_begin(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
+                             const mg_encoder_shape *shape, mg_nxn_texts *texts);
+mg_status mg_nxn_target_read(const mg_config *config, size_t target, mg_nxn_texts *texts, mg_tokenizing *tokenizing,
+                             size_t *first);
+mg_status mg_nxn_texts_end(const mg_config *config, mg_nxn_texts *texts, mg_tokenizing *tokenizing);
+void mg_nxn_target_free(mg_target *target);
 void mg_nxn_texts_free(mg_nxn_texts *texts);
 /** Rows of the head by the family's table; 0: none. */
 int mg_nxn_classes(const mg_tensor_table *table);
@@ -332,10 +349,9 @@ typedef struct mg_nxn_plan {
   double lease_flops, load_flops;        /**< of a lease where there is work for long; that loading a model costs */
 } mg_nxn_plan;
 
-/** Not collective. with_texts: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. */
-mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
-                           const mg_tensor_table *table, int threads, const mg_device *device, bool with_texts,
-                           mg_nxn_plan *plan);
+/** Not collective. The shape, without texts; all else, once texts are there. MG_ERR_NOMEM: it would not fit into the budget. */
+mg_status mg_nxn_plan_begin(const mg_config *config, const mg_tensor_table *table, mg_nxn_plan *plan);
+mg_status mg_nxn_plan_end(const mg_config *config, size_t sources, int threads, const mg_device *device, mg_nxn_plan *plan);
 void mg_nxn_plan_free(mg_nxn_plan *plan);
 mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device);
 /**

@@ -78,6 +78,36 @@ mg_status mg_tokenizing_add(mg_tokenizing *t, const mg_corpus *corpus) {
   return t->ids.failed || t->lengths.failed ? mg_fail(MG_ERR_NOMEM, "out of memory for the texts' tokens") : MG_OK;
 }
 
+void mg_tokenizing_move(mg_tokenizing *t, mg_text *to) {
+  mg_text_append_bytes(to, &t->count, sizeof t->count);
+  mg_text_append_bytes(to, t->lengths.data, t->lengths.size);
+  mg_text_append_bytes(to, t->ids.data, t->ids.size);
+  t->lengths.size = t->ids.size = t->count = 0;
+  t->hash = 0;
+}
+
+mg_status mg_tokenizing_take(mg_tokenizing *t, mg_cursor *c) {
+  mg_status status = MG_OK;
+  size_t count = 0;
+  MG_TRY(mg_cursor_take(c, &count, sizeof count), done);
+  const char *lengths = c->at, *ids;
+  MG_TRY(mg_cursor_skip(c, count * sizeof(int32_t)), done);
+  for (size_t k = 0; k < count; k++) {
+    int32_t length;
+    memcpy(&length, lengths + k * sizeof length, sizeof length);
+    const size_t bytes = (size_t)length * sizeof *t->row;
+    ids = c->at;
+    MG_TRY(mg_cursor_skip(c, bytes), done);
+    mg_text_append_bytes(&t->ids, ids, bytes);
+    mg_text_append_bytes(&t->lengths, &length, sizeof length);
+    t->hash = mg_hash_more(t->hash, ids, bytes);
+    t->count++;
+  }
+  if (t->ids.failed || t->lengths.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory for the texts' tokens");
+done:
+  return status;
+}
+
 static int by_length(const void *a, const void *b) {
   const sequence *x = a, *y = b;
   if (x->length != y->length) return x->length < y->length ? -1 : 1;
