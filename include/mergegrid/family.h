@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/cursor.h"
 #include "mergegrid/dtype.h"
 #include "mergegrid/io.h"
 #include "mergegrid/status.h"
@@ -39,6 +40,7 @@ mg_status mg_safetensors_read_header(const char *path, uint32_t file, mg_tensor_
 typedef struct mg_checkpoint {
   char *dir;
   mg_strings files;        /**< paths of the safetensors files */
+  mg_file_stamp *stamps;   /**< [files.count] as they were before their headers were read */
   mg_tensor_info *tensors; /**< sorted by name in natural order (mg_natural_compare) */
   size_t tensor_count;
   mg_strings labels; /**< id2label by index; empty if config.json has none */
@@ -52,6 +54,8 @@ typedef struct mg_checkpoint {
  */
 mg_status mg_checkpoint_open(const char *dir, mg_checkpoint **checkpoint);
 void mg_checkpoint_close(mg_checkpoint **checkpoint);
+/** Identity of what the headers say: names, types, shapes and places of the tensors, labels. */
+uint64_t mg_checkpoint_hash(const mg_checkpoint *checkpoint);
 /** NULL if there is no tensor of that name. */
 const mg_tensor_info *mg_checkpoint_find(const mg_checkpoint *checkpoint, const char *name);
 
@@ -75,6 +79,9 @@ typedef struct mg_tensor_table {
 
 void mg_tensor_table_free(mg_tensor_table *table);
 mg_status mg_tensor_table_copy(const mg_tensor_table *from, mg_tensor_table *to);
+void mg_tensor_table_describe(const mg_tensor_table *table, mg_text *text);
+/** Into a table of zeros, which the caller frees also on failure. */
+mg_status mg_tensor_table_take(mg_cursor *cursor, mg_tensor_table *table);
 /** Identity of names, shapes and source_only flags. */
 uint64_t mg_tensor_table_hash(const mg_tensor_table *table);
 /**
@@ -133,8 +140,10 @@ typedef struct mg_location {
 typedef struct mg_member {
   char *dir;
   mg_strings files;
+  mg_file_stamp *stamps;  /**< [files.count] as they were before their headers were read */
   mg_location *locations; /**< [table.count] */
   mg_strings labels;      /**< its own id2label by index: the family's labels, maybe in another order */
+  uint64_t headers;       /**< mg_checkpoint_hash */
 } mg_member;
 
 typedef struct mg_family {
@@ -156,6 +165,16 @@ typedef struct mg_family {
  */
 mg_status mg_family_open(const char *base_dir, const mg_source_list *list, const mg_strings *exclude, mg_family **family);
 void mg_family_close(mg_family **family);
+
+/** Appends what another process needs of a family, to read its weights without opening a header; not the notes. */
+void mg_family_describe(const mg_family *family, mg_text *text);
+/** A family as described, by the same program; the caller closes it. Opens no file. */
+mg_status mg_family_open_described(mg_cursor *cursor, mg_family **family);
+/**
+ * Is a checkpoint of a described family the same here? Where its files have other stamps, their headers are read and compared.
+ * MG_ERR_INPUT, naming the directory: it is another one; else as of mg_checkpoint_open.
+ */
+mg_status mg_member_look(const mg_member *member);
 
 /**
  * Tensors that take part in cosines: those that match none of the globs (fnmatch without FNM_PATHNAME) on full names.

@@ -55,7 +55,13 @@ typedef struct mg_merge_cell_options {
  */
 mg_status mg_stage_merge_cell(MPI_Comm comm, const mg_merge_cell_options *options, const char *output);
 
+typedef struct mg_plan_options {
+  int ranks;       /**< that the run would have */
+  int part, parts; /**< also of part 1 … parts, as of mg_run_options; 0: of the whole only */
+  bool json;
+} mg_plan_options;
+
 /** Rank-local. Prints what a run would read, compute, hold and take; MG_ERR_NOMEM where it exceeds memory_budget. */
-mg_status mg_stage_plan(const mg_config *config, int ranks, bool json);
+mg_status mg_stage_plan(const mg_config *config, const mg_plan_options *options);
 
 #endif

@@ -138,7 +138,9 @@ static mg_status run_plan(const mg_command *command) {
   size_t size = 0;
   MG_TRY(mg_read_file(command->config, LARGEST_CONFIG, &text, &size), cleanup);
   MG_TRY(mg_config_parse(command->config, text, size, &command->settings, &config), cleanup);
-  MG_TRY(mg_stage_plan(config, (int)command->ranks, command->json), cleanup);
+  const mg_plan_options options = {
+      .ranks = (int)command->ranks, .part = (int)command->part[0], .parts = (int)command->part[1], .json = command->json};
+  MG_TRY(mg_stage_plan(config, &options), cleanup);
 cleanup:
   free(text);
   mg_config_free(&config);

@@ -39,6 +39,8 @@ static const option OPTIONS[] = {
     {"fresh", 0, FLAG, offsetof(mg_command, fresh), OF(RUN), NULL, "start over: removes the result and its journal"},
     {"part", 0, PART, offsetof(mg_command, part), OF(RUN), "I/N",
      "compute only the I-th of N shares, into RESULT.part-I-of-N.*; gather then writes the result"},
+    {"part", 0, PART, offsetof(mg_command, part), OF(PLAN), "I/N",
+     "also what the I-th of N parts of a divided run takes, and which part takes longest"},
     {"parts", 0, COUNT, offsetof(mg_command, parts), OF(GATHER), "N",
      "how many parts there are (default: as many as are found)"},
     {"compute-missing", 0, FLAG, offsetof(mg_command, compute_missing), OF(GATHER), NULL,

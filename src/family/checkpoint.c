@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "family_impl.h"
+#include "mergegrid/hash.h"
 
 enum { LARGEST_JSON = 64 << 20 };
 
@@ -85,9 +86,18 @@ static int compare_names(const void *a, const void *b) {
 static mg_status add_file(mg_checkpoint *c, const char *name) {
   char *path = mg_path_join(c->dir, name);
   if (path == NULL) return MG_ERR_NOMEM;
+  mg_status status = MG_OK;
   const uint32_t file = (uint32_t)c->files.count;
-  mg_status status = mg_strings_add(&c->files, path);
-  if (status == MG_OK) status = mg_safetensors_read_header(path, file, &c->tensors, &c->tensor_count);
+  mg_file_stamp *stamps = reallocarray(c->stamps, c->files.count + 1, sizeof *stamps);
+  if (stamps == NULL) {
+    status = mg_fail(MG_ERR_NOMEM, "out of memory");
+    goto cleanup;
+  }
+  c->stamps = stamps;
+  MG_TRY(mg_file_stamp_get(path, &stamps[file]), cleanup);
+  MG_TRY(mg_strings_add(&c->files, path), cleanup);
+  MG_TRY(mg_safetensors_read_header(path, file, &c->tensors, &c->tensor_count), cleanup);
+cleanup:
   free(path);
   return status;
 }
@@ -262,13 +272,26 @@ void mg_checkpoint_close(mg_checkpoint **checkpoint) {
   mg_checkpoint *c = *checkpoint;
   if (c == NULL) return;
   for (size_t k = 0; k < c->tensor_count; k++) free(c->tensors[k].name);
-  free(c->tensors);
+  free(c->tensors), free(c->stamps);
   mg_strings_free(&c->files);
   mg_strings_free(&c->labels);
   free(c->model_type);
   free(c->dir);
   free(c);
   *checkpoint = NULL;
+}
+
+uint64_t mg_checkpoint_hash(const mg_checkpoint *c) {
+  uint64_t hash = mg_hash(&c->tensor_count, sizeof c->tensor_count);
+  for (size_t k = 0; k < c->tensor_count; k++) {
+    const mg_tensor_info *t = &c->tensors[k];
+    const uint64_t words[4] = {(uint64_t)t->dtype, (uint64_t)t->ndim, t->file, t->offset};
+    hash = mg_hash_more(hash, t->name, strlen(t->name) + 1);
+    hash = mg_hash_more(hash, words, sizeof words);
+    hash = mg_hash_more(hash, t->shape, (size_t)t->ndim * sizeof *t->shape);
+  }
+  for (size_t k = 0; k < c->labels.count; k++) hash = mg_hash_more(hash, c->labels.items[k], strlen(c->labels.items[k]) + 1);
+  return hash;
 }
 
 const mg_tensor_info *mg_checkpoint_find(const mg_checkpoint *c, const char *name) {

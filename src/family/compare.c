@@ -253,6 +253,7 @@ done:
 /* Moves the file names over and notes where each tensor of the table is. */
 static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_base, mg_member *member) {
   const mg_tensor_table *table = &c->family->table;
+  const uint64_t headers = mg_checkpoint_hash(checkpoint); /* before anything is moved */
   member->dir = mg_strdup(checkpoint->dir); // NOLINT(clang-analyzer-core.NullDereference): reported before where unopened
   member->locations = mg_alloc(table->count, sizeof *member->locations);
   if (member->dir == NULL || member->locations == NULL) return MG_ERR_NOMEM;
@@ -265,6 +266,9 @@ static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_b
   }
   member->files = checkpoint->files;
   checkpoint->files = (mg_strings){0};
+  member->stamps = checkpoint->stamps;
+  checkpoint->stamps = NULL;
+  member->headers = headers;
   member->labels = checkpoint->labels;
   checkpoint->labels = (mg_strings){0};
   return MG_OK;
@@ -370,7 +374,7 @@ cleanup:
 
 static void member_free(mg_member *member) {
   free(member->dir);
-  free(member->locations);
+  free(member->locations), free(member->stamps);
   mg_strings_free(&member->files);
   mg_strings_free(&member->labels);
 }

@@ -10,8 +10,7 @@
 
 /* What is sent stays within one program, so structures go as they are (without their pointers). */
 typedef struct heading {
-  uint64_t sources, tensors, blocks;
-  int64_t elements;
+  uint64_t sources, blocks;
   mg_dtype dtype;
 } heading;
 
@@ -24,19 +23,9 @@ typedef struct entry {
 
 mg_status mg_rows_describe(const mg_rows *rows, mg_text *text) {
   const mg_tensor_table *table = rows->table;
-  const heading head = {.sources = rows->sources,
-                        .tensors = table->count,
-                        .blocks = rows->first_block[table->count],
-                        .elements = table->elements,
-                        .dtype = rows->dtype};
+  const heading head = {.sources = rows->sources, .blocks = rows->first_block[table->count], .dtype = rows->dtype};
   mg_text_append_bytes(text, &head, sizeof head);
-  for (size_t t = 0; t < table->count; t++) {
-    mg_tensor tensor = table->tensors[t];
-    tensor.name = tensor.layer = NULL;
-    mg_text_append_bytes(text, &tensor, sizeof tensor);
-    mg_text_append_bytes(text, table->tensors[t].name, strlen(table->tensors[t].name) + 1);
-    mg_text_append_bytes(text, table->tensors[t].layer, strlen(table->tensors[t].layer) + 1);
-  }
+  mg_tensor_table_describe(table, text);
   for (size_t k = 0; k <= rows->sources; k++) {
     const mg_shard_row *row = &rows->shards[k];
     const entry e = {row->seal, row->identity, row->inverse_scale != NULL ? head.blocks : 0};
@@ -48,52 +37,14 @@ mg_status mg_rows_describe(const mg_rows *rows, mg_text *text) {
 
 /* ---- being told ---- */
 
-typedef struct cursor {
-  const char *at;
-  size_t left;
-} cursor;
-
-static mg_status take(cursor *c, void *to, size_t size) {
-  if (size > c->left) return mg_fail(MG_ERR_INTERNAL, "a description of shards that is cut off");
-  if (size > 0) memcpy(to, c->at, size);
-  c->at += size;
-  c->left -= size;
-  return MG_OK;
-}
-
-static mg_status take_string(cursor *c, char **text) {
-  const size_t length = strnlen(c->at, c->left);
-  if (length == c->left) return mg_fail(MG_ERR_INTERNAL, "a description of shards that is cut off");
-  *text = mg_strdup(c->at);
-  c->at += length + 1;
-  c->left -= length + 1;
-  return *text != NULL ? MG_OK : MG_ERR_NOMEM;
-}
-
-static mg_status take_table(cursor *c, const heading *head, mg_tensor_table *table) {
-  mg_status status = MG_OK;
-  table->elements = head->elements;
-  table->tensors = mg_alloc_zero((size_t)head->tensors, sizeof *table->tensors);
-  if (table->tensors == NULL) return MG_ERR_NOMEM;
-  while (table->count < head->tensors) {
-    mg_tensor *t = &table->tensors[table->count++];
-    MG_TRY(take(c, t, sizeof *t), done);
-    t->name = t->layer = NULL;
-    MG_TRY(take_string(c, &t->name), done);
-    MG_TRY(take_string(c, &t->layer), done);
-  }
-done:
-  return status;
-}
-
 static char *path_in(const char *dir, const mg_shard_row *row) {
   return row->id[0] != '\0' ? mg_shard_path(dir, row->id) : mg_shard_base_path(dir);
 }
 
-static mg_status take_shard(cursor *c, const char *dir, const char *id, size_t blocks, mg_shard_row *row) {
+static mg_status take_shard(mg_cursor *c, const char *dir, const char *id, size_t blocks, mg_shard_row *row) {
   mg_status status = MG_OK;
   entry e;
-  MG_TRY(take(c, &e, sizeof e), done);
+  MG_TRY(mg_cursor_take(c, &e, sizeof e), done);
   row->seal = e.seal;
   row->identity = e.identity;
   atomic_init(&row->data_offset, 0);
@@ -105,7 +56,7 @@ static mg_status take_shard(cursor *c, const char *dir, const char *id, size_t b
     return mg_fail(MG_ERR_INTERNAL, "a description of shards with %llu scales", (unsigned long long)e.scales);
   row->inverse_scale = mg_alloc(blocks, sizeof *row->inverse_scale);
   if (row->inverse_scale == NULL) return MG_ERR_NOMEM;
-  MG_TRY(take(c, row->inverse_scale, blocks * sizeof *row->inverse_scale), done);
+  MG_TRY(mg_cursor_take(c, row->inverse_scale, blocks * sizeof *row->inverse_scale), done);
 done:
   return status;
 }
@@ -113,7 +64,7 @@ done:
 mg_status mg_rows_open_described(const void *data, size_t size, const char *dir, const mg_source_list *list, size_t file_bound,
                                  const char *who, mg_rows **out) {
   mg_status status = MG_OK;
-  cursor c = {data, size};
+  mg_cursor c = {data, size};
   heading head;
   mg_rows *rows = mg_rows_create(list->count, file_bound);
   if (rows == NULL) return MG_ERR_NOMEM;
@@ -124,7 +75,7 @@ mg_status mg_rows_open_described(const void *data, size_t size, const char *dir,
     status = mg_fail(MG_ERR_NOMEM, "out of memory");
     goto cleanup;
   }
-  MG_TRY(take(&c, &head, sizeof head), cleanup);
+  MG_TRY(mg_cursor_take(&c, &head, sizeof head), cleanup);
   if (head.sources != list->count) {
     status = mg_fail(MG_ERR_INTERNAL, "a description of %llu shards, not %zu", (unsigned long long)head.sources, list->count);
     goto cleanup;
@@ -132,7 +83,7 @@ mg_status mg_rows_open_described(const void *data, size_t size, const char *dir,
   rows->dtype = head.dtype;
   rows->bytes_per_element = (double)mg_dtype_size(rows->dtype);
   rows->table = &rows->own_table;
-  MG_TRY(take_table(&c, &head, &rows->own_table), cleanup);
+  MG_TRY(mg_tensor_table_take(&c, &rows->own_table), cleanup);
   MG_TRY(mg_rows_index(rows), cleanup);
   for (size_t k = 0; k <= list->count; k++)
     MG_TRY(take_shard(&c, dir, k < list->count ? list->items[k].id : "", (size_t)head.blocks, &rows->shards[k]), cleanup);

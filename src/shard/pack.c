@@ -178,7 +178,7 @@ static void packer_destroy(packer *p) {
   mg_reader_destroy(&p->source);
   mg_reader_destroy(&p->base);
   free(p->raw), free(p->base_raw), free(p->stored), free(p->values), free(p->back), free(p->tensor_error);
-  free(p->shard.checksum), free(p->shard.scale), free(p->shard.first_block), free(p->shard.stamps);
+  free(p->shard.checksum), free(p->shard.scale), free(p->shard.first_block);
 }
 
 static mg_status packer_create(const mg_pack_job *job, packer *p) {
@@ -186,14 +186,17 @@ static mg_status packer_create(const mg_pack_job *job, packer *p) {
   const mg_family *family = job->family;
   *p = (packer){
       .job = job, .member = job->source != NULL ? &family->sources[job->index] : &family->base, .table = &family->table};
-  p->shard = (mg_shard){.id = job->source != NULL ? job->source->id : (char *)(uintptr_t) "base",
-                        .locale = job->source != NULL ? job->source->locale : (char *)(uintptr_t) "",
-                        .source_path = p->member->dir,
-                        .is_base = job->source == NULL,
-                        .dtype = job->source != NULL ? job->dtype : MG_F32,
-                        .table = family->table,
-                        .labels = job->source != NULL ? p->member->labels : family->labels,
-                        .base_hash = job->base_hash};
+  p->shard =
+      (mg_shard){.id = job->source != NULL ? job->source->id : (char *)(uintptr_t) "base",
+                 .locale = job->source != NULL ? job->source->locale : (char *)(uintptr_t) "",
+                 .source_path = p->member->dir,
+                 .is_base = job->source == NULL,
+                 .dtype = job->source != NULL ? job->dtype : MG_F32,
+                 .table = family->table,
+                 .stamps = p->member->stamps, /* older than what is read: a file that changes meanwhile is packed again */
+                 .file_count = p->member->files.count,
+                 .labels = job->source != NULL ? p->member->labels : family->labels,
+                 .base_hash = job->base_hash};
   p->raw = mg_alloc_aligned(MG_LEAF * sizeof(double));
   p->base_raw = mg_alloc_aligned(MG_LEAF * sizeof(double));
   p->values = mg_alloc_aligned(MG_LEAF * sizeof(float));
@@ -208,7 +211,6 @@ static mg_status packer_create(const mg_pack_job *job, packer *p) {
   p->shard.checksum = mg_alloc_zero(p->shard.block_count, sizeof *p->shard.checksum);
   p->shard.scale = mg_alloc_zero(p->shard.block_count, sizeof *p->shard.scale);
   if (!p->shard.checksum || !p->shard.scale) return MG_ERR_NOMEM;
-  MG_TRY(mg_member_stamps(p->member, &p->shard.stamps, &p->shard.file_count), done);
   MG_TRY(mg_reader_create(p->member, &p->source), done);
   if (job->source != NULL) MG_TRY(mg_reader_create(&family->base, &p->base), done);
 done:

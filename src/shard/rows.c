@@ -152,24 +152,19 @@ const mg_member *mg_rows_member(const mg_rows *rows, size_t k) {
 }
 
 /* What stands in for a content hash: headers and stamps. A touched file is another file then; only shards know better. */
-static mg_status member_identity(const mg_rows *rows, size_t k, uint64_t *identity) {
+static uint64_t member_identity(const mg_rows *rows, size_t k) {
   const mg_member *member = mg_rows_member(rows, k);
-  mg_file_stamp *stamps = NULL;
-  size_t count;
-  const mg_status status = mg_member_stamps(member, &stamps, &count);
-  if (status != MG_OK) return status;
   uint64_t hash = mg_tensor_table_hash(rows->table);
-  for (size_t s = 0; s < count; s++) {
-    const uint64_t words[3] = {stamps[s].size, (uint64_t)stamps[s].mtime_ns, stamps[s].inode};
+  for (size_t s = 0; s < member->files.count; s++) {
+    const mg_file_stamp *stamp = &member->stamps[s];
+    const uint64_t words[3] = {stamp->size, (uint64_t)stamp->mtime_ns, stamp->inode};
     hash = mg_hash_more(hash, words, sizeof words);
   }
   for (size_t t = 0; t < rows->table->count; t++) {
     const uint64_t words[2] = {member->locations[t].offset, member->locations[t].dtype};
     hash = mg_hash_more(hash, words, sizeof words);
   }
-  free(stamps);
-  *identity = hash;
-  return MG_OK;
+  return hash;
 }
 
 mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, mg_rows **out) {
@@ -191,7 +186,7 @@ mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, m
   for (size_t k = 0; k <= rows->sources; k++) {
     rows->first_key[k] = key;
     key += mg_rows_member(rows, k)->files.count;
-    MG_TRY(member_identity(rows, k, &rows->identity[k]), cleanup);
+    rows->identity[k] = member_identity(rows, k);
   }
   for (size_t t = 0; t < rows->table->count; t++)
     bytes += (double)rows->table->tensors[t].numel * (double)mg_dtype_size(mg_location_dtype(&family->sources[0], t));

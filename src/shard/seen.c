@@ -152,18 +152,3 @@ mg_status mg_seen_write(const char *shard_path, const mg_seen *seen) {
   free(path);
   return status;
 }
-
-mg_status mg_member_stamps(const mg_member *member, mg_file_stamp **stamps, size_t *count) {
-  mg_status status = MG_OK;
-  mg_file_stamp *list = mg_alloc(member->files.count, sizeof *list);
-  if (list == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < member->files.count && status == MG_OK; k++)
-    status = mg_file_stamp_get(member->files.items[k], &list[k]);
-  if (status != MG_OK) {
-    free(list);
-    return status;
-  }
-  *stamps = list;
-  *count = member->files.count;
-  return MG_OK;
-}

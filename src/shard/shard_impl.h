@@ -93,6 +93,5 @@ bool mg_seen_vouches(const char *shard_path, const mg_seen *seen);
 bool mg_seen_is_of(const char *shard_path, const mg_seen *seen, bool *same_boot);
 /** Host and boot of this process. */
 void mg_seen_here(mg_seen *seen);
-mg_status mg_member_stamps(const mg_member *member, mg_file_stamp **stamps, size_t *count);
 
 #endif

@@ -66,6 +66,14 @@ static void predict_memory(const mg_gram_layout *layout, mg_gram_level kept, mg_
   plan->places_bytes = (uint64_t)(n * (tensors * 16 + 1024) + 80 * count_nodes(layout, plan->unit_leaves));
 }
 
+double mg_gram_block_cost(const mg_gram_layout *layout, size_t b, double bytes_per_element, double *bytes, double *flops) {
+  const mg_pair_block *block = &layout->blocks[b];
+  const double read = block->row1 - block->row0 + (block->row0 == block->col0 ? 0 : block->col1 - block->col0);
+  *bytes = bytes_per_element + sizeof(float) / read; /* θ0 is read along */
+  *flops = 2 * (double)mg_gram_values(layout, b) / read;
+  return read;
+}
+
 mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *table, int sources, mg_dtype dtype,
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
                             mg_gram_plan *plan) {
@@ -80,10 +88,10 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
          failed);
   plan->unit_leaves = choose_unit_leaves(plan->layout, ranks, threads);
   for (size_t b = 0; b < plan->layout->block_count; b++) {
-    const mg_pair_block *block = &plan->layout->blocks[b];
-    const double read = block->row1 - block->row0 + (block->row0 == block->col0 ? 0 : block->col1 - block->col0);
-    plan->bytes_read += read * (double)table->elements * bytes_per_element + (double)table->elements * sizeof(float);
-    plan->flops += 2 * (double)mg_gram_values(plan->layout, b) * (double)table->elements;
+    double bytes, flops;
+    const double elements = mg_gram_block_cost(plan->layout, b, bytes_per_element, &bytes, &flops) * (double)table->elements;
+    plan->bytes_read += bytes * elements;
+    plan->flops += flops * elements;
   }
   predict_memory(plan->layout, config->compatibility.gram, dtype, staging_bytes, ranks, threads, plan);
   if (device == NULL) plan->sight_bytes = mg_gram_sight_bytes(plan->layout, threads);

@@ -78,7 +78,8 @@ void mg_grid_stage_close(mg_grid_stage **stage) {
   mg_grid_outcome_free(s);
   mg_grid_recipes_free(s);
   mg_grid_work_free(&s->work);
-  free(s->dots), free(s);
+  mg_shared_destroy(&s->dots);
+  free(s);
   *stage = NULL;
 }
 
@@ -204,27 +205,37 @@ typedef struct shared_list {
   size_t *count, bytes;
 } shared_list;
 
+/* They grow with the texts, and stand once a node as these do. */
+static mg_status share_sequences(mg_grid_stage *s) {
+  mg_status status = MG_OK;
+  mg_grid_work *w = &s->work;
+  mg_shared_piece piece = {.from = w->sequences, .size = w->sequence_count * sizeof *w->sequences};
+  MG_TRY(mg_shared_broadcast(s->attempt->comm, "the texts' numbers", &piece, 1, &w->texts), done);
+  free(w->sequences); /* rank 0's own */
+  w->sequences = piece.at;
+  w->sequence_count = piece.size / sizeof *w->sequences;
+done:
+  return status;
+}
+
 static mg_status share_work(mg_grid_stage *s, mg_status prepared) {
   mg_status status = mg_agree(s->attempt->comm, prepared);
   mg_grid_work *w = &s->work;
   size_t first_count = w->target_count + 1, unit_count = w->unit_count + 1;
-  void *items = w->items, *groups = w->groups, *sources = w->sources, *weights = w->weights, *sequences = w->sequences,
-       *first_of = w->first_of, *quantities = w->quantities, *unit_of = w->unit_of;
-  const shared_list lists[] = {{&items, &w->item_count, sizeof *w->items},
-                               {&groups, &w->group_count, sizeof *w->groups},
-                               {&sources, &w->source_count, sizeof *w->sources},
-                               {&weights, &w->weight_count, sizeof *w->weights},
-                               {&sequences, &w->sequence_count, sizeof *w->sequences},
-                               {&first_of, &first_count, sizeof *w->first_of},
-                               {&quantities, &w->quantity_count, sizeof *w->quantities},
-                               {&unit_of, &unit_count, sizeof *w->unit_of}};
+  void *items = w->items, *groups = w->groups, *sources = w->sources, *weights = w->weights, *first_of = w->first_of,
+       *quantities = w->quantities, *unit_of = w->unit_of;
+  const shared_list lists[] = {
+      {&items, &w->item_count, sizeof *w->items},       {&groups, &w->group_count, sizeof *w->groups},
+      {&sources, &w->source_count, sizeof *w->sources}, {&weights, &w->weight_count, sizeof *w->weights},
+      {&first_of, &first_count, sizeof *w->first_of},   {&quantities, &w->quantity_count, sizeof *w->quantities},
+      {&unit_of, &unit_count, sizeof *w->unit_of}};
   for (size_t k = 0; k < sizeof lists / sizeof *lists && status == MG_OK; k++)
     status = mg_attempt_share(s->attempt, status, lists[k].items, lists[k].count, lists[k].bytes);
-  w->items = items, w->groups = groups, w->sources = sources, w->weights = weights, w->sequences = sequences;
+  w->items = items, w->groups = groups, w->sources = sources, w->weights = weights;
   w->first_of = first_of, w->quantities = quantities, w->unit_of = unit_of;
   w->target_count = first_count - 1;
   w->unit_count = unit_count - 1;
-  return status;
+  return status == MG_OK ? share_sequences(s) : status;
 }
 
 /* Thresholds and norms of whole tensors, source by source, before any merge asks for them. */

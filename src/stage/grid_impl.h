@@ -33,6 +33,7 @@ typedef struct mg_grid_work {
   int32_t *sources; /* of all items, one after another */
   double *weights;
   int64_t *sequences;      /* of all targets: numbers in the table of tokens, rising */
+  mg_shared *texts;        /* what holds them, once they are shared */
   uint64_t *first_of;      /* [M + 1] where a target's begin */
   mg_quantity *quantities; /* that the items ask for, by source */
   uint64_t *unit_of;       /* [units + 1] where a source's begin */
@@ -137,7 +138,7 @@ struct mg_grid_stage {
   mg_deltas deltas;
   mg_grid_work work;
   mg_grid_worker *worker;
-  double *dots; /* Grams of all ranks: source_dot, base_dot, base_norm2, one block */
+  mg_shared *dots; /* what gram_view points into */
   mg_gram_view gram_view;
   mg_grid_plan plan;
   int part;                   /* that cells are scored on: 0 nxn.partition, 1 nxn.select */

@@ -61,23 +61,53 @@ static double target_flops(const mg_nxn_plan *nxn, size_t target) {
   return flops;
 }
 
-static mg_status count_cells(const mg_nxn_plan *nxn, const mg_grid *grid, mg_grid_plan *p) {
+static int by_turn(const void *a, const void *b) {
+  const mg_grid_merge *x = a, *y = b;
+  if (x->turn != y->turn) return x->turn < y->turn ? -1 : 1;
+  return (x->cell > y->cell) - (x->cell < y->cell);
+}
+
+mg_status mg_grid_plan_merges(const mg_nxn_plan *nxn, const mg_grid *grid, const mg_grid_plan *p, mg_grid_merge **merges,
+                              size_t *count) {
+  mg_status status = MG_OK;
   const mg_strings *targets = &nxn->texts.targets;
   double *flops = mg_alloc(targets->count, sizeof *flops);
-  if (flops == NULL) return MG_ERR_NOMEM;
+  size_t *turn = NULL;
+  *count = 0;
+  *merges = mg_alloc(grid->count, sizeof **merges);
+  if (flops == NULL || *merges == NULL) {
+    status = MG_ERR_NOMEM;
+    goto cleanup;
+  }
+  MG_TRY(mg_grid_turns(nxn, &turn), cleanup);
   for (size_t m = 0; m < targets->count; m++) flops[m] = target_flops(nxn, m);
-  p->cells = grid->count;
   for (size_t k = 0; k < grid->count; k++) {
     const mg_terms *terms = &grid->cells[k].terms;
     const ptrdiff_t target = mg_strings_find(targets, terms->locale);
     if (terms->method->kind != MG_METHOD_MERGE || target < 0) continue;
     const double sources = terms->sources.count > 0 ? (double)terms->sources.count : terms->num_languages;
-    p->merges++;
-    p->flops += flops[target];
-    p->merge_bytes += (sources + 2) * (double)p->model_bytes; /* task vectors and theta_0 in, weights out */
+    (*merges)[(*count)++] = (mg_grid_merge){.turn = turn[target],
+                                            .cell = k,
+                                            .flops = flops[target],
+                                            /* task vectors and theta_0 in, weights out */
+                                            .bytes = (sources + 2) * (double)p->model_bytes};
   }
-  free(flops);
-  return MG_OK;
+  qsort(*merges, *count, sizeof **merges, by_turn);
+cleanup:
+  free(flops), free(turn);
+  return status;
+}
+
+static mg_status count_cells(const mg_nxn_plan *nxn, const mg_grid *grid, mg_grid_plan *p) {
+  mg_grid_merge *merges = NULL;
+  const mg_status status = mg_grid_plan_merges(nxn, grid, p, &merges, &p->merges);
+  p->cells = grid->count;
+  for (size_t k = 0; k < p->merges; k++) {
+    p->flops += merges[k].flops;
+    p->merge_bytes += merges[k].bytes;
+  }
+  free(merges);
+  return status;
 }
 
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
@@ -92,8 +122,8 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   p->activation_bytes = mg_encoder_bytes(&nxn->shape, p->most_tokens, device != NULL ? 0 : threads) - p->model_bytes;
   p->pass_bytes = mg_pass_bytes(table, 2 * MOST_MODELS < sources ? 2 * MOST_MODELS : sources, threads);
   /* cells with their recipes, columns of the result, all sources' predictions, Grams; tables of methods at the end */
-  p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) +
-                    (config->compatibility.gram == MG_GRAM_TENSOR ? table->count * sources * sources * sizeof(double) : 0);
+  p->gram_bytes = config->compatibility.gram == MG_GRAM_TENSOR ? table->count * sources * sources * sizeof(double) : 0;
+  p->master_bytes = c * (1400 + sources * 9) + sources * nxn->texts.tokenized.sequences.count * sizeof(int32_t) + p->gram_bytes;
   p->table_bytes = UINT64_C(96) << 20;
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);

@@ -34,7 +34,9 @@ struct mg_grid_worker {
 };
 
 void mg_grid_work_free(mg_grid_work *w) {
-  free(w->items), free(w->groups), free(w->sources), free(w->weights), free(w->sequences), free(w->first_of);
+  free(w->items), free(w->groups), free(w->sources), free(w->weights), free(w->first_of);
+  if (w->texts == NULL) free(w->sequences);
+  mg_shared_destroy(&w->texts);
   free(w->quantities), free(w->unit_of), free(w->values);
   *w = (mg_grid_work){0};
 }

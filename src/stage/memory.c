@@ -21,13 +21,16 @@ mg_memory mg_memory_predict(const mg_plans *p) {
     add(&m, 0, p->cka->grams_bytes);
   }
   if (p->nxn != NULL) {
-    add(&m, p->nxn->text_bytes + p->nxn->master_bytes, p->nxn->encoder_bytes);
+    add(&m, p->nxn->text_bytes + p->nxn->message_bytes + p->nxn->master_bytes, p->nxn->encoder_bytes);
     add(&m, 0, p->nxn->answer_bytes);
+    add(&m, 0, p->nxn->reading_bytes);
+    m.shared += p->nxn->text_bytes;
   }
   if (p->grid != NULL) {
     const uint64_t models = p->grid->models * p->grid->model_bytes;
     add(&m, p->grid->master_bytes, models + p->grid->store_bytes + p->grid->activation_bytes + p->grid->pass_bytes);
     add(&m, 0, p->grid->table_bytes);
+    m.shared += p->grid->store_bytes + p->grid->gram_bytes;
   }
   if (p->microscope != NULL) {
     add(&m, p->microscope->master_bytes, p->microscope->work_bytes + p->microscope->encoder_bytes);

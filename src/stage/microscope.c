@@ -172,7 +172,8 @@ void mg_microscope_close(mg_microscope_stage **stage) {
   for (size_t u = 0; s->numbers != NULL && u < s->unit_count; u++) free(s->numbers[u]);
   mg_scope_work_free(&s->work);
   mg_microscope_plan_free(&s->plan);
-  free(s->class_of), free(s->dots), free(s->todo), free(s->places), free(s->heads), free(s->numbers), free(s);
+  mg_shared_destroy(&s->dots);
+  free(s->class_of), free(s->todo), free(s->places), free(s->heads), free(s->numbers), free(s);
   *stage = NULL;
 }
 

@@ -114,7 +114,7 @@ struct mg_microscope_stage {
   int32_t *class_of; /* [N, classes] */
   mg_scope_work work;
   mg_scope_worker *worker;
-  double *dots;
+  mg_shared *dots; /* what gram points into */
   mg_gram_view gram;
   int64_t *todo; /* units, the same on every rank */
   size_t todo_count, unit_count;

@@ -25,9 +25,7 @@ static mg_status prepare(mg_nxn_stage *s) {
   mg_status status = MG_OK;
   mg_weights weights;
   const mg_attempt *a = s->attempt;
-  MG_TRY(mg_nxn_plan_make(a->config, s->list, &a->roster->labels, mg_rows_table(a->rows), a->threads, a->device, a->rank == 0,
-                          &s->plan),
-         done);
+  if (a->rank == 0) MG_TRY(mg_nxn_plan_end(a->config, s->list->count, a->threads, a->device, &s->plan), done);
   MG_TRY(mg_row_weights_open(a->rows, s->list, &s->weights), done);
   mg_row_weights_source(s->weights, 0, &weights);
   MG_TRY(mg_encoder_shape_check(&s->plan.shape, &weights), done);
@@ -49,7 +47,6 @@ static mg_status share(mg_nxn_stage *s) {
   const MPI_Comm comm = s->attempt->comm;
   MG_TRY(mg_tokenized_share(comm, &s->plan.texts.tokenized), done);
   MPI_Bcast(s->class_of, (int)(s->list->count * s->classes), MPI_INT32_T, 0, comm);
-  MPI_Bcast(&s->plan.lease_flops, 1, MPI_DOUBLE, 0, comm);
   MG_TRY(mg_agree(comm, s->attempt->rank == 0 ? MG_OK : mg_nxn_batches(&s->plan, s->attempt->device)), done);
 done:
   return status;
@@ -60,6 +57,10 @@ mg_status mg_nxn_open(mg_attempt *attempt, mg_nxn_stage **stage) {
   mg_nxn_stage *s = mg_alloc_zero(1, sizeof *s);
   MG_TRY(mg_agree(attempt->comm, s != NULL ? MG_OK : MG_ERR_NOMEM), failed);
   *s = (mg_nxn_stage){.attempt = attempt, .list = &attempt->roster->list, .loaded = -1};
+  MG_TRY(mg_agree(attempt->comm, mg_nxn_plan_begin(attempt->config, mg_rows_table(attempt->rows), &s->plan)), failed);
+  MG_TRY(
+      mg_nxn_texts_read_all(attempt->comm, attempt->config, s->list, &attempt->roster->labels, &s->plan.shape, &s->plan.texts),
+      failed);
   MG_TRY(mg_agree(attempt->comm, prepare(s)), failed);
   MG_TRY(share(s), failed);
   *stage = s;

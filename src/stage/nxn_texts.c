@@ -94,18 +94,18 @@ static mg_status merge(mg_corpus corpora[2], size_t parts, size_t first, mg_targ
   return MG_OK;
 }
 
-static mg_status read_target(const mg_config *config, const char *locale, mg_nxn_texts *t, mg_tokenizing *tokenizing,
-                             size_t *first, mg_target *target) {
+mg_status mg_nxn_target_read(const mg_config *config, size_t m, mg_nxn_texts *t, mg_tokenizing *tokenizing, size_t *first) {
   mg_status status = MG_OK;
+  mg_target *target = &t->items[m];
   mg_corpus corpora[2] = {{0}};
   char *names[2] = {config->nxn.partition, config->nxn.select};
   const mg_strings partitions = {.count = t->parts, .items = names};
-  MG_TRY(mg_corpus_read(&config->texts, locale, &partitions, &t->labels, 0, corpora), cleanup);
+  MG_TRY(mg_corpus_read(&config->texts, t->targets.items[m], &partitions, &t->labels, 0, corpora), cleanup);
   target->path = corpora[0].path;
   corpora[0].path = NULL;
   if (corpora[0].count == 0) {
     status = mg_fail(MG_ERR_INPUT, "%s: no text of partition %s: target %s can't be evaluated (nxn.partition, nxn.targets)",
-                     target->path, names[0], locale);
+                     target->path, names[0], t->targets.items[m]);
     goto cleanup;
   }
   corpora[0].path = target->path; /* borrowed, for messages */
@@ -133,37 +133,50 @@ static void say_stand_ins(const mg_config *config, const mg_nxn_texts *t) {
   mg_text_free(&names);
 }
 
+/* ---- all of it ---- */
+
+mg_status mg_nxn_texts_begin(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
+                             const mg_encoder_shape *shape, mg_nxn_texts *t) {
+  mg_status status = MG_OK;
+  const bool same = strcmp(mg_partition_name(config->nxn.partition), mg_partition_name(config->nxn.select)) == 0;
+  *t = (mg_nxn_texts){.parts = same ? 1 : 2};
+  MG_TRY(name_classes(config, model_labels, shape->classes, &t->labels), done);
+  MG_TRY(list_targets(config, list, t), done);
+  t->items = mg_alloc_zero(t->targets.count, sizeof *t->items);
+  if (t->items == NULL) return MG_ERR_NOMEM;
+done:
+  return status;
+}
+
+mg_status mg_nxn_texts_end(const mg_config *config, mg_nxn_texts *t, mg_tokenizing *tokenizing) {
+  const mg_status status = mg_tokenizing_end(tokenizing, &t->tokenized);
+  if (status == MG_OK) say_stand_ins(config, t);
+  return status;
+}
+
 mg_status mg_nxn_texts_read(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
                             const mg_encoder_shape *shape, mg_nxn_texts *t) {
   mg_status status = MG_OK;
   mg_tokenizing *tokenizing = NULL;
   size_t first = 0;
-  const bool same = strcmp(mg_partition_name(config->nxn.partition), mg_partition_name(config->nxn.select)) == 0;
-  *t = (mg_nxn_texts){.parts = same ? 1 : 2};
-  MG_TRY(name_classes(config, model_labels, shape->classes, &t->labels), cleanup);
-  MG_TRY(list_targets(config, list, t), cleanup);
+  MG_TRY(mg_nxn_texts_begin(config, list, model_labels, shape, t), cleanup);
   MG_TRY(mg_tokenizing_begin(config, list, shape, config->texts.max_length, &tokenizing), cleanup);
-  t->items = mg_alloc_zero(t->targets.count, sizeof *t->items);
-  if (t->items == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
-  for (size_t m = 0; m < t->targets.count; m++)
-    MG_TRY(read_target(config, t->targets.items[m], t, tokenizing, &first, &t->items[m]), cleanup);
-  MG_TRY(mg_tokenizing_end(tokenizing, &t->tokenized), cleanup);
-  say_stand_ins(config, t);
+  for (size_t m = 0; m < t->targets.count; m++) MG_TRY(mg_nxn_target_read(config, m, t, tokenizing, &first), cleanup);
+  MG_TRY(mg_nxn_texts_end(config, t, tokenizing), cleanup);
 cleanup:
   mg_tokenizing_free(&tokenizing);
   if (status != MG_OK) mg_nxn_texts_free(t);
   return status;
 }
 
+void mg_nxn_target_free(mg_target *target) {
+  for (size_t k = 0; target->id != NULL && k < target->count; k++) free(target->id[k]);
+  free(target->path), free(target->id), free(target->part), free(target->label), free(target->text), free(target->line);
+  *target = (mg_target){0};
+}
+
 void mg_nxn_texts_free(mg_nxn_texts *t) {
-  for (size_t m = 0; t->items != NULL && m < t->targets.count; m++) {
-    mg_target *target = &t->items[m];
-    for (size_t k = 0; target->id != NULL && k < target->count; k++) free(target->id[k]);
-    free(target->path), free(target->id), free(target->part), free(target->label), free(target->text), free(target->line);
-  }
+  for (size_t m = 0; t->items != NULL && m < t->targets.count; m++) mg_nxn_target_free(&t->items[m]);
   free(t->items);
   mg_strings_free(&t->targets);
   mg_strings_free(&t->labels);

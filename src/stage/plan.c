@@ -78,6 +78,16 @@ static mg_status measure_passes(mg_prediction *p) {
                                              : MG_OK;
 }
 
+static mg_status plan_nxn(const mg_config *config, mg_prediction *p) {
+  mg_status status = MG_OK;
+  const mg_source_list *list = &p->roster.list;
+  MG_TRY(mg_nxn_plan_begin(config, p->table, &p->nxn), done);
+  MG_TRY(mg_nxn_texts_read(config, list, &p->roster.labels, &p->nxn.shape, &p->nxn.texts), done);
+  MG_TRY(mg_nxn_plan_end(config, list->count, p->threads, p->device, &p->nxn), done);
+done:
+  return status;
+}
+
 /* The cells, and what they share the memory with. */
 static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   mg_status status = MG_OK;
@@ -106,8 +116,7 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
            done);
   }
   if (p->with_cka) MG_TRY(mg_cka_plan_make(config, list, p->threads, p->device, true, &p->cka), done);
-  if (p->with_nxn)
-    MG_TRY(mg_nxn_plan_make(config, list, &p->roster.labels, p->table, p->threads, p->device, true, &p->nxn), done);
+  if (p->with_nxn) MG_TRY(plan_nxn(config, p), done);
   if (p->with_grid) MG_TRY(plan_grid(config, p), done);
   if (p->with_microscope)
     MG_TRY(mg_microscope_plan_make(config, list, p->table, p->threads, p->device, true, p->cells.count, &p->microscope), done);
@@ -115,21 +124,21 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   if (p->with_grid || p->with_microscope) MG_TRY(mg_measure_merging(&p->merge_rate), done);
   const mg_plans plans = mg_prediction_plans(p);
   MG_TRY(mg_memory_fit(config, p->with_gram ? &p->gram : NULL, &plans), done);
+  MG_TRY(mg_plan_divide(p), done);
 done:
   return status;
 }
 
-static mg_status predict(const mg_config *config, int ranks, mg_prediction *p) {
+static mg_status predict(const mg_config *config, mg_prediction *p) {
   mg_status status = MG_OK;
   mg_strings files = {0};
   cpu_set_t mine;
   CPU_ZERO(&mine);
   p->processors = sched_getaffinity(0, sizeof mine, &mine) == 0 ? CPU_COUNT(&mine) : 1;
-  p->ranks = ranks;
-  p->threads = config->compute.threads > 0 ? config->compute.threads : p->processors / ranks;
+  p->threads = config->compute.threads > 0 ? config->compute.threads : p->processors / p->ranks;
   if (p->threads < 1) p->threads = 1;
   MG_TRY(mg_ops_get(config->compute.backend, &p->ops), cleanup);
-  MG_TRY(mg_device_of_config(config, 0, ranks, &p->device), cleanup);
+  MG_TRY(mg_device_of_config(config, 0, p->ranks, &p->device), cleanup);
   MG_TRY(mg_roster_open(config, false, &p->roster), cleanup);
   MG_TRY(find_table(config, p), cleanup);
   p->dtype = config->shards.dir != NULL ? config->shards.dtype : MG_F32;
@@ -149,11 +158,12 @@ cleanup:
   return status;
 }
 
-mg_status mg_stage_plan(const mg_config *config, int ranks, bool json) {
-  mg_prediction p = {0};
-  mg_status status = predict(config, ranks, &p);
-  if (status == MG_OK && json) status = mg_plan_print_json(config, &p);
-  if (status == MG_OK && !json) mg_plan_print(config, &p);
+mg_status mg_stage_plan(const mg_config *config, const mg_plan_options *options) {
+  mg_prediction p = {.ranks = options->ranks, .part = options->part, .parts = options->parts};
+  mg_status status = predict(config, &p);
+  if (status == MG_OK && options->json) status = mg_plan_print_json(config, &p);
+  if (status == MG_OK && !options->json) mg_plan_print(config, &p);
+  free(p.part_work);
   mg_cka_plan_free(&p.cka);
   mg_nxn_plan_free(&p.nxn);
   mg_microscope_plan_free(&p.microscope);

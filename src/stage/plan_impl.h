@@ -11,6 +11,16 @@ typedef struct mg_pack_work {
   double bytes_read, bytes_written;
 } mg_pack_work;
 
+/* What there is to do; counts of parts only. */
+typedef struct mg_plan_work {
+  double pack_bytes, gram_bytes, gram_flops, cka_flops, nxn_flops, grid_flops, grid_bytes, scope_flops, scope_bytes;
+  int64_t leaves, models, texts, merges; /* texts: once for every source */
+} mg_plan_work;
+
+typedef struct mg_plan_hours {
+  double pack, gram, cka, nxn, grid, microscope, all;
+} mg_plan_hours;
+
 typedef struct mg_prediction {
   mg_roster roster;
   mg_shard *base_shard;
@@ -30,7 +40,9 @@ typedef struct mg_prediction {
   double forward_rate;           /* flop/s of one core */
   double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
   const mg_ops *ops;
-  mg_device *device; /**< NULL: processors compute */
+  mg_device *device;       /**< NULL: processors compute */
+  int part, parts;         /* 0: the whole */
+  mg_plan_work *part_work; /* [parts] */
 } mg_prediction;
 
 /* Flop/s of one core on tiles of this many rows. */
@@ -45,6 +57,11 @@ mg_status mg_measure_reading(const mg_strings *files, double *rate);
 /* Of copies of all shards. */
 double mg_staged_bytes(const mg_prediction *prediction);
 mg_plans mg_prediction_plans(const mg_prediction *prediction);
+mg_memory mg_prediction_memory(const mg_prediction *prediction);
+mg_plan_work mg_plan_work_all(const mg_prediction *prediction);
+mg_plan_hours mg_plan_hours_of(const mg_prediction *prediction, const mg_plan_work *work);
+/* Fills in part_work, where there are parts: all but the packing, which is that of the part that begins first. */
+mg_status mg_plan_divide(mg_prediction *prediction);
 void mg_plan_print(const mg_config *config, const mg_prediction *prediction);
 mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *prediction);
 

@@ -1,45 +1,13 @@
 /* What `plan` says. */
 
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "plan_impl.h"
 
-typedef struct hours {
-  double pack, gram, cka, nxn, grid, microscope;
-} hours;
+/* ---- what there is ---- */
 
-static double microscope_hours(const mg_prediction *p, double passes, double cores) {
-  if (!p->with_microscope) return 0;
-  const double listening = p->microscope.flops > 0 ? p->microscope.flops / passes : 0;
-  return listening + p->microscope.merge_bytes / p->merge_rate / cores / 3600;
-}
-
-static hours predict_hours(const mg_prediction *p) {
-  const double cores = p->ranks * p->threads < p->processors ? p->ranks * p->threads : p->processors;
-  const double pack_bytes = p->pack.bytes_read + p->pack.bytes_written;
-  const double engines = p->device != NULL ? p->ranks : cores;
-  const double passes = p->forward_rate * engines * 3600; /* flop an hour */
-  return (hours){.pack = pack_bytes > 0 ? pack_bytes / p->read_rate / cores / 3600 : 0,
-                 .gram = p->with_gram ? (p->gram.flops / p->kernel_rate + p->gram.bytes_read / p->read_rate) / cores / 3600 : 0,
-                 .cka = p->with_cka ? p->cka.flops / passes : 0,
-                 .nxn = p->with_nxn ? p->nxn.flops / passes : 0,
-                 .grid = p->with_grid ? p->grid.flops / passes + p->grid.merge_bytes / p->merge_rate / cores / 3600 : 0,
-                 .microscope = microscope_hours(p, passes, cores)};
-}
-
-static double sum_hours(const hours *h) { return h->pack + h->gram + h->cka + h->nxn + h->grid + h->microscope; }
-
-static mg_memory predict_memory(const mg_prediction *p) {
-  const mg_plans plans = mg_prediction_plans(p);
-  return mg_memory_predict(&plans);
-}
-
-/* ---- for people ---- */
-
-static void print_family(const mg_config *config, const mg_prediction *p, const hours *h) {
+static void print_family(const mg_config *config, const mg_prediction *p, const mg_plan_hours *h) {
   char a[32], b[32];
   printf("family       %zu sources, %zu tensors, %.4g M parameters; base %s\n", p->roster.list.count, p->table->count,
          (double)p->table->elements / 1e6, config->family.base);
@@ -77,7 +45,7 @@ static void print_staging(const mg_config *config, const mg_prediction *p) {
   free(dir);
 }
 
-static void print_stages(const mg_prediction *p, const hours *h) {
+static void print_stages(const mg_prediction *p, const mg_plan_hours *h) {
   char a[32], b[32];
   if (p->with_gram)
     printf("compatibility task_vector_cosine: %zu pair block%s, %zu Grams, leases of %lld leaves\n"
@@ -94,7 +62,8 @@ static void print_stages(const mg_prediction *p, const hours *h) {
         "nxn          %zu texts of %zu targets (%zu different) through %zu models, %.4g GFLOP, %.3g h; %s a rank, %s more on "
         "rank 0\n",
         p->nxn.texts.tokenized.count, p->nxn.texts.targets.count, p->nxn.texts.tokenized.sequences.count, p->roster.list.count,
-        p->nxn.flops / 1e9, h->nxn, mg_format_bytes((double)(p->nxn.encoder_bytes + p->nxn.text_bytes), a),
+        p->nxn.flops / 1e9, h->nxn,
+        mg_format_bytes((double)(p->nxn.encoder_bytes + p->nxn.text_bytes + p->nxn.message_bytes), a),
         mg_format_bytes((double)(p->nxn.master_bytes + p->nxn.answer_bytes), b));
 }
 
@@ -118,7 +87,7 @@ static void print_methods(const mg_grid *grid) {
   if (column > 13) puts("");
 }
 
-static void print_grid(const mg_prediction *p, const hours *h) {
+static void print_grid(const mg_prediction *p, const mg_plan_hours *h) {
   char a[32], b[32], c[32];
   if (!p->with_grid) return;
   printf("grid         %zu cells, %zu of them merges (equal recipes are computed once), up to %zu in one pass\n", p->grid.cells,
@@ -131,7 +100,7 @@ static void print_grid(const mg_prediction *p, const hours *h) {
   printf(" (%zu of %zu)\n", fit, p->roster.list.count);
 }
 
-static void print_microscope(const mg_prediction *p, const hours *h) {
+static void print_microscope(const mg_prediction *p, const mg_plan_hours *h) {
   char a[32], b[32], c[32];
   const mg_microscope_plan *m = &p->microscope;
   if (!p->with_microscope) return;
@@ -152,128 +121,67 @@ static void print_device(const mg_prediction *p) {
          mg_format_bytes((double)need.wish, wish));
 }
 
+/* ---- a part ---- */
+
+static void print_part_stages(const mg_prediction *p, const mg_plan_work *w, const mg_plan_hours *h) {
+  char a[32];
+  if (p->with_gram)
+    printf("             task_vector_cosine: %lld of %lld leaves, reads %s, computes %.4g GFLOP, %.3g h\n",
+           (long long)w->leaves, (long long)mg_gram_leaves(p->gram.layout), mg_format_bytes(w->gram_bytes, a),
+           w->gram_flops / 1e9, h->gram);
+  if (p->with_cka)
+    printf("             cka: %lld of %zu models, %.4g GFLOP, %.3g h\n", (long long)w->models, p->roster.list.count,
+           w->cka_flops / 1e9, h->cka);
+  if (p->with_nxn)
+    printf("             nxn: %lld texts through a model of %.0f, %.4g GFLOP, %.3g h\n", (long long)w->texts,
+           (double)p->roster.list.count * (double)p->nxn.texts.tokenized.sequences.count, w->nxn_flops / 1e9, h->nxn);
+  if (p->with_grid)
+    printf("             grid: %lld of %zu merges, moves %s in memory, computes %.4g GFLOP, %.3g h\n", (long long)w->merges,
+           p->grid.merges, mg_format_bytes(w->grid_bytes, a), w->grid_flops / 1e9, h->grid);
+  if (p->with_microscope) printf("             microscope: about 1/%d of it, %.3g h\n", p->parts, h->microscope);
+}
+
+/* Of a run that is divided: this part, and what the job array waits for. */
+static void print_part(const mg_prediction *p, const mg_plan_hours *whole) {
+  int longest = 1, shortest = 1;
+  if (p->parts == 0) return;
+  for (int k = 1; k <= p->parts; k++) {
+    const double hours = mg_plan_hours_of(p, &p->part_work[k - 1]).all;
+    if (hours > mg_plan_hours_of(p, &p->part_work[longest - 1]).all) longest = k;
+    if (hours < mg_plan_hours_of(p, &p->part_work[shortest - 1]).all) shortest = k;
+  }
+  const mg_plan_hours own = mg_plan_hours_of(p, &p->part_work[p->part - 1]);
+  printf("part         %d of %d: %.3g h, and the memory of the whole\n", p->part, p->parts, own.all);
+  print_part_stages(p, &p->part_work[p->part - 1], &own);
+  printf("             the longest is part %d with %.3g h, the shortest part %d with %.3g h", longest,
+         mg_plan_hours_of(p, &p->part_work[longest - 1]).all, shortest, mg_plan_hours_of(p, &p->part_work[shortest - 1]).all);
+  if (whole->pack > 0) printf("; before, the part that begins first packs the shards: %.3g h", whole->pack);
+  printf("\n");
+}
+
 void mg_plan_print(const mg_config *config, const mg_prediction *p) {
-  char a[32], b[32], c[32], d[32], e[32];
-  const hours h = predict_hours(p);
-  const mg_memory m = predict_memory(p);
+  char a[32], b[32], c[32], d[32], e[32], f[32];
+  const mg_plan_work work = mg_plan_work_all(p);
+  const mg_plan_hours h = mg_plan_hours_of(p, &work);
+  const mg_memory m = mg_prediction_memory(p);
   print_family(config, p, &h);
   print_staging(config, p);
   print_stages(p, &h);
   print_grid(p, &h);
   print_microscope(p, &h);
-  printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", sum_hours(&h), p->ranks,
-         p->ranks > 1 ? "s" : "", p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
+  print_part(p, &h);
+  printf("together     %.3g h with %d rank%s × %d thread%s on %d processor%s\n", h.all, p->ranks, p->ranks > 1 ? "s" : "",
+         p->threads, p->threads > 1 ? "s" : "", p->processors, p->processors > 1 ? "s" : "");
   print_node(p);
   printf("rates        ");
   if (p->with_gram) printf("kernel %s %.1f GFLOP/s a core; ", p->ops->kernel, p->kernel_rate / 1e9);
   if (p->forward_rate > 0)
     printf("forward passes %.1f GFLOP/s a %s; ", p->forward_rate / 1e9, p->device != NULL ? "device" : "core");
   printf("reading %s/s (as cached now)\n", mg_format_bytes(p->read_rate, a));
-  printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s); budget %s\n",
+  printf("memory       at most %s a rank (process %s, kept on rank 0 %s, at work %s; of these %s once a node); budget %s\n",
          mg_format_bytes((double)m.total, a), mg_format_bytes((double)m.process, b), mg_format_bytes((double)m.held, c),
-         mg_format_bytes((double)m.working, d), mg_format_bytes((double)config->compute.memory_budget, e));
+         mg_format_bytes((double)m.working, d), mg_format_bytes((double)m.shared, f),
+         mg_format_bytes((double)config->compute.memory_budget, e));
   print_device(p);
   printf("result       %s\n", config->result);
-}
-
-/* ---- for scripts ---- */
-
-static json_t *bytes(uint64_t count) { return json_integer((json_int_t)count); }
-
-static json_t *gram_json(const mg_prediction *p, const hours *h) {
-  return json_pack("{s:s, s:I, s:I, s:f, s:f, s:f}", "metric", "task_vector_cosine", "pair_blocks",
-                   (json_int_t)p->gram.layout->block_count, "grams", (json_int_t)p->gram.layout->group_count, "bytes_read",
-                   p->gram.bytes_read, "flops", p->gram.flops, "hours", h->gram);
-}
-
-static json_t *cka_json(const mg_prediction *p, const hours *h) {
-  return json_pack("{s:I, s:I, s:i, s:f, s:f, s:f, s:o, s:o}", "samples", (json_int_t)p->cka.probes.count, "different",
-                   (json_int_t)p->cka.probes.sequences.count, "layers", p->cka.layer_count, "flops", p->cka.flops, "hours",
-                   h->cka, "flops_per_second", p->forward_rate, "encoder_bytes", bytes(p->cka.encoder_bytes), "features_bytes",
-                   bytes(p->cka.features_bytes));
-}
-
-static json_t *nxn_json(const mg_prediction *p, const hours *h) {
-  const mg_nxn_texts *t = &p->nxn.texts;
-  return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:o}", "targets", (json_int_t)t->targets.count, "texts",
-                   (json_int_t)t->tokenized.count, "different", (json_int_t)t->tokenized.sequences.count, "flops", p->nxn.flops,
-                   "hours", h->nxn, "flops_per_second", p->forward_rate, "encoder_bytes", bytes(p->nxn.encoder_bytes),
-                   "master_bytes", bytes(p->nxn.master_bytes + p->nxn.answer_bytes));
-}
-
-static json_t *grid_json(const mg_prediction *p, const hours *h) {
-  const mg_grid_plan *g = &p->grid;
-  json_t *cells = json_array();
-  for (size_t k = 0; k < p->cells.count; k++) {
-    const mg_cell *cell = &p->cells.cells[k];
-    json_array_append_new(cells, json_pack("{s:s, s:s, s:s}", "key", cell->key, "locale", cell->terms.locale, "method",
-                                           cell->terms.method->name));
-  }
-  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:o, s:o}", "cells", (json_int_t)g->cells, "merges",
-                   (json_int_t)g->merges, "flops", g->flops, "bytes_moved", g->merge_bytes, "hours", h->grid,
-                   "bytes_per_second", p->merge_rate, "models", (json_int_t)g->models, "model_bytes", bytes(g->model_bytes),
-                   "store_bytes", bytes(g->store_bytes), "source_bytes", bytes(g->source_bytes), "list", cells);
-}
-
-static json_t *microscope_json(const mg_prediction *p, const hours *h) {
-  const mg_microscope_plan *m = &p->microscope;
-  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:o, s:o, s:o}", "models", (json_int_t)m->models, "texts",
-                   (json_int_t)m->probes.count, "flops", m->flops, "bytes_moved", m->merge_bytes, "hours", h->microscope,
-                   "encoder_bytes", bytes(m->encoder_bytes), "work_bytes", bytes(m->work_bytes), "master_bytes",
-                   bytes(m->master_bytes));
-}
-
-static json_t *memory_json(const mg_config *config, const mg_prediction *p) {
-  const mg_memory m = predict_memory(p);
-  return json_pack("{s:o, s:o, s:o, s:o, s:o}", "rank_bytes", bytes(m.total), "process_bytes", bytes(m.process), "held_bytes",
-                   bytes(m.held), "working_bytes", bytes(m.working), "budget_bytes", bytes(config->compute.memory_budget));
-}
-
-static json_t *device_json(const mg_prediction *p) {
-  char name[256];
-  const mg_plans plans = mg_prediction_plans(p);
-  const mg_device_need need = mg_device_need_of(&plans);
-  return json_pack("{s:s, s:o, s:o}", "name", p->device->ops->describe(p->device, name, sizeof name), "least_bytes",
-                   bytes(need.least), "wish_bytes", bytes(need.wish));
-}
-
-static json_t *node_json(void) {
-  mg_place here = {0};
-  mg_text processors = {0};
-  mg_place_here(&here);
-  mg_processors_text(&here.processors, &processors);
-  json_t *node = json_pack("{s:s, s:s, s:i}", "host", here.host, "processors", processors.data != NULL ? processors.data : "",
-                           "online", here.online);
-  mg_text_free(&processors);
-  return node;
-}
-
-mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
-  const hours h = predict_hours(p);
-  json_t *skipped = json_array();
-  for (size_t k = 0; k < p->roster.list.skipped.count; k++)
-    json_array_append_new(skipped, json_string(p->roster.list.skipped.items[k]));
-  json_t *root = json_pack(
-      "{s:i, s:o, s:I, s:I, s:i, s:i, s:s, s:s, s:f, s:{s:I, s:f, s:f, s:f}, s:{s:s, s:f, s:f, s:f}, s:o}", "sources",
-      (int)p->roster.list.count, "skipped", skipped, "tensors", (json_int_t)p->table->count, "parameters",
-      (json_int_t)p->table->elements, "ranks", p->ranks, "threads", p->threads, "result", config->result, "shards_dtype",
-      config->shards.dir != NULL ? mg_dtype_name(p->dtype) : "none", "hours", sum_hours(&h), "pack", "shards",
-      (json_int_t)p->pack.missing, "bytes_read", p->pack.bytes_read, "bytes_written", p->pack.bytes_written, "hours", h.pack,
-      "rates", "kernel", p->ops->kernel, "flops_per_second", p->kernel_rate, "forward_flops_per_second", p->forward_rate,
-      "read_bytes_per_second", isfinite(p->read_rate) ? p->read_rate : 0.0, "memory", memory_json(config, p));
-  if (root != NULL) json_object_set_new(root, "node", node_json());
-  if (root != NULL && config->shards.stage_to != NULL)
-    json_object_set_new(root, "stage_to", json_pack("{s:s, s:f}", "dir", config->shards.stage_to, "bytes", mg_staged_bytes(p)));
-  if (root != NULL && p->with_gram) json_object_set_new(root, "compatibility", gram_json(p, &h));
-  if (root != NULL && p->with_cka) json_object_set_new(root, "cka", cka_json(p, &h));
-  if (root != NULL && p->with_nxn) json_object_set_new(root, "nxn", nxn_json(p, &h));
-  if (root != NULL && p->with_grid) json_object_set_new(root, "grid", grid_json(p, &h));
-  if (root != NULL && p->with_microscope) json_object_set_new(root, "microscope", microscope_json(p, &h));
-  if (root != NULL && p->device != NULL) json_object_set_new(root, "device", device_json(p));
-  char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
-  json_decref(root);
-  if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  puts(text);
-  free(text);
-  return MG_OK;
 }

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mergegrid/hash.h"
 #include "mergegrid/log.h"
 #include "stage_impl.h"
 
@@ -174,34 +173,6 @@ void mg_roster_close(mg_roster *roster) {
   mg_strings_free(&roster->labels);
   free(roster->member);
   *roster = (mg_roster){0};
-}
-
-static uint64_t roster_hash(const mg_roster *roster) {
-  uint64_t hash = roster->family != NULL ? mg_tensor_table_hash(&roster->family->table) : 0;
-  for (size_t k = 0; k < roster->list.count; k++) {
-    hash = mg_hash_more(hash, roster->list.items[k].id, strlen(roster->list.items[k].id) + 1);
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a roster that failed is empty */
-    hash = mg_hash_more(hash, &roster->member[k], sizeof roster->member[k]);
-  }
-  return hash;
-}
-
-mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster) {
-  int rank;
-  MPI_Comm_rank(comm, &rank);
-  *roster = (mg_roster){0};
-  /* All at the same time; what is wrong is said once, by the lowest rank that met it. */
-  mg_status status = mg_agree(comm, mg_roster_open(config, rank != 0, roster));
-  if (status == MG_OK) {
-    uint64_t mine = roster_hash(roster), first = mine;
-    MPI_Bcast(&first, 1, MPI_UINT64_T, 0, comm);
-    if (mine != first)
-      status = mg_fail(MG_ERR_INPUT, "this rank sees another family under %s than rank 0 does: is the file system shared?",
-                       config->family.base);
-    status = mg_agree(comm, status);
-  }
-  if (status != MG_OK) mg_roster_close(roster);
-  return status;
 }
 
 mg_status mg_roster_rows(const mg_config *config, const mg_roster *roster, mg_rows **rows) {

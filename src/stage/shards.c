@@ -1,20 +1,15 @@
 /* The shards of a run: opened by rank 0 and described to the others, which look whether theirs are the same. */
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "mergegrid/hash.h"
 #include "stage_impl.h"
 
 /* ---- described ---- */
 
 static mg_status take_description(mg_attempt *a, const void *data, size_t size) {
-  char host[64] = "", who[96];
-  gethostname(host, sizeof host - 1);
-  snprintf(who, sizeof who, "rank %d on %s", a->rank, host);
-  return mg_rows_open_described(data, size, a->config->shards.dir, &a->roster->list, mg_file_cache_bound(), who, &a->rows);
+  char name[MG_RANK_NAME];
+  return mg_rows_open_described(data, size, a->config->shards.dir, &a->roster->list, mg_file_cache_bound(),
+                                mg_rank_name(a->rank, name), &a->rows);
 }
 
 static mg_status describe_shards(mg_attempt *a) {
@@ -40,30 +35,15 @@ cleanup:
 
 /* ---- the same ---- */
 
-/* The ranks of this node that see one and the same directory: what one of them finds there, all do. */
-static void split_by_directory(const mg_attempt *a, MPI_Comm *group) {
-  MPI_Comm node;
-  struct stat dir = {0};
-  uint64_t words[2] = {0};
-  if (stat(a->config->shards.dir, &dir) == 0) words[0] = dir.st_dev, words[1] = dir.st_ino;
-  MPI_Comm_split_type(a->comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-  MPI_Comm_split(node, (int)(mg_hash(words, sizeof words) & 0x7FFFFFFF), 0, group);
-  MPI_Comm_free(&node);
-}
-
 /*
  * The same task vectors: shards may lie on hosts' own disks. Each file is looked at once a node, the ranks taking turns, so
  * that starting does not take ranks × shards opens of a shared file system; and again by every rank that comes to read it.
  */
 static mg_status agree_on_shards(const mg_attempt *a) {
   mg_status status = MG_OK;
-  MPI_Comm group;
   int rank, ranks;
   const size_t n = a->roster->list.count + 1; /* the base last */
-  split_by_directory(a, &group);
-  MPI_Comm_rank(group, &rank);
-  MPI_Comm_size(group, &ranks);
-  MPI_Comm_free(&group);
+  mg_directory_ranks(a->comm, a->config->shards.dir, &rank, &ranks);
   for (size_t k = (size_t)rank; k < n && status == MG_OK; k += (size_t)ranks)
     status = mg_rows_look(a->rows, k + 1 < n ? (ptrdiff_t)k : MG_ROW_BASE);
   return mg_agree(a->comm, status);

@@ -14,6 +14,7 @@
 #include "mergegrid/result_grid.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/shard.h"
+#include "mergegrid/shared.h"
 #include "mergegrid/stage.h"
 
 /** The family as a run finds it: what has a checkpoint, what has only a shard. */
@@ -41,8 +42,20 @@ mg_status mg_roster_labels(const mg_config *config, const mg_roster *roster, siz
  */
 mg_status mg_roster_class_of(const mg_config *config, const mg_roster *roster, size_t source, const mg_strings *family,
                              size_t classes, int32_t *to);
-/** Collective. mg_roster_open on all ranks, which must see the same family. */
+/**
+ * Collective. mg_roster_open by rank 0, described to all; of a node's checkpoints each is looked at once. MG_ERR_INPUT names a
+ * rank and its host where one is another than rank 0's, or is not there.
+ */
 mg_status mg_roster_open_all(MPI_Comm comm, const mg_config *config, mg_roster *roster);
+
+/**
+ * Collective. This rank's number among those of its node that see one and the same directory, and how many they are: what one
+ * of them finds there, all do.
+ */
+void mg_directory_ranks(MPI_Comm comm, const char *dir, int *rank, int *ranks);
+enum { MG_RANK_NAME = 96 };
+/** "rank 3 on n01", for messages about what is there on this host; returns name [MG_RANK_NAME]. */
+const char *mg_rank_name(int rank, char *name);
 
 /** Collective. Packs what is missing or outdated. */
 mg_status mg_pack_family(MPI_Comm comm, const mg_config *config, const mg_roster *roster, bool rehash);
@@ -81,6 +94,8 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             double bytes_per_element, size_t staging_bytes, int ranks, int threads, const mg_device *device,
                             mg_gram_plan *plan);
 void mg_gram_plan_free(mg_gram_plan *plan);
+/** Bytes that a pair block reads and operations that it takes for an element of one of its sources; how many sources it has. */
+double mg_gram_block_cost(const mg_gram_layout *layout, size_t block, double bytes_per_element, double *bytes, double *flops);
 
 /** A lease: consecutive nodes. */
 typedef struct mg_gram_unit {
@@ -119,9 +134,10 @@ typedef struct mg_tokenized {
   int32_t *sequence_of;   /**< [count] */
   size_t token_count;
   int32_t *tokens; /**< [token_count] ids that occur, rising */
-  int32_t *ids;    /**< owned, as the next */
+  int32_t *ids;
   int64_t *offset;
-  uint64_t hash; /**< of all texts' ids */
+  uint64_t hash;    /**< of all texts' ids */
+  mg_shared *block; /**< what holds the arrays, read-only, once they are shared; NULL: each is allocated */
 } mg_tokenized;
 
 /**
@@ -134,8 +150,11 @@ mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *lis
                               int32_t max_length, mg_tokenizing **tokenizing);
 mg_status mg_tokenizing_add(mg_tokenizing *tokenizing, const mg_corpus *corpus);
 mg_status mg_tokenizing_end(mg_tokenizing *tokenizing, mg_tokenized *tokenized);
+/** Appends what was added to a text, and begins anew; takes it, in another process, as if it were added there. */
+void mg_tokenizing_move(mg_tokenizing *tokenizing, mg_text *to);
+mg_status mg_tokenizing_take(mg_tokenizing *tokenizing, mg_cursor *cursor);
 void mg_tokenizing_free(mg_tokenizing **tokenizing);
-/** Collective. Rank 0's to all. */
+/** Collective. Rank 0's to all, once a node. */
 mg_status mg_tokenized_share(MPI_Comm comm, mg_tokenized *tokenized);
 void mg_tokenized_free(mg_tokenized *tokenized);
 
@@ -255,10 +274,10 @@ mg_status mg_gram_stage_adopt(mg_gram_stage *stage, const mg_gram *gram);
 mg_status mg_gram_stage_matrices(mg_gram_stage *stage, const double **cosine, const mg_gram **gram);
 
 /**
- * Collective, once the stage has computed. Its Grams a tensor to every rank: *dots is the caller's, and view points into it;
+ * Collective, once the stage has computed. Its Grams a tensor to every node: *dots is the caller's, and view points into it;
  * NULL where there are none (stage NULL, or compatibility.gram is not tensor).
  */
-mg_status mg_share_grams(const mg_attempt *attempt, mg_gram_stage *stage, double **dots, mg_gram_view *view);
+mg_status mg_share_grams(const mg_attempt *attempt, mg_gram_stage *stage, mg_shared **dots, mg_gram_view *view);
 
 /** The metric cka. */
 typedef struct mg_cka_stage mg_cka_stage;
@@ -298,6 +317,20 @@ typedef struct mg_nxn_texts {
 /** Not collective. shape->classes is looked at. MG_ERR_INPUT as of mg_corpus_read; a target without texts of nxn.partition. */
 mg_status mg_nxn_texts_read(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
                             const mg_encoder_shape *shape, mg_nxn_texts *texts);
+/**
+ * Collective. The same on rank 0, to the same bits; targets are read and tokenized by several ranks of its node, which see its
+ * files. Others' texts are empty.
+ */
+mg_status mg_nxn_texts_read_all(MPI_Comm comm, const mg_config *config, const mg_source_list *list,
+                                const mg_strings *model_labels, const mg_encoder_shape *shape, mg_nxn_texts *texts);
+/** Parts of it: which targets and classes; a target whose first text has number *first, which moves on; what is said at the
+ * end. */
+mg_status mg_nxn_texts_begin(const mg_config *config, const mg_source_list *list, const mg_strings *model_labels,
+                             const mg_encoder_shape *shape, mg_nxn_texts *texts);
+mg_status mg_nxn_target_read(const mg_config *config, size_t target, mg_nxn_texts *texts, mg_tokenizing *tokenizing,
+                             size_t *first);
+mg_status mg_nxn_texts_end(const mg_config *config, mg_nxn_texts *texts, mg_tokenizing *tokenizing);
+void mg_nxn_target_free(mg_target *target);
 void mg_nxn_texts_free(mg_nxn_texts *texts);
 /** Rows of the head by the family's table; 0: none. */
 int mg_nxn_classes(const mg_tensor_table *table);
@@ -308,23 +341,25 @@ typedef struct mg_nxn_plan {
   mg_nxn_texts texts; /**< rank 0 and plan; of others the tokens only */
   size_t *batch;      /**< [batch_count + 1]: first sequence of each batch */
   size_t batch_count;
-  uint64_t encoder_bytes, text_bytes;  /**< of every rank */
-  uint64_t device_bytes;               /**< of its device's memory */
-  uint64_t master_bytes, answer_bytes; /**< kept on rank 0; of rank 0 at the end */
-  double flops, lease_flops;
+  uint64_t text_bytes;                   /**< the texts, once a node; counted in every rank */
+  uint64_t encoder_bytes, message_bytes; /**< of every rank */
+  uint64_t reading_bytes;                /**< of rank 0 while it reads and tokenizes the texts, before others work */
+  uint64_t device_bytes;                 /**< of its device's memory */
+  uint64_t master_bytes, answer_bytes;   /**< kept on rank 0; of rank 0 at the end */
+  double flops;                          /**< of all sources */
+  double lease_flops, load_flops;        /**< of a lease where there is work for long; that loading a model costs */
 } mg_nxn_plan;
 
-/** Not collective. with_texts: read and tokenize them. MG_ERR_NOMEM where it would not fit into the budget. */
-mg_status mg_nxn_plan_make(const mg_config *config, const mg_source_list *list, const mg_strings *labels,
-                           const mg_tensor_table *table, int threads, const mg_device *device, bool with_texts,
-                           mg_nxn_plan *plan);
+/** Not collective. The shape, without texts; all else, once texts are there. MG_ERR_NOMEM: it would not fit into the budget. */
+mg_status mg_nxn_plan_begin(const mg_config *config, const mg_tensor_table *table, mg_nxn_plan *plan);
+mg_status mg_nxn_plan_end(const mg_config *config, size_t sources, int threads, const mg_device *device, mg_nxn_plan *plan);
 void mg_nxn_plan_free(mg_nxn_plan *plan);
 mg_status mg_nxn_batches(mg_nxn_plan *plan, const mg_device *device);
 /**
- * Floating-point operations a lease: enough that loading a model for it costs a few percent, and that every thread has some
- * batches of it.
+ * Fills in lease_flops, enough that loading a model for a lease costs a few percent and that every thread has some batches of
+ * it, and load_flops: at the rate of the rank's threads, or of its device.
  */
-double mg_nxn_lease_flops(const mg_nxn_plan *plan, int threads);
+void mg_nxn_choose_leases(mg_nxn_plan *plan, int threads, bool on_device);
 /** Fills in the plan's …_bytes from its texts, batches and leases. */
 void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads, mg_nxn_plan *plan);
 /** Of sequences first … last − 1, for one source. */
@@ -335,8 +370,8 @@ typedef struct mg_nxn_part {
   uint32_t source, first, count, zero;
 } mg_nxn_part;
 /**
- * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end. The
- * caller frees *parts.
+ * Leases of neighbouring batches that are not done [sources, batch_count] yet, source by source; shorter towards the end, and
+ * where there is little for every rank. The caller frees *parts.
  */
 mg_status mg_nxn_parts(const mg_nxn_plan *plan, size_t sources, int ranks, const bool *done, mg_nxn_part **parts,
                        size_t *count);
@@ -388,6 +423,7 @@ typedef struct mg_grid_plan {
   size_t models;                             /**< merged in one pass */
   uint64_t model_bytes, source_bytes;        /**< of a merged model; of a source in memory */
   uint64_t store_bytes;                      /**< for sources, once a node; counted in every rank */
+  uint64_t gram_bytes;                       /**< of master_bytes: Grams of tensors, once a node */
   uint64_t activation_bytes, pass_bytes;     /**< of every rank */
   uint64_t master_bytes, table_bytes;        /**< kept on rank 0; of rank 0 at the end */
   uint64_t device_bytes, device_store_bytes; /**< of a rank's device's memory; what sources would take there besides */
@@ -416,9 +452,12 @@ typedef struct mg_plans {
   const mg_microscope_plan *microscope;
 } mg_plans;
 
-/** The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. */
+/**
+ * The predicted peak of rank 0, which holds most. Stages work one after another and keep what the result needs. shared: of held
+ * and working, what the ranks of a node have once between them; the budget is a rank's, so it is counted in each.
+ */
 typedef struct mg_memory {
-  uint64_t process, held, working, total;
+  uint64_t process, held, working, total, shared;
 } mg_memory;
 mg_memory mg_memory_predict(const mg_plans *plans);
 /** What the stages need of a device's memory at most; and what they would use. */
@@ -445,6 +484,15 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
                             const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid,
                             mg_grid_plan *plan);
 const mg_grid_plan *mg_grid_stage_plan(const mg_grid_stage *stage);
+/** A declared merge: what evaluating it computes, and merging moves in memory. */
+typedef struct mg_grid_merge {
+  size_t turn, cell; /**< its target's turn; its number in the grid */
+  double flops, bytes;
+} mg_grid_merge;
+/** Not collective. The grid's merges in the order in which they are computed (before equal ones are found). The caller frees
+ * *merges. */
+mg_status mg_grid_plan_merges(const mg_nxn_plan *nxn, const mg_grid *grid, const mg_grid_plan *plan, mg_grid_merge **merges,
+                              size_t *count);
 
 /**
  * Not collective. with_probes: read and tokenize them. cells: of the grid, 0 without. A family that is no encoder has no

@@ -78,6 +78,36 @@ mg_status mg_tokenizing_add(mg_tokenizing *t, const mg_corpus *corpus) {
   return t->ids.failed || t->lengths.failed ? mg_fail(MG_ERR_NOMEM, "out of memory for the texts' tokens") : MG_OK;
 }
 
+void mg_tokenizing_move(mg_tokenizing *t, mg_text *to) {
+  mg_text_append_bytes(to, &t->count, sizeof t->count);
+  mg_text_append_bytes(to, t->lengths.data, t->lengths.size);
+  mg_text_append_bytes(to, t->ids.data, t->ids.size);
+  t->lengths.size = t->ids.size = t->count = 0;
+  t->hash = 0;
+}
+
+mg_status mg_tokenizing_take(mg_tokenizing *t, mg_cursor *c) {
+  mg_status status = MG_OK;
+  size_t count = 0;
+  MG_TRY(mg_cursor_take(c, &count, sizeof count), done);
+  const char *lengths = c->at, *ids;
+  MG_TRY(mg_cursor_skip(c, count * sizeof(int32_t)), done);
+  for (size_t k = 0; k < count; k++) {
+    int32_t length;
+    memcpy(&length, lengths + k * sizeof length, sizeof length);
+    const size_t bytes = (size_t)length * sizeof *t->row;
+    ids = c->at;
+    MG_TRY(mg_cursor_skip(c, bytes), done);
+    mg_text_append_bytes(&t->ids, ids, bytes);
+    mg_text_append_bytes(&t->lengths, &length, sizeof length);
+    t->hash = mg_hash_more(t->hash, ids, bytes);
+    t->count++;
+  }
+  if (t->ids.failed || t->lengths.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory for the texts' tokens");
+done:
+  return status;
+}
+
 static int by_length(const void *a, const void *b) {
   const sequence *x = a, *y = b;
   if (x->length != y->length) return x->length < y->length ? -1 : 1;
@@ -86,27 +116,31 @@ static int by_length(const void *a, const void *b) {
   return (x->text > y->text) - (x->text < y->text);
 }
 
-static int by_number(const void *a, const void *b) {
-  const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-  return (x > y) - (x < y);
-}
-
-/* The ids that occur, rising. */
-static void list_tokens(mg_tokenized *t, size_t used) {
-  memcpy(t->tokens, t->ids, used * sizeof *t->tokens);
-  if (used > 1) qsort(t->tokens, used, sizeof *t->tokens, by_number);
+/* The ids that occur, rising. They are far fewer than there are tokens, and below the model's vocabulary. */
+static mg_status list_tokens(mg_tokenized *t, size_t used) {
+  size_t bound = 0;
   for (size_t k = 0; k < used; k++)
-    if (t->token_count == 0 || t->tokens[t->token_count - 1] != t->tokens[k]) t->tokens[t->token_count++] = t->tokens[k];
+    if ((size_t)t->ids[k] >= bound) bound = (size_t)t->ids[k] + 1;
+  bool *occurs = mg_alloc_zero(bound, sizeof *occurs);
+  if (occurs == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < used; k++) {
+    t->token_count += !occurs[t->ids[k]];
+    occurs[t->ids[k]] = true;
+  }
+  t->tokens = mg_alloc(t->token_count, sizeof *t->tokens);
+  for (size_t id = 0, n = 0; t->tokens != NULL && id < bound; id++)
+    if (occurs[id]) t->tokens[n++] = (int32_t)id;
+  free(occurs);
+  return t->tokens != NULL ? MG_OK : MG_ERR_NOMEM;
 }
 
 /* Fills in sequences and tokens; all is sorted. */
 static mg_status arrange(sequence *all, size_t count, size_t total, mg_tokenized *t) {
   t->count = count;
   t->ids = mg_alloc(total, sizeof *t->ids);
-  t->tokens = mg_alloc(total, sizeof *t->tokens);
   t->offset = mg_alloc_zero(count + 1, sizeof *t->offset);
   t->sequence_of = mg_alloc(count, sizeof *t->sequence_of);
-  if (t->ids == NULL || t->tokens == NULL || t->offset == NULL || t->sequence_of == NULL) return MG_ERR_NOMEM;
+  if (t->ids == NULL || t->offset == NULL || t->sequence_of == NULL) return MG_ERR_NOMEM;
   if (count > 1) qsort(all, count, sizeof *all, by_length);
   size_t n = 0;
   for (size_t k = 0; k < count; k++) {
@@ -120,8 +154,7 @@ static mg_status arrange(sequence *all, size_t count, size_t total, mg_tokenized
     t->sequence_of[all[k].text] = (int32_t)n - 1;
   }
   t->sequences = (mg_sequences){.count = n, .ids = t->ids, .offset = t->offset};
-  list_tokens(t, (size_t)t->offset[n]);
-  return MG_OK;
+  return list_tokens(t, (size_t)t->offset[n]);
 }
 
 mg_status mg_tokenizing_end(mg_tokenizing *t, mg_tokenized *out) {
@@ -140,32 +173,38 @@ mg_status mg_tokenizing_end(mg_tokenizing *t, mg_tokenized *out) {
   return status;
 }
 
-/* One after another: counts, then the arrays. */
+/* Where the arrays are: in a block of the node's. */
+static void place_arrays(mg_tokenized *t, const mg_shared_piece *pieces, size_t sequences) {
+  t->ids = pieces[0].at, t->offset = pieces[1].at, t->sequence_of = pieces[2].at, t->tokens = pieces[3].at;
+  t->sequences = (mg_sequences){.count = sequences, .ids = t->ids, .offset = t->offset};
+}
+
 mg_status mg_tokenized_share(MPI_Comm comm, mg_tokenized *t) {
   mg_status status = MG_OK;
+  mg_shared *block = NULL;
+  mg_shared_piece pieces[4] = {{0}};
   int rank;
   uint64_t head[4] = {t->count, t->sequences.count, t->token_count, t->hash};
   MPI_Comm_rank(comm, &rank);
   MPI_Bcast(head, 4, MPI_UINT64_T, 0, comm);
-  t->count = head[0], t->token_count = head[2], t->hash = head[3];
-  size_t sizes[4] = {0};
   if (rank == 0) {
-    sizes[0] = (size_t)t->offset[t->sequences.count] * sizeof *t->ids;
-    sizes[1] = (t->sequences.count + 1) * sizeof *t->offset;
-    sizes[2] = t->count * sizeof *t->sequence_of;
-    sizes[3] = t->token_count * sizeof *t->tokens;
+    pieces[0] = (mg_shared_piece){.from = t->ids, .size = (size_t)t->offset[t->sequences.count] * sizeof *t->ids};
+    pieces[1] = (mg_shared_piece){.from = t->offset, .size = (t->sequences.count + 1) * sizeof *t->offset};
+    pieces[2] = (mg_shared_piece){.from = t->sequence_of, .size = t->count * sizeof *t->sequence_of};
+    pieces[3] = (mg_shared_piece){.from = t->tokens, .size = t->token_count * sizeof *t->tokens};
   }
-  void *data[4] = {t->ids, t->offset, t->sequence_of, t->tokens};
-  for (int k = 0; k < 4; k++) {
-    MG_TRY(mg_broadcast_bytes(comm, &data[k], &sizes[k]), done);
-    t->ids = data[0], t->offset = data[1], t->sequence_of = data[2], t->tokens = data[3];
-  }
-  t->sequences = (mg_sequences){.count = (size_t)head[1], .ids = t->ids, .offset = t->offset};
-done:
+  MG_TRY(mg_shared_broadcast(comm, "the texts", pieces, 4, &block), failed);
+  mg_tokenized_free(t); /* rank 0's own */
+  *t = (mg_tokenized){.count = (size_t)head[0], .token_count = (size_t)head[2], .hash = head[3], .block = block};
+  place_arrays(t, pieces, (size_t)head[1]);
+  return MG_OK;
+failed:
+  mg_shared_destroy(&block);
   return status;
 }
 
 void mg_tokenized_free(mg_tokenized *t) {
-  free(t->ids), free(t->offset), free(t->sequence_of), free(t->tokens);
+  if (t->block == NULL) free(t->ids), free(t->offset), free(t->sequence_of), free(t->tokens);
+  mg_shared_destroy(&t->block);
   *t = (mg_tokenized){0};
 }

@@ -529,6 +529,8 @@ class Grid(Case):
             plan = json.loads(self.good("plan", "-c", config, "-n", "2", "--json").stdout)
             self.assertEqual(plan["grid"]["cells"], 76)
             self.assertLessEqual(plan["memory"]["rank_bytes"], plan["memory"]["budget_bytes"])
+            self.assertGreater(plan["memory"]["shared_bytes"], plan["grid"]["store_bytes"])
+            self.assertLess(plan["memory"]["shared_bytes"], plan["memory"]["held_bytes"] + plan["memory"]["working_bytes"])
             self.good("run", "-c", config, ranks=2)
             with h5py.File(path) as f:
                 peak = f["provenance/ranks"]["peak_bytes"]

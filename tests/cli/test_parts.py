@@ -2,6 +2,7 @@
 
 With --soak SECONDS: parts killed and stopped at random moments for that long instead.
 """
+import json
 import os
 import random
 import shutil
@@ -62,6 +63,31 @@ class Stages(Parts):
             if codes == [0] * parts:
                 return turn
         self.fail("the parts don't come to an end")
+
+    def test_plan(self):
+        """What each part takes is as run divides it: together it is the whole."""
+        config = self.config("planned")
+        for parts in (1, 2, 3, 5):
+            plans = [json.loads(self.good("plan", "-c", config, "--part", f"{k}/{parts}", "--json").stdout) for k in range(1, parts + 1)]
+            whole = plans[0]
+            for stage, counts in (("compatibility", ("leaves", "bytes_read", "flops")), ("cka", ("models", "flops")), ("nxn", ("texts", "flops")),
+                                  ("grid", ("merges", "bytes_moved", "flops")), ("microscope", ("bytes_moved", "flops"))):
+                for count in counts:
+                    each = [plan["part"][stage][count] for plan in plans]
+                    all_of_it = {"leaves": sum(each), "models": len(LOCALES), "texts": len(LOCALES) * whole["nxn"]["different"]}.get(
+                        count, whole[stage].get(count))
+                    self.assertAlmostEqual(sum(each) / all_of_it, 1, 9, (parts, stage, count, each))
+                    if count in ("leaves", "models", "merges"):
+                        self.assertLessEqual(max(each) - min(each), 1, (parts, stage, count, each))
+            for k, plan in enumerate(plans):
+                self.assertEqual((plan["part"]["part"], plan["part"]["parts"], len(plan["part"]["hours_of_parts"])), (k + 1, parts, parts))
+                self.assertEqual(plan["part"]["hours"], plan["part"]["hours_of_parts"][k])
+                self.assertAlmostEqual(sum(plan["part"]["hours_of_parts"]) + plan["pack"]["hours"], plan["hours"], 9)
+        said = self.good("plan", "-c", config, "--part", "2/3").stdout
+        self.assertRegex(said, r"part +2 of 3: \S+ h")
+        self.assertRegex(said, r"the longest is part [123] with \S+ h, the shortest part [123] with \S+ h; before, the part that begins first packs")
+        self.assertNotIn("part ", self.good("plan", "-c", config).stdout)
+        self.refused("plan", "-c", config, "--part", "4/3", code=2, says="is not I/N")
 
     def test_same_bits(self):
         whole = self.config("whole")

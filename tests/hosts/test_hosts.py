@@ -183,6 +183,29 @@ class Hosts(unittest.TestCase):
         self.refused(HOSTS, config=mixed, says=f"rank 2 on h3: the shard of {locale} in .* is another one than rank 0's")
         self.assertFalse(os.path.exists(self.result))
 
+    def test_checkpoints_of_their_own(self):
+        """Copies on every host's own disk have other stamps and are the same; a changed header is not, nor a directory that is not there."""
+        for host in HOSTS:
+            shutil.copytree(f"{self.shared}/f", f"{self.dir}/local/{host}/f")
+        self.addCleanup(lambda: [shutil.rmtree(f"{self.dir}/local/{host}/f") for host in HOSTS])
+        own = {"base": f"{self.dir}/scratch/f/base", "sources": f"{self.dir}/scratch/f/source_{{locale}}"}
+        config = write_yaml(f"{self.results}/own.yaml", **own, shards={"dir": "none"}, compute={"threads": 1})
+        self.good(HOSTS, config=config)
+        here = result_bits(self.result)
+        self.assertEqual(here.keys(), self.bits.keys())
+        self.assertEqual({key.split("@")[0] for key in here if here[key] != self.bits[key]}, {"sources/path"})
+        name = sorted(os.path.basename(p) for p in glob.glob(f"{self.shared}/f/source_*"))[3]
+        with open(f"{self.dir}/local/h2/f/{name}/model.safetensors", "r+b") as file:
+            header = file.read(4096)
+            file.seek(header.index(b'"F32"'))
+            file.write(b'"I32"')
+        other = f"{self.results}/other.h5"
+        self.refused(HOSTS, config=config, result=other, says=f"rank 1 on h2: .*/{name}: is another checkpoint than rank 0's")
+        self.refused(["h1", "h3", "h2"], config=config, result=other, says=f"rank 2 on h2: .*/{name}: is another checkpoint than rank 0's")
+        shutil.rmtree(f"{self.dir}/local/h3/f/{name}")
+        self.refused(["h1", "h3"], config=config, result=other, says=f"rank 1 on h3: .*/{name}: no such directory")
+        self.assertFalse(os.path.exists(other))
+
     def test_another_build(self):
         version = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
         with open(BINARY, "rb") as file:

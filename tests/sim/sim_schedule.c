@@ -24,7 +24,7 @@ typedef struct wanted {
   int threads, ranks, sources;
   double budget;
   const char *dir; /* of the measured journal */
-  bool measure;
+  bool measure, on_device;
 } wanted;
 
 static const struct {
@@ -53,9 +53,10 @@ static bool take_argument(wanted *w, char *argument) {
   char *value = strchr(argument, '=');
   if (value == NULL) return false;
   *value++ = '\0';
-  if (strcmp(argument, "machine") == 0)
-    w->machine = strcmp(value, "gpu") == 0 ? sim_gpu : sim_core;
-  else if (strcmp(argument, "gram") == 0)
+  if (strcmp(argument, "machine") == 0) {
+    w->on_device = strcmp(value, "gpu") == 0;
+    w->machine = w->on_device ? sim_gpu : sim_core;
+  } else if (strcmp(argument, "gram") == 0)
     w->gram = strcmp(value, "total") == 0 ? MG_GRAM_TOTAL : strcmp(value, "layer") == 0 ? MG_GRAM_LAYER : MG_GRAM_TENSOR;
   else if (strcmp(argument, "threads") == 0)
     w->threads = atoi(value);
@@ -113,7 +114,7 @@ static mg_status tables(wanted *w) {
   sim_family f = {0};
   int rank;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MG_TRY(sim_family_make(MG_SOURCE_DIR "/configs/nightly-full-grid.yaml", w->gram, w->threads, &f), cleanup);
+  MG_TRY(sim_family_make(MG_SOURCE_DIR "/configs/nightly-full-grid.yaml", w->gram, w->threads, w->on_device, &f), cleanup);
   if (w->budget > 0) f.budget = (uint64_t)w->budget;
   if (w->measure) MG_TRY(sim_measure(&f, w->dir, &w->machine), cleanup);
   if (rank > 0) goto cleanup;

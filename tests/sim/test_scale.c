@@ -20,8 +20,8 @@ static sim_family cores, nodes; /* a rank a core; a rank eight cores, Grams of t
 
 static int make_families(void **state) {
   (void)state;
-  if (sim_family_make(CONFIG, MG_GRAM_TENSOR, 1, &cores) != MG_OK) return 1;
-  return sim_family_make(CONFIG, MG_GRAM_TOTAL, 8, &nodes) != MG_OK;
+  if (sim_family_make(CONFIG, MG_GRAM_TENSOR, 1, false, &cores) != MG_OK) return 1;
+  return sim_family_make(CONFIG, MG_GRAM_TOTAL, 8, false, &nodes) != MG_OK;
 }
 
 static int free_families(void **state) {
@@ -64,6 +64,25 @@ static void nxn_is_under_five_percent_idle(void **state) {
   assert_int_equal(sim_nxn(&cores, &sim_core, SOURCES, RANKS, &s), MG_OK);
   assert_true(s.run.idle < 0.05);
   assert_true(s.held_bytes <= s.planned_bytes);
+}
+
+/* A device computes a target in the time that loading its model takes: leases are as long as that is worth. */
+static void on_devices_models_are_loaded_seldom(void **state) {
+  (void)state;
+  sim_stage by_core, by_device;
+  sim_family f = nodes; /* shares what is allocated */
+  mg_nxn_choose_leases(&f.nxn, 8, true);
+  const double all = (double)SOURCES * mg_nxn_batch_flops(&f.nxn, 0, f.nxn.texts.tokenized.sequences.count) / sim_gpu.flops;
+  const int ranks[] = {1, 8, 64, RANKS};
+  for (size_t k = 0; k < sizeof ranks / sizeof *ranks; k++) {
+    assert_int_equal(sim_nxn(&nodes, &sim_gpu, SOURCES, ranks[k], &by_core), MG_OK);
+    assert_int_equal(sim_nxn(&f, &sim_gpu, SOURCES, ranks[k], &by_device), MG_OK);
+    assert_true(by_device.units < by_core.units / 4);
+    assert_true(by_device.run.makespan < by_core.run.makespan);
+    assert_true(by_device.held_bytes <= by_device.planned_bytes);
+    if (ranks[k] < RANKS) assert_true(by_device.run.makespan < 1.3 * all / ranks[k]);
+  }
+  assert_true(by_device.run.makespan < by_core.run.makespan / 4); /* the file system is what they wait for */
 }
 
 /* Against the time that reading takes at least, and so against the larger of that and starting. */
@@ -156,32 +175,41 @@ static void groups_hold_every_item_once(void **state) {
       }
 }
 
-/* Leases: every batch that is not done, once; none that is. */
-static void leases_hold_every_batch_once(void **state) {
-  (void)state;
+/* Leases: every batch that is not done, once; none that is; no longer than planned but for a batch. */
+static void cut_leases(const mg_nxn_plan *plan, int ranks) {
   enum { N = 5 };
-  const size_t batches = cores.nxn.batch_count;
+  const size_t batches = plan->batch_count;
+  mg_nxn_part *parts = NULL;
+  size_t count;
   int *seen = calloc(N * batches, sizeof *seen);
   bool *done = calloc(N * batches, sizeof *done);
   assert_true(seen != NULL && done != NULL);
-  for (int ranks = 1; ranks < 2000; ranks *= 7) {
-    mg_nxn_part *parts = NULL;
-    size_t count;
-    memset(seen, 0, N * batches * sizeof *seen);
-    for (size_t k = 0; k < N * batches; k++) done[k] = ranks > 1 && sim_draw(k / 9, (uint64_t)ranks) > 0.5;
-    assert_int_equal(mg_nxn_parts(&cores.nxn, N, ranks, done, &parts, &count), MG_OK);
-    for (size_t p = 0; p < count; p++)
-      for (uint32_t b = 0; b < parts[p].count; b++) seen[parts[p].source * batches + parts[p].first + b]++;
-    for (size_t k = 0; k < N * batches; k++) assert_int_equal(seen[k], !done[k]);
-    free(parts);
+  for (size_t k = 0; k < N * batches; k++) done[k] = ranks > 1 && sim_draw(k / 9, (uint64_t)ranks) > 0.5;
+  assert_int_equal(mg_nxn_parts(plan, N, ranks, done, &parts, &count), MG_OK);
+  for (size_t p = 0; p < count; p++) {
+    const size_t last = parts[p].first + parts[p].count - 1;
+    assert_true(mg_nxn_batch_flops(plan, plan->batch[parts[p].first], plan->batch[last]) <= plan->lease_flops);
+    for (size_t b = parts[p].first; b <= last; b++) seen[parts[p].source * batches + b]++;
   }
-  free(seen), free(done);
+  for (size_t k = 0; k < N * batches; k++) assert_int_equal(seen[k], !done[k]);
+  free(seen), free(done), free(parts);
+}
+
+static void leases_hold_every_batch_once(void **state) {
+  (void)state;
+  mg_nxn_plan on_device = cores.nxn; /* shares what is allocated */
+  mg_nxn_choose_leases(&on_device, 1, true);
+  for (int ranks = 1; ranks < 20000; ranks *= 7) {
+    cut_leases(&cores.nxn, ranks);
+    cut_leases(&on_device, ranks);
+  }
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_grid_is_under_five_percent_idle),
       cmocka_unit_test(nxn_is_under_five_percent_idle),
+      cmocka_unit_test(on_devices_models_are_loaded_seldom),
       cmocka_unit_test(compatibility_takes_as_long_as_reading),
       cmocka_unit_test(ten_thousand_sources_are_bounded),
       cmocka_unit_test(a_master_that_is_too_slow_loses_nothing),

@@ -123,7 +123,7 @@ done:
   return status;
 }
 
-mg_status sim_family_make(const char *config, mg_gram_level level, int threads, sim_family *f) {
+mg_status sim_family_make(const char *config, mg_gram_level level, int threads, bool on_device, sim_family *f) {
   mg_status status = MG_OK;
   char *text = NULL;
   size_t size = 0;
@@ -145,7 +145,7 @@ mg_status sim_family_make(const char *config, mg_gram_level level, int threads, 
                                     .epsilon = 1e-5f};
   MG_TRY(make_texts(&f->config->family.locales, &f->nxn.texts), cleanup);
   MG_TRY(mg_nxn_batches(&f->nxn, NULL), cleanup);
-  f->nxn.lease_flops = mg_nxn_lease_flops(&f->nxn, threads);
+  mg_nxn_choose_leases(&f->nxn, threads, on_device);
   MG_TRY(mg_grid_expand(f->config, &f->nxn.texts.targets, &f->grid), cleanup);
 cleanup:
   free(text);

@@ -20,8 +20,8 @@ typedef struct sim_family {
   uint64_t budget; /**< of memory, a rank; the file's */
 } sim_family;
 
-/** config: the nightly grid's file. level: of the Grams. */
-mg_status sim_family_make(const char *config, mg_gram_level level, int threads, sim_family *family);
+/** config: the nightly grid's file. level: of the Grams. on_device: each rank has one for forward passes. */
+mg_status sim_family_make(const char *config, mg_gram_level level, int threads, bool on_device, sim_family *family);
 void sim_family_free(sim_family *family);
 
 /** A stage that came to its end. */
