@@ -36,6 +36,13 @@ typedef struct mg_tensor_info {
  */
 mg_status mg_safetensors_read_header(const char *path, uint32_t file, mg_tensor_info **tensors, size_t *count);
 
+/** What describes the tensors of a safetensors file, as it stands there. */
+typedef struct mg_header {
+  char *text;
+  size_t size;
+  uint64_t file_size;
+} mg_header;
+
 /** A checkpoint directory: config.json, model.safetensors or model.safetensors.index.json with its shard files. */
 typedef struct mg_checkpoint {
   char *dir;
@@ -45,6 +52,8 @@ typedef struct mg_checkpoint {
   size_t tensor_count;
   mg_strings labels; /**< id2label by index; empty if config.json has none */
   char *model_type;  /**< "" if config.json has none */
+  mg_header header;  /**< of one that is a single file */
+  bool alike;        /**< its tensors are those, at the same places, of the checkpoint that it was opened beside */
 } mg_checkpoint;
 
 /**
@@ -53,6 +62,8 @@ typedef struct mg_checkpoint {
  * names missing files or tensors or leaves its directory, corrupt headers, a malformed id2label.
  */
 mg_status mg_checkpoint_open(const char *dir, mg_checkpoint **checkpoint);
+/** The same beside one that is open already: where both headers are the same bytes, this one need not be parsed. NULL: none. */
+mg_status mg_checkpoint_open_beside(const char *dir, const mg_checkpoint *other, mg_checkpoint **checkpoint);
 void mg_checkpoint_close(mg_checkpoint **checkpoint);
 /** Identity of what the headers say: names, types, shapes and places of the tensors, labels. */
 uint64_t mg_checkpoint_hash(const mg_checkpoint *checkpoint);

@@ -83,7 +83,33 @@ static int compare_names(const void *a, const void *b) {
   return mg_natural_compare(((const mg_tensor_info *)a)->name, ((const mg_tensor_info *)b)->name);
 }
 
-static mg_status add_file(mg_checkpoint *c, const char *name) {
+static mg_status copy_tensors(mg_checkpoint *c, const mg_checkpoint *from) {
+  c->tensors = mg_alloc(from->tensor_count, sizeof *c->tensors);
+  if (c->tensors == NULL) return MG_ERR_NOMEM;
+  for (; c->tensor_count < from->tensor_count; c->tensor_count++) {
+    mg_tensor_info *t = &c->tensors[c->tensor_count];
+    *t = from->tensors[c->tensor_count];
+    t->name = mg_strdup(t->name);
+    if (t->name == NULL) return MG_ERR_NOMEM;
+  }
+  return MG_OK;
+}
+
+/* The tensors of a checkpoint's only file. */
+static mg_status read_tensors(mg_checkpoint *c, const char *path, const mg_checkpoint *other) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_header_read(path, &c->header), done);
+  c->alike = other != NULL && mg_header_equal(&c->header, &other->header);
+  if (c->alike)
+    MG_TRY(copy_tensors(c, other), done);
+  else
+    MG_TRY(mg_header_parse(path, 0, &c->header, &c->tensors, &c->tensor_count), done);
+done:
+  return status;
+}
+
+/* single: it is the only one; other: NULL, or what may have the same header. */
+static mg_status add_file(mg_checkpoint *c, const char *name, bool single, const mg_checkpoint *other) {
   char *path = mg_path_join(c->dir, name);
   if (path == NULL) return MG_ERR_NOMEM;
   mg_status status = MG_OK;
@@ -96,7 +122,10 @@ static mg_status add_file(mg_checkpoint *c, const char *name) {
   c->stamps = stamps;
   MG_TRY(mg_file_stamp_get(path, &stamps[file]), cleanup);
   MG_TRY(mg_strings_add(&c->files, path), cleanup);
-  MG_TRY(mg_safetensors_read_header(path, file, &c->tensors, &c->tensor_count), cleanup);
+  if (single)
+    MG_TRY(read_tensors(c, path, other), cleanup);
+  else
+    MG_TRY(mg_safetensors_read_header(path, file, &c->tensors, &c->tensor_count), cleanup);
 cleanup:
   free(path);
   return status;
@@ -140,7 +169,7 @@ static mg_status open_indexed_files(mg_checkpoint *c, const char *index, const j
       status = mg_fail_errno(MG_ERR_INPUT, "%s: names %s, which is not there", index, names.items[k]);
     free(path);
     if (status != MG_OK) goto cleanup;
-    MG_TRY(add_file(c, names.items[k]), cleanup);
+    MG_TRY(add_file(c, names.items[k], false, NULL), cleanup);
   }
 cleanup:
   mg_strings_free(&names);
@@ -210,13 +239,13 @@ static mg_status no_weights(const char *dir) {
   return mg_fail(MG_ERR_INPUT, "%s: has neither model.safetensors nor model.safetensors.index.json", dir);
 }
 
-static mg_status open_weights(mg_checkpoint *c) {
+static mg_status open_weights(mg_checkpoint *c, const mg_checkpoint *other) {
   mg_status status = MG_OK;
   char *single = mg_path_join(c->dir, "model.safetensors"), *index = mg_path_join(c->dir, "model.safetensors.index.json");
   if (single == NULL || index == NULL)
     status = MG_ERR_NOMEM;
   else if (mg_path_exists(single))
-    status = add_file(c, "model.safetensors");
+    status = add_file(c, "model.safetensors", true, other);
   else if (mg_path_exists(index))
     status = open_index(c, index);
   else
@@ -243,7 +272,19 @@ static mg_status check_dir(const char *dir) {
   return MG_OK;
 }
 
-mg_status mg_checkpoint_open(const char *dir, mg_checkpoint **out) {
+/* By name, each once. */
+static mg_status sort_tensors(mg_checkpoint *c) {
+  if (c->alike) return MG_OK; /* copied in order */
+  if (c->tensor_count > 1) qsort(c->tensors, c->tensor_count, sizeof *c->tensors, compare_names);
+  for (size_t k = 1; k < c->tensor_count; k++)
+    if (strcmp(c->tensors[k - 1].name, c->tensors[k].name) == 0)
+      return mg_fail(MG_ERR_INPUT, "%s: tensor %s is there twice", c->dir, c->tensors[k].name);
+  return MG_OK;
+}
+
+mg_status mg_checkpoint_open(const char *dir, mg_checkpoint **out) { return mg_checkpoint_open_beside(dir, NULL, out); }
+
+mg_status mg_checkpoint_open_beside(const char *dir, const mg_checkpoint *other, mg_checkpoint **out) {
   mg_status status = MG_OK;
   mg_checkpoint *c = mg_alloc_zero(1, sizeof *c);
   if (c == NULL) return MG_ERR_NOMEM;
@@ -254,13 +295,8 @@ mg_status mg_checkpoint_open(const char *dir, mg_checkpoint **out) {
   }
   MG_TRY(check_dir(dir), cleanup);
   MG_TRY(read_config(c), cleanup);
-  MG_TRY(open_weights(c), cleanup);
-  if (c->tensor_count > 1) qsort(c->tensors, c->tensor_count, sizeof *c->tensors, compare_names);
-  for (size_t k = 1; k < c->tensor_count; k++)
-    if (strcmp(c->tensors[k - 1].name, c->tensors[k].name) == 0) {
-      status = mg_fail(MG_ERR_INPUT, "%s: tensor %s is there twice", dir, c->tensors[k].name);
-      goto cleanup;
-    }
+  MG_TRY(open_weights(c, other), cleanup);
+  MG_TRY(sort_tensors(c), cleanup);
   *out = c;
   c = NULL;
 cleanup:
@@ -273,6 +309,7 @@ void mg_checkpoint_close(mg_checkpoint **checkpoint) {
   if (c == NULL) return;
   for (size_t k = 0; k < c->tensor_count; k++) free(c->tensors[k].name);
   free(c->tensors), free(c->stamps);
+  mg_header_free(&c->header);
   mg_strings_free(&c->files);
   mg_strings_free(&c->labels);
   free(c->model_type);

@@ -145,6 +145,7 @@ static mg_status compare_dtype(comparison *c, const mg_checkpoint *checkpoint, c
 static mg_status compare_tensors(comparison *c, const mg_checkpoint *source) {
   mg_status status = MG_OK;
   bool noted = false;
+  if (source->alike) return MG_OK;
   for (size_t k = 0; k < c->first->tensor_count; k++) {
     const mg_tensor_info *expected = &c->first->tensors[k], *t = mg_checkpoint_find(source, expected->name);
     if (t != NULL) {
@@ -250,6 +251,26 @@ done:
 
 /* ---- what is kept of a checkpoint ---- */
 
+/* Where each tensor of the table is in one whose tensors are the first source's, of which the table has the floating ones. */
+static void locate_in_order(const mg_tensor_table *table, const mg_checkpoint *checkpoint, mg_location *locations) {
+  const mg_tensor_info *t = checkpoint->tensors;
+  for (size_t k = 0; k < table->count; k++, t++) {
+    while (!mg_dtype_is_floating(t->dtype)) t++;
+    locations[k] = (mg_location){.offset = t->offset, .file = t->file, .dtype = (uint32_t)t->dtype};
+  }
+}
+
+static void locate(const comparison *c, const mg_checkpoint *checkpoint, bool is_base, mg_location *locations) {
+  const mg_tensor_table *table = &c->family->table;
+  for (size_t k = 0; k < table->count; k++) {
+    const char *name = table->tensors[k].name;
+    const mg_tensor_info *t =
+        is_base ? mg_base_counterpart(&c->prefixes, c->first, checkpoint, name) : mg_checkpoint_find(checkpoint, name);
+    locations[k] = (mg_location){.dtype = MG_DTYPE_COUNT};
+    if (t != NULL) locations[k] = (mg_location){.offset = t->offset, .file = t->file, .dtype = (uint32_t)t->dtype};
+  }
+}
+
 /* Moves the file names over and notes where each tensor of the table is. */
 static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_base, mg_member *member) {
   const mg_tensor_table *table = &c->family->table;
@@ -257,13 +278,10 @@ static mg_status keep_member(comparison *c, mg_checkpoint *checkpoint, bool is_b
   member->dir = mg_strdup(checkpoint->dir); // NOLINT(clang-analyzer-core.NullDereference): reported before where unopened
   member->locations = mg_alloc(table->count, sizeof *member->locations);
   if (member->dir == NULL || member->locations == NULL) return MG_ERR_NOMEM;
-  for (size_t k = 0; k < table->count; k++) {
-    const char *name = table->tensors[k].name;
-    const mg_tensor_info *t =
-        is_base ? mg_base_counterpart(&c->prefixes, c->first, checkpoint, name) : mg_checkpoint_find(checkpoint, name);
-    member->locations[k] = (mg_location){.dtype = MG_DTYPE_COUNT};
-    if (t != NULL) member->locations[k] = (mg_location){.offset = t->offset, .file = t->file, .dtype = (uint32_t)t->dtype};
-  }
+  if (checkpoint->alike && !is_base)
+    locate_in_order(table, checkpoint, member->locations);
+  else
+    locate(c, checkpoint, is_base, member->locations);
   member->files = checkpoint->files;
   checkpoint->files = (mg_strings){0};
   member->stamps = checkpoint->stamps;
@@ -283,7 +301,7 @@ done:
 
 /* A checkpoint that cannot be opened (*checkpoint stays NULL) is one more line: the others' faults are still looked for. */
 static mg_status open_or_list(comparison *c, const char *dir, mg_checkpoint **checkpoint) {
-  const mg_status status = mg_checkpoint_open(dir, checkpoint);
+  const mg_status status = mg_checkpoint_open_beside(dir, c->first, checkpoint);
   if (status == MG_OK || status == MG_ERR_NOMEM) return status;
   mg_mismatch(&c->mismatches, "%s", mg_error_message());
   c->unopened = status;

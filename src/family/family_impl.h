@@ -3,6 +3,14 @@
 
 #include "mergegrid/family.h"
 
+/** Reads the bytes that describe the tensors of a safetensors file. To be freed also on failure. */
+mg_status mg_header_read(const char *path, mg_header *header);
+void mg_header_free(mg_header *header);
+/** The same bytes before data of the same size: the same tensors at the same places. */
+bool mg_header_equal(const mg_header *a, const mg_header *b);
+/** As mg_safetensors_read_header. */
+mg_status mg_header_parse(const char *path, uint32_t file, const mg_header *header, mg_tensor_info **tensors, size_t *count);
+
 /** "[2, 3]" into text. */
 void mg_shape_text(mg_text *text, const int64_t *shape, int ndim);
 bool mg_shape_equal(const mg_tensor_info *a, const mg_tensor_info *b);

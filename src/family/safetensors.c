@@ -166,22 +166,38 @@ static mg_status open_header(const char *path, int *fd, uint64_t *file_size, uin
   return MG_OK;
 }
 
-mg_status mg_safetensors_read_header(const char *path, uint32_t file, mg_tensor_info **tensors, size_t *count) {
+mg_status mg_header_read(const char *path, mg_header *read) {
   mg_status status = MG_OK;
-  header h = {.path = path, .file = file};
-  uint64_t file_size = 0, header_size = 0;
-  char *text = NULL;
+  uint64_t size = 0;
   int fd = -1;
-  MG_TRY(open_header(path, &fd, &file_size, &header_size), cleanup);
-  text = mg_alloc((size_t)header_size + 1, 1);
-  if (text == NULL) {
+  *read = (mg_header){0};
+  MG_TRY(open_header(path, &fd, &read->file_size, &size), cleanup);
+  read->size = (size_t)size;
+  read->text = mg_alloc(read->size + 1, 1);
+  if (read->text == NULL) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  MG_TRY(mg_read_at(fd, path, text, (size_t)header_size, 8), cleanup);
-  h.data_start = 8 + header_size;
-  h.data_size = file_size - h.data_start;
-  MG_TRY(parse(&h, text, (size_t)header_size), cleanup);
+  MG_TRY(mg_read_at(fd, path, read->text, read->size, 8), cleanup);
+cleanup:
+  if (fd >= 0) close(fd);
+  return status;
+}
+
+bool mg_header_equal(const mg_header *a, const mg_header *b) {
+  return a->text != NULL && b->text != NULL && a->file_size == b->file_size && a->size == b->size &&
+         memcmp(a->text, b->text, a->size) == 0;
+}
+
+void mg_header_free(mg_header *read) {
+  free(read->text);
+  *read = (mg_header){0};
+}
+
+mg_status mg_header_parse(const char *path, uint32_t file, const mg_header *from, mg_tensor_info **tensors, size_t *count) {
+  mg_status status = MG_OK;
+  header h = {.path = path, .file = file, .data_start = 8 + from->size, .data_size = from->file_size - 8 - from->size};
+  MG_TRY(parse(&h, from->text, from->size), cleanup);
   mg_tensor_info *all = reallocarray(*tensors, *count + h.count + 1, sizeof *all);
   if (all == NULL) {
     status = mg_fail(MG_ERR_NOMEM, "out of memory");
@@ -194,7 +210,13 @@ mg_status mg_safetensors_read_header(const char *path, uint32_t file, mg_tensor_
 cleanup:
   for (size_t k = 0; k < h.count; k++) free(h.tensors[k].name);
   free(h.tensors);
-  free(text);
-  if (fd >= 0) close(fd);
+  return status;
+}
+
+mg_status mg_safetensors_read_header(const char *path, uint32_t file, mg_tensor_info **tensors, size_t *count) {
+  mg_header text;
+  mg_status status = mg_header_read(path, &text);
+  if (status == MG_OK) status = mg_header_parse(path, file, &text, tensors, count);
+  mg_header_free(&text);
   return status;
 }

@@ -7,10 +7,11 @@
 #include "mergegrid/text.h"
 #include "ops_impl.h"
 
-/* Rows are processed in groups; a last group that is not full reads on into rows of zeros. */
-enum { SPARE_ROWS = 8 };
-
-size_t mg_gram_scratch_bytes(int rows) { return ((size_t)rows + SPARE_ROWS) * MG_SCRATCH_STRIDE * sizeof(float); }
+size_t mg_gram_scratch_bytes(int rows) {
+  const size_t bytes =
+      ((size_t)rows + MG_SPARE_ROWS) * MG_SCRATCH_STRIDE * sizeof(float) + ((size_t)rows + MG_SPARE_POINTERS) * sizeof(float *);
+  return (bytes + MG_ROW_ALIGN - 1) / MG_ROW_ALIGN * MG_ROW_ALIGN;
+}
 
 void mg_gram_finish(const double *acc, size_t pairs, double *sum) {
   for (size_t p = 0; p < pairs; p++) {

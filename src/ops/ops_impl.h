@@ -6,8 +6,15 @@
 /** Floats from one row of the scratch to the next: a run and a cache line, so that rows do not share cache sets. */
 enum { MG_SCRATCH_STRIDE = MG_RUN + 16 };
 
+/** Rows of scratch behind those of a tile: zeros, for groups that are not full. Behind them a pointer a row, and some more. */
+enum { MG_SPARE_ROWS = 8, MG_SPARE_POINTERS = 16 };
+
 /** Floats of row k of a run in scratch. */
 static inline float *mg_scratch_row(void *scratch, int k) { return (float *)scratch + (size_t)k * MG_SCRATCH_STRIDE; }
+/** A pointer a row, and MG_SPARE_POINTERS more, in the scratch for `rows` rows. */
+static inline const float **mg_scratch_pointers(void *scratch, int rows) {
+  return (const float **)(void *)mg_scratch_row(scratch, rows + MG_SPARE_ROWS);
+}
 /** A run's length padded to whole lanes. */
 static inline int mg_padded(int64_t count) { return (int)((count + MG_LANES - 1) / MG_LANES * MG_LANES); }
 

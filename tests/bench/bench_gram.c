@@ -139,6 +139,7 @@ static void report(double rate[TIMED][MOST_ROUNDS], int rounds) {
 }
 
 int main(int argc, char **argv) {
+  mg_ops_suit_processor(argv);
   static double rate[TIMED][MOST_ROUNDS];
   arena w = {.rows = 48};
   double seconds = 3;

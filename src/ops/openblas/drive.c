@@ -15,12 +15,13 @@ typedef struct run {
   int scratch_first; /* scratch row of the tile's row 0 */
   int fetched;       /* rows of which the next run is in the cache, or on its way there */
   float *zeros;      /* a row of zeros, for groups that are not full */
+  const float **at;  /* the floats of each row once it has been loaded; behind them zeros, up to whole groups */
   double *spare;     /* accumulators of the pairs that do not exist */
 } run;
 
-static const void *raw_row(const run *r, int k) {
-  return (const char *)r->tile->row[k] + (size_t)r->first * mg_dtype_size(r->tile->dtype[k]);
-}
+static size_t size_of(const run *r, int k) { return r->tile->dtype[k] == MG_F32 ? sizeof(float) : sizeof(uint16_t); }
+
+static const void *raw_row(const run *r, int k) { return (const char *)r->tile->row[k] + (size_t)r->first * size_of(r, k); }
 
 static float *scratch_row(const run *r, int k) { return mg_scratch_row(r->scratch, r->scratch_first + k); }
 
@@ -34,33 +35,33 @@ static bool is_ready(const run *r, int k) {
   return r->whole && r->tile->dtype[k] == MG_F32 && minus_row(r, k) == NULL && (uintptr_t)raw_row(r, k) % MG_ROW_ALIGN == 0;
 }
 
-/* The floats of row k once it has been loaded. */
-static const float *float_row(const run *r, int k) {
-  if (k >= r->tile->rows) return r->zeros;
-  return is_ready(r, k) ? raw_row(r, k) : scratch_row(r, k);
-}
-
 static void load_row(const run *r, int k) {
   const int64_t left = r->tile->count - r->first;
-  if (!is_ready(r, k)) mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, scratch_row(r, k));
+  float *to = scratch_row(r, k);
+  if (r->at[k] == to) mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, to);
 }
 
 /*
  * Rows lie pages apart, where hardware prefetching does not follow, and a run's blocks are about as many as its rows. So each
- * of them fetches one row of the next run, a line a step: rows may come from memory (a mapped file) at the rate of arithmetic.
- * Behind the tile's last run is either the next tile's first or something that does not matter.
+ * of them fetches a page of one row, a line a step: rows may come from memory (a mapped file) at the rate of arithmetic. Of
+ * 16-bit rows that is two runs, at every other one. Behind the tile's last run is either the next tile's first or something
+ * that does not matter.
  */
 static mg_ahead fetch_row(run *r) {
-  const int k = r->fetched < r->tile->rows ? r->fetched++ : r->fetched - 1;
-  const size_t size = mg_dtype_size(r->tile->dtype[k]);
-  return (mg_ahead){.at = (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size, .step = MG_LANES * size};
+  if (r->fetched >= r->tile->rows) return (mg_ahead){.at = (const char *)r->zeros};
+  const int k = r->fetched++;
+  const size_t size = size_of(r, k);
+  const bool had = size < sizeof(float) && r->first / MG_RUN % 2 != 0;
+  const char *at = (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size;
+  return (mg_ahead){.at = at, .step = had ? 0 : MG_LINE};
 }
 
 /* What too few blocks have left. */
 static void fetch_others(run *r) {
   while (r->fetched < r->tile->rows) {
     const mg_ahead ahead = fetch_row(r);
-    for (int step = 0; step < MG_RUN / MG_LANES; step++) __builtin_prefetch(ahead.at + (size_t)step * ahead.step, 0, 2);
+    for (int step = 0; ahead.step > 0 && step < MG_RUN / MG_LANES; step++)
+      __builtin_prefetch(ahead.at + (size_t)step * ahead.step, 0, 2);
   }
 }
 
@@ -73,7 +74,7 @@ static bool load_at_once(const run *r, int row, mg_loading *how) {
   if (!r->whole || row + group > r->tile->rows) return false;
   for (int k = row; k < row + group; k++) {
     if (r->tile->dtype[k] != dtype || minus_row(r, k) != minus) return false;
-    ready = ready && is_ready(r, k);
+    ready = ready && r->at[k] != scratch_row(r, k);
   }
   if (ready)
     *how = MG_AS_THEY_ARE;
@@ -94,7 +95,7 @@ static void diagonal_block(const run *r, int row, double *acc) {
   if (at_once) from.minus = minus_row(r, row);
   for (int i = 0; i < group; i++) {
     if (!at_once && row + i < rows) load_row(r, row + i);
-    from.row[i] = at_once ? raw_row(r, row + i) : float_row(r, row + i);
+    from.row[i] = at_once ? raw_row(r, row + i) : r->at[row + i];
     from.scale[i] = at_once ? r->tile->scale[row + i] : 1;
     for (int j = i; j < group; j++)
       pair[mg_pair_index(group, i, j)] =
@@ -105,26 +106,16 @@ static void diagonal_block(const run *r, int row, double *acc) {
 
 /* Full group [row, row + group) against rows [column, column + n), all before it. */
 static void block_before(run *r, int row, int column, int n, double *acc) {
-  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_COLUMNS];
-  for (int i = 0; i < r->kernels->group; i++) x[i] = float_row(r, row + i);
-  for (int j = 0; j < n; j++) {
-    y[j] = float_row(r, column + j);
-    pair[j] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, column + j, row);
-  }
-  r->kernels->before[n](x, y, r->steps, pair, fetch_row(r));
+  for (int j = 0; j < n; j++) pair[j] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, column + j, row);
+  r->kernels->before[n](r->at + row, r->at + column, r->steps, pair, fetch_row(r));
 }
 
 /* Full group [row, row + group) against rows [column, column + n), all behind it. */
 static void block_behind(run *r, int row, int column, int n, double *acc) {
-  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_GROUP];
-  for (int j = 0; j < n; j++) y[j] = float_row(r, column + j);
-  for (int i = 0; i < r->kernels->group; i++) {
-    x[i] = float_row(r, row + i);
-    pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
-  }
-  r->kernels->behind[n](x, y, r->steps, pair, fetch_row(r));
+  for (int i = 0; i < r->kernels->group; i++) pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
+  r->kernels->behind[n](r->at + row, r->at + column, r->steps, pair, fetch_row(r));
 }
 
 static void begin_run(run *r, int64_t first) {
@@ -133,6 +124,8 @@ static void begin_run(run *r, int64_t first) {
   r->fetched = 0;
   r->steps = mg_padded(count) / MG_LANES;
   r->whole = count % MG_LANES == 0;
+  for (int k = 0; k < r->tile->rows; k++) r->at[k] = is_ready(r, k) ? raw_row(r, k) : scratch_row(r, k);
+  for (int k = r->tile->rows; k < r->tile->rows + MG_MOST_GROUP; k++) r->at[k] = r->zeros;
 }
 
 /* Every pair of the run among full groups. A group follows its own conversion, and meets the rows just used first: cached. */
@@ -161,7 +154,12 @@ static void last_rows(run *r, int first, double *acc) {
 
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch) {
   double spare[MG_ACCUMULATORS] = {0};
-  run r = {.kernels = kernels, .tile = tile, .scratch = scratch, .zeros = mg_scratch_row(scratch, tile->rows), .spare = spare};
+  run r = {.kernels = kernels,
+           .tile = tile,
+           .scratch = scratch,
+           .zeros = mg_scratch_row(scratch, tile->rows),
+           .at = mg_scratch_pointers(scratch, tile->rows),
+           .spare = spare};
   memset(r.zeros, 0, MG_RUN * sizeof(float));
   for (int64_t first = 0; first < tile->count; first += MG_RUN) {
     begin_run(&r, first);
@@ -173,24 +171,25 @@ void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *a
 /* Rows [row, row + group) of a against all of b; rows that are not there are zeros. */
 static void blocks_across(run *a, run *b, int row, double *acc) {
   const int group = a->kernels->group, columns = b->tile->rows;
-  const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_GROUP];
-  for (int i = 0; i < group; i++) x[i] = float_row(a, row + i);
   for (int column = 0; column < columns; column += a->kernels->columns) {
     const int n = columns - column < a->kernels->columns ? columns - column : a->kernels->columns;
-    for (int j = 0; j < n; j++) y[j] = float_row(b, column + j);
     for (int i = 0; i < group; i++)
       pair[i] =
           row + i < a->tile->rows ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)column) : a->spare;
-    a->kernels->behind[n](x, y, a->steps, pair, fetch_row(a->fetched < a->tile->rows ? a : b));
+    a->kernels->behind[n](a->at + row, b->at + column, a->steps, pair, fetch_row(a->fetched < a->tile->rows ? a : b));
   }
 }
 
 void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_tile *b, double *acc, void *scratch) {
   double spare[MG_MOST_COLUMNS * MG_ACCUMULATORS] = {0};
   float *zeros = mg_scratch_row(scratch, a->rows + b->rows);
-  run left = {.kernels = kernels, .tile = a, .scratch = scratch, .zeros = zeros, .spare = spare};
-  run right = {.kernels = kernels, .tile = b, .scratch = scratch, .scratch_first = a->rows, .zeros = zeros, .spare = spare};
+  const float **at = mg_scratch_pointers(scratch, a->rows + b->rows);
+  run left = {.kernels = kernels, .tile = a, .scratch = scratch, .zeros = zeros, .at = at, .spare = spare};
+  run right = left;
+  right.tile = b;
+  right.scratch_first = a->rows;
+  right.at = at + a->rows + MG_MOST_GROUP;
   memset(zeros, 0, MG_RUN * sizeof(float));
   for (int64_t first = 0; first < a->count; first += MG_RUN) {
     begin_run(&left, first);

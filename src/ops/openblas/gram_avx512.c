@@ -1,7 +1,8 @@
 /*
- * The Gram micro-kernels for AVX-512: one register is the 16 lanes of a pair. Blocks of 6 × 4 pairs take 24 accumulators, 6
- * rows and one column: 31 of 32 registers, 24 multiply-adds to 10 loads. On the diagonal, 6 rows make 21 pairs, so no half is
- * computed twice; it converts 16-bit rows on its way and stores them as floats for the other blocks.
+ * The Gram micro-kernels for AVX-512: one register is the
+ * 16 lanes of a pair. Blocks of 6 × 4 pairs take 24 accumulators, 6 rows and one column: 31 of 32 registers, 24 multiply-adds
+ * to 10 loads. On the diagonal, 6 rows make 21 pairs, so no half is computed twice; it converts 16-bit rows on its way and
+ * stores them as floats for the other blocks.
  */
 
 #include "kernels_impl.h"

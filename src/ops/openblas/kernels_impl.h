@@ -3,7 +3,7 @@
 
 #include "ops_impl.h"
 
-enum { MG_MOST_COLUMNS = 4, MG_MOST_GROUP = 8 };
+enum { MG_MOST_COLUMNS = 4, MG_MOST_GROUP = 8, MG_LINE = 64 /* bytes of a cache line */ };
 
 /** What a block fetches into the cache beside its work, `step` bytes on after every 16 elements. */
 typedef struct mg_ahead {
