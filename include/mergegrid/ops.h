@@ -18,8 +18,9 @@ enum { MG_ACCUMULATORS = 8 /**< fp64 accumulators a pair */ };
 
 /**
  * A tile: `rows` vectors of `count` elements side by side.
- * rows[i] points to count elements of dtype[i] (F32, F16 or BF16), 64-byte aligned and readable (not necessarily zero) up to
- * the next multiple of 64 bytes; their values are element × scale[i] (a power of two; 1 for F32 and BF16).
+ * row[i] points to count elements of dtype[i] (F32, F16 or BF16), aligned as such; their values are element × scale[i] (a power
+ * of two; 1 for F32 and BF16), less those of minus[i], where there are any, in fp32. What lies behind a row may be fetched into
+ * the cache, and is not used.
  */
 typedef struct mg_tile {
   int rows;
@@ -27,6 +28,7 @@ typedef struct mg_tile {
   const void *const *row;
   const mg_dtype *dtype;
   const float *scale;
+  const float *const *minus; /**< [rows], each NULL or count floats; NULL: nothing is taken off any row */
 } mg_tile;
 
 /**

@@ -121,7 +121,7 @@ mg_status mg_shard_list(const char *dir, mg_source_list *list);
 
 /**
  * A row provider: the tiles of all sources and of the base, from shards or straight from the checkpoints, to the same bits
- * where shards are F32. Reading threads may call mg_rows_read at the same time.
+ * where shards are F32. Reading threads may call mg_rows_read and mg_rows_show at the same time.
  */
 typedef struct mg_rows mg_rows;
 
@@ -163,11 +163,46 @@ uint64_t mg_rows_identity(const mg_rows *rows, ptrdiff_t source);
 /** Bytes that reading one tile row of `count` elements takes from the file (for plan and rates). */
 double mg_rows_bytes_per_element(const mg_rows *rows);
 
+/** One thread's sight of the rows where the page cache has them. */
+typedef struct mg_rows_sight mg_rows_sight;
+/** For tiles of up to most_rows rows, the base among them. rows outlive it. */
+mg_status mg_rows_sight_open(mg_rows *rows, size_t most_rows, mg_rows_sight **sight);
+void mg_rows_sight_close(mg_rows_sight **sight);
+/** Bytes of the page cache that count as the process's memory while they are seen, at most. */
+uint64_t mg_rows_sight_bytes(size_t most_rows);
 /**
- * Reads `count` ≤ MG_TILE elements from `first` on (within one leaf of the tensor) of n sources: row k of the result at
- * (char *)buffer + k × stride, in mg_rows_dtype. scale[k] is set so that value = element × scale[k]. `base` (64-byte aligned,
- * room for count floats) receives θ0, zeros for source_only tensors; NULL: not wanted. staging: mg_rows_staging_bytes() of
- * aligned memory, one a thread.
+ * What was seen since the sight was opened was all there: else MG_ERR_IO names the file that was cut short or failed. To be
+ * asked before what was computed from it is believed.
+ */
+mg_status mg_rows_sight_check(const mg_rows_sight *sight);
+
+/** Where rows go that are not seen in place. */
+typedef struct mg_rows_room {
+  void *buffer;         /**< 64-byte aligned; row k at buffer + k × stride, in mg_rows_dtype */
+  size_t stride;        /**< bytes */
+  float *base;          /**< 64-byte aligned, room for a tile */
+  void *staging;        /**< mg_rows_staging_bytes() of aligned memory */
+  mg_rows_sight *sight; /**< NULL: all go there */
+} mg_rows_room;
+
+/** Rows where they are: arrays of n + 1, of which the last entry is the base's. */
+typedef struct mg_rows_tile {
+  const void **row; /**< aligned as elements of the type are */
+  mg_dtype *dtype;  /**< F32, BF16 or F16 */
+  float *scale;
+  const float **minus; /**< NULL, or floats that come off the row: value = element × scale − minus */
+} mg_rows_tile;
+
+/**
+ * `count` ≤ MG_TILE elements from `first` on (within one leaf of the tensor) of n sources and of the base (zeros for
+ * source_only tensors); valid until the next call with the same room. Without a sight, rows are in mg_rows_dtype with nothing
+ * to come off, at buffer + k × stride and at base.
+ */
+mg_status mg_rows_show(mg_rows *rows, const mg_rows_room *room, const int *sources, int n, size_t tensor, int64_t first,
+                       int64_t count, const mg_rows_tile *tile);
+/**
+ * The same elements, read: row k of the result at (char *)buffer + k × stride, in mg_rows_dtype. `base` (64-byte aligned, room
+ * for count floats) receives θ0; NULL: not wanted. staging: as in a room.
  */
 mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count, void *buffer,
                        size_t stride, float *scale, float *base, void *staging);

@@ -138,13 +138,22 @@ const char *mg_nearest(const char *word, const char *const *candidates, size_t c
   return best;
 }
 
+/* Whatever the locale; and names of tensors are compared by the hundred thousand. */
+static bool is_digit(char c) { return (unsigned char)(c - '0') < 10; }
+
+static size_t count_digits(const char *text) {
+  size_t n = 0;
+  while (is_digit(text[n])) n++;
+  return n;
+}
+
 int mg_natural_compare(const char *a, const char *b) {
   const char *x = a, *y = b;
   while (*x && *y) {
-    if (isdigit((unsigned char)*x) && isdigit((unsigned char)*y)) {
+    if (is_digit(*x) && is_digit(*y)) {
       while (*x == '0') x++;
       while (*y == '0') y++;
-      const size_t m = strspn(x, "0123456789"), n = strspn(y, "0123456789");
+      const size_t m = count_digits(x), n = count_digits(y);
       if (m != n) return m < n ? -1 : 1;
       const int order = strncmp(x, y, m);
       if (order != 0) return order;

@@ -1,4 +1,4 @@
-/* Nodes of the summation tree from the sources' bytes: read a tile of all rows, multiply, sum. */
+/* Nodes of the summation tree from the sources' bytes: find a tile of all rows, multiply, sum. */
 
 #include <math.h>
 #include <pthread.h>
@@ -14,17 +14,16 @@
 /* What one thread works in. */
 typedef struct workspace {
   mg_gram_engine *engine;
-  mg_gram_lane *lane; /* of a device; NULL: this thread multiplies */
-  char *tile;         /* sources' rows, `stride` bytes apart */
-  float *base;        /* θ0's row */
-  mg_gram_room room;  /* where a tile is read to: there, or on its way to the device */
+  mg_gram_lane *lane;   /* of a device; NULL: this thread multiplies */
+  char *tile;           /* sources' rows, `stride` bytes apart */
+  float *base;          /* θ0's row */
+  mg_gram_room room;    /* where a tile is read to: there, or on its way to the device */
+  mg_rows_sight *sight; /* of rows where the page cache has them; NULL: all are read */
   void *staging, *scratch;
   double *acc;      /* [pairs][MG_ACCUMULATORS] */
   double **partial; /* [level]: a right subtree's sum while its left sibling is kept in the caller's array */
   unsigned levels;
-  float *scale;
-  const void **row;
-  mg_dtype *dtype;
+  mg_rows_tile found;
   int *ids;
   double read_seconds, busy_seconds, bytes_read;
   mg_status status; /* and the message of a helper thread */
@@ -37,7 +36,7 @@ struct mg_gram_engine {
   const mg_ops *ops;
   mg_device *device;
   int threads;
-  bool allow_nonfinite;
+  bool see, allow_nonfinite;
   size_t stride;
   int most_sources;      /* of any block */
   size_t most_values;    /* of any block */
@@ -79,6 +78,13 @@ static unsigned subtree_level(unsigned level, int threads) {
   return level > cut ? level - cut : 0;
 }
 
+uint64_t mg_gram_sight_bytes(const mg_gram_layout *layout, int threads) {
+  int sources;
+  size_t values;
+  block_extent(layout, &sources, &values);
+  return (uint64_t)threads * mg_rows_sight_bytes((size_t)sources + 1);
+}
+
 uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging) {
   int sources;
   size_t values;
@@ -103,16 +109,19 @@ static mg_status workspace_create(mg_gram_engine *engine, workspace *w) {
   *w = (workspace){.engine = engine};
   if (engine->device != NULL)
     MG_TRY(mg_gram_lane_create(engine->device, rows - 1, engine->most_values, mg_rows_dtype(engine->rows), &w->lane), done);
+  if (engine->device == NULL && engine->see) MG_TRY(mg_rows_sight_open(engine->rows, rows, &w->sight), done);
   w->tile = mg_alloc_aligned((size_t)engine->most_sources * engine->stride);
   w->base = mg_alloc_aligned(MG_TILE * sizeof(float));
   w->staging = mg_alloc_aligned(mg_rows_staging_bytes());
   w->scratch = mg_alloc_aligned(mg_gram_scratch_bytes((int)rows));
   w->acc = mg_alloc_aligned(engine->most_values * MG_ACCUMULATORS * sizeof(double));
-  w->scale = mg_alloc(rows, sizeof *w->scale);
-  w->row = mg_alloc(rows, sizeof *w->row);
-  w->dtype = mg_alloc(rows, sizeof *w->dtype);
+  w->found = (mg_rows_tile){.row = mg_alloc(rows, sizeof(void *)),
+                            .dtype = mg_alloc(rows, sizeof(mg_dtype)),
+                            .scale = mg_alloc(rows, sizeof(float)),
+                            .minus = mg_alloc(rows, sizeof(float *))};
   w->ids = mg_alloc(rows, sizeof *w->ids);
-  const bool complete = w->tile && w->base && w->staging && w->scratch && w->acc && w->scale && w->row && w->dtype && w->ids;
+  const bool described = w->found.row && w->found.dtype && w->found.scale && w->found.minus && w->ids;
+  const bool complete = w->tile && w->base && w->staging && w->scratch && w->acc && described;
   w->room = (mg_gram_room){.tile = w->tile, .stride = engine->stride, .base = w->base};
   status = complete ? MG_OK : MG_ERR_NOMEM;
 done:
@@ -121,23 +130,24 @@ done:
 
 static void workspace_destroy(workspace *w) {
   mg_gram_lane_destroy(&w->lane);
+  mg_rows_sight_close(&w->sight);
   for (unsigned k = 0; k < w->levels; k++) free(w->partial[k]);
   free(w->partial);
   free(w->tile), free(w->base), free(w->staging), free(w->scratch), free(w->acc);
-  free(w->scale), free(w->row), free(w->dtype), free(w->ids), free(w->message);
+  free(w->found.row), free(w->found.dtype), free(w->found.scale), free(w->found.minus), free(w->ids), free(w->message);
 }
 
-mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_ops *ops, mg_device *device, int threads,
-                                bool allow_nonfinite, mg_gram_engine **out) {
+mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_gram_terms *terms, mg_gram_engine **out) {
   mg_status status = MG_OK;
   mg_gram_engine *engine = mg_alloc_zero(1, sizeof *engine);
   if (engine == NULL) return MG_ERR_NOMEM;
   *engine = (mg_gram_engine){.layout = layout,
                              .rows = rows,
-                             .ops = ops,
-                             .device = device,
-                             .threads = threads > 0 ? threads : 1,
-                             .allow_nonfinite = allow_nonfinite,
+                             .ops = terms->ops,
+                             .device = terms->device,
+                             .threads = terms->threads > 0 ? terms->threads : 1,
+                             .see = terms->see,
+                             .allow_nonfinite = terms->allow_nonfinite,
                              .stride = row_stride(mg_rows_dtype(rows))};
   block_extent(layout, &engine->most_sources, &engine->most_values);
   engine->workspaces = mg_alloc_zero((size_t)engine->threads, sizeof *engine->workspaces);
@@ -162,43 +172,44 @@ void mg_gram_engine_destroy(mg_gram_engine **engine) {
   *engine = NULL;
 }
 
-/* Reads one tile of a block's sources and points the rows at it; the base is the last row. */
-static mg_status read_tile(workspace *w, const mg_pair_block *block, const mg_gram_leaf *piece, int64_t first, int64_t count) {
+/* Finds one tile of a block's sources and points the rows at it; the base is the last row. */
+static mg_status find_tile(workspace *w, const mg_pair_block *block, const mg_gram_leaf *piece, int64_t first, int64_t count) {
   mg_gram_engine *engine = w->engine;
   mg_status status = MG_OK;
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
   for (int k = 0; k < n; k++) w->ids[k] = k < rows ? block->row0 + k : block->col0 + k - rows;
   if (w->lane != NULL) MG_TRY(mg_gram_lane_room(w->lane, (size_t)n + 1, count, mg_rows_dtype(engine->rows), &w->room), done);
+  const mg_rows_room room = {w->room.tile, w->room.stride, w->room.base, w->staging, w->sight};
   const double began = mg_now();
-  status = mg_rows_read(engine->rows, w->ids, n, piece->tensor, first, count, w->room.tile, w->room.stride, w->scale,
-                        w->room.base, w->staging);
+  status = mg_rows_show(engine->rows, &room, w->ids, n, piece->tensor, first, count, &w->found);
   w->read_seconds += mg_now() - began;
   w->bytes_read += (double)n * (double)count * mg_rows_bytes_per_element(engine->rows);
-  for (int k = 0; k < n; k++) {
-    w->row[k] = w->room.tile + (size_t)k * w->room.stride;
-    w->dtype[k] = mg_rows_dtype(engine->rows);
-  }
-  w->row[n] = w->room.base;
-  w->dtype[n] = MG_F32;
-  w->scale[n] = 1;
 done:
   return status;
+}
+
+/* Rows `first` to `first` + rows of what was found. */
+static mg_tile tile_from(const mg_rows_tile *found, int first, int rows, int64_t count) {
+  return (mg_tile){.rows = rows,
+                   .count = count,
+                   .row = found->row + first,
+                   .dtype = found->dtype + first,
+                   .scale = found->scale + first,
+                   .minus = found->minus + first};
 }
 
 static mg_status multiply_tile(workspace *w, const mg_pair_block *block, int64_t count) {
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
   if (w->lane != NULL)
     return mg_gram_lane_multiply(w->lane, &w->room, (size_t)n + 1, (size_t)(mg_gram_is_triangle(block) ? n + 1 : rows), count,
-                                 w->dtype, w->scale);
-  mg_tile tile = {.rows = n + 1, .count = count, .row = w->row, .dtype = w->dtype, .scale = w->scale};
+                                 w->found.dtype, w->found.scale);
   if (mg_gram_is_triangle(block)) {
+    const mg_tile tile = tile_from(&w->found, 0, n + 1, count);
     w->engine->ops->gram_triangle(&tile, w->acc, w->scratch);
     return MG_OK;
   }
-  const mg_tile right = {
-      .rows = n - rows, .count = count, .row = w->row + rows, .dtype = w->dtype + rows, .scale = w->scale + rows};
-  tile.rows = rows;
-  w->engine->ops->gram_rectangle(&tile, &right, w->acc, w->scratch);
+  const mg_tile left = tile_from(&w->found, 0, rows, count), right = tile_from(&w->found, rows, n - rows, count);
+  w->engine->ops->gram_rectangle(&left, &right, w->acc, w->scratch);
   return MG_OK;
 }
 
@@ -228,12 +239,13 @@ static mg_status compute_leaf(workspace *w, shared_node *shared, int64_t leaf, d
   if (w->lane != NULL) MG_TRY(mg_gram_lane_begin(w->lane, shared->count), failed);
   for (int64_t done = 0; done < piece.count; done += MG_TILE) {
     const int64_t count = piece.count - done < MG_TILE ? piece.count - done : MG_TILE;
-    MG_TRY(read_tile(w, block, &piece, piece.first + done, count), failed);
+    MG_TRY(find_tile(w, block, &piece, piece.first + done, count), failed);
     MG_TRY(multiply_tile(w, block, count), failed);
     if (atomic_load_explicit(&shared->abandon, memory_order_relaxed)) return MG_STOPPED;
     if (shared->poll != NULL && w == &w->engine->workspaces[0]) MG_TRY(shared->poll(shared->context), failed);
   }
   if (w->lane != NULL) MG_TRY(mg_gram_lane_end(w->lane, shared->count, w->acc), failed);
+  if (w->sight != NULL) MG_TRY(mg_rows_sight_check(w->sight), failed);
   mg_gram_finish(w->acc, shared->count, sum);
   if (!w->engine->allow_nonfinite) MG_TRY(check_finite(w, block, &piece, sum, shared->count), failed);
 failed:

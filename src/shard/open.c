@@ -112,6 +112,19 @@ bool mg_shard_seal_equal(const mg_shard_seal *a, const mg_shard_seal *b) {
   return a->file_size == b->file_size && a->data_offset == b->data_offset && a->metadata_hash == b->metadata_hash;
 }
 
+/* ---- briefs ---- */
+
+mg_shard_brief mg_shard_brief_of(const mg_shard *shard) {
+  return (mg_shard_brief){.seal = shard->seal,
+                          .is_base = shard->is_base,
+                          .dtype = shard->dtype,
+                          .id_hash = mg_hash(shard->id, strlen(shard->id)),
+                          .table_hash = mg_tensor_table_hash(&shard->table),
+                          .checkpoint_hash = shard->checkpoint_hash,
+                          .base_hash = shard->base_hash,
+                          .content_hash = shard->content_hash};
+}
+
 /* ---- reading HDF5 ---- */
 
 typedef struct h5_source {

@@ -20,6 +20,7 @@ typedef struct packer {
   const mg_tensor_table *table;
   mg_reader *source, *base; /* base: NULL when the base itself is packed */
   char *raw, *base_raw, *stored;
+  const void *seen; /* a block's raw values: there, or in the page cache */
   float *values, *back;
   mg_shard shard; /* being made */
   double *tensor_error;
@@ -52,7 +53,7 @@ static mg_status report_nonfinite(const packer *p, size_t tensor, int64_t elemen
   const mg_member *base = &p->job->family->base;
   const mg_tensor *t = &p->table->tensors[tensor];
   float one;
-  mg_to_f32(&one, p->raw + (size_t)k * mg_dtype_size(mg_location_dtype(p->member, tensor)),
+  mg_to_f32(&one, (const char *)p->seen + (size_t)k * mg_dtype_size(mg_location_dtype(p->member, tensor)),
             mg_location_dtype(p->member, tensor), 1, 1);
   const bool in_source = !isfinite(one);
   const mg_member *member = in_source || p->base == NULL ? p->member : base;
@@ -70,11 +71,14 @@ static mg_status read_block(packer *p, size_t tensor, int64_t first, int64_t cou
     memset(p->values, 0, (size_t)count * sizeof(float));
     return MG_OK;
   }
-  MG_TRY(mg_reader_read(p->source, tensor, first, count, p->raw), done);
-  *hash = mg_hash_more(*hash, p->raw, (size_t)count * mg_dtype_size(dtype));
+  MG_TRY(mg_reader_show(p->source, tensor, first, count, p->raw, &p->seen), done);
+  *hash = mg_hash_more(*hash, p->seen, (size_t)count * mg_dtype_size(dtype));
   const mg_dtype base_dtype = p->base != NULL ? mg_location_dtype(&p->job->family->base, tensor) : MG_DTYPE_COUNT;
-  if (base_dtype != MG_DTYPE_COUNT) MG_TRY(mg_reader_read(p->base, tensor, first, count, p->base_raw), done);
-  mg_subtract_to_f32(p->values, p->raw, dtype, base_dtype != MG_DTYPE_COUNT ? p->base_raw : NULL, base_dtype, (size_t)count);
+  const void *base = NULL;
+  if (base_dtype != MG_DTYPE_COUNT) MG_TRY(mg_reader_show(p->base, tensor, first, count, p->base_raw, &base), done);
+  mg_subtract_to_f32(p->values, p->seen, dtype, base, base_dtype, (size_t)count);
+  MG_TRY(mg_reader_check(p->source), done);
+  if (p->base != NULL) MG_TRY(mg_reader_check(p->base), done);
   const int64_t bad = p->job->allow_nonfinite ? -1 : mg_first_nonfinite(p->values, count);
   if (bad >= 0) status = report_nonfinite(p, tensor, first + bad, bad);
 done:
@@ -158,8 +162,9 @@ static mg_status hash_checkpoint(packer *p, uint64_t *hash) {
     *hash = mg_hash_tensor_begin(*hash, t, dtype);
     for (int64_t first = 0; first < t->numel; first += MG_LEAF) {
       const int64_t count = t->numel - first < MG_LEAF ? t->numel - first : MG_LEAF;
-      MG_TRY(mg_reader_read(p->source, tensor, first, count, p->raw), done);
-      *hash = mg_hash_more(*hash, p->raw, (size_t)count * mg_dtype_size(dtype));
+      MG_TRY(mg_reader_show(p->source, tensor, first, count, p->raw, &p->seen), done);
+      *hash = mg_hash_more(*hash, p->seen, (size_t)count * mg_dtype_size(dtype));
+      MG_TRY(mg_reader_check(p->source), done);
       MG_TRY(poll(p, count), done);
     }
   }
@@ -238,8 +243,10 @@ cleanup:
   return status;
 }
 
-static mg_status note_shard(const char *path, const mg_file_stamp *files, size_t count, bool durable) {
-  mg_seen seen = {.files = (mg_file_stamp *)(uintptr_t)files, .file_count = count, .durable = durable};
+static mg_status note_shard(const char *path, const mg_shard_brief *brief, const mg_file_stamp *files, size_t count,
+                            bool durable) {
+  mg_seen seen = {
+      .files = (mg_file_stamp *)(uintptr_t)files, .file_count = count, .durable = durable, .described = true, .brief = *brief};
   mg_seen_here(&seen);
   const mg_status status = mg_file_stamp_get(path, &seen.shard);
   return status == MG_OK ? mg_seen_write(path, &seen) : status;
@@ -256,7 +263,9 @@ static mg_status write_shard(packer *p, const char *path) {
     status = mg_fail_errno(MG_ERR_IO, "%s: renaming to %s", temporary, path);
     goto cleanup;
   }
-  MG_TRY(note_shard(path, p->shard.stamps, p->shard.file_count, false), cleanup);
+  mg_shard_brief brief = mg_shard_brief_of(&p->shard);
+  MG_TRY(mg_shard_seal_read(path, &brief.seal), cleanup);
+  MG_TRY(note_shard(path, &brief, p->shard.stamps, p->shard.file_count, false), cleanup);
 cleanup:
   if (status != MG_OK) unlink(temporary);
   free(temporary);
@@ -266,24 +275,21 @@ cleanup:
 /* ---- is it up to date? ---- */
 
 /* Is the shard as its writer left it? Checks the checksums where that is not known. */
-static mg_status trust(const char *path, const mg_seen *seen) {
+static mg_status trust(const char *path, const mg_seen *seen, const mg_shard_brief *brief) {
   enum { SETTLED_SECONDS = 60 };
   mg_status status = MG_OK;
-  mg_seen here = {0};
+  bool same_boot;
   mg_file_stamp stamp;
-  mg_seen_here(&here);
   MG_TRY(mg_file_stamp_get(path, &stamp), done);
-  const bool noted = seen->valid && mg_file_stamp_equal(&seen->shard, &stamp);
+  const bool noted = mg_seen_is_of(path, seen, &same_boot);
   if (noted && seen->durable) return MG_OK;
-  const bool same_boot =
-      noted && strcmp(seen->boot, "-") != 0 && strcmp(seen->host, here.host) == 0 && strcmp(seen->boot, here.boot) == 0;
   if (!same_boot) MG_TRY(mg_shard_verify(path), done);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   if (same_boot && (int64_t)now.tv_sec * 1000000000 - stamp.mtime_ns < (int64_t)SETTLED_SECONDS * 1000000000) return MG_OK;
   MG_TRY(mg_sync_file(path), done);
   /* A note that can't be written (a read-only directory) costs the check next time, no more. */
-  if (noted || seen->valid) note_shard(path, seen->files, seen->file_count, true);
+  if (noted || seen->valid) note_shard(path, brief, seen->files, seen->file_count, true);
 done:
   return status;
 }
@@ -295,75 +301,96 @@ static bool same_stamps(const mg_file_stamp *a, size_t a_count, const mg_file_st
   return true;
 }
 
+/* A shard that is there: what it holds, and the checkpoint's files when it was last found in order. */
+typedef struct present {
+  mg_seen seen;
+  mg_shard *shard; /* NULL where the note said it all */
+  mg_shard_brief brief;
+} present;
+
+static mg_status look(const char *path, present *there) {
+  mg_status status = MG_OK;
+  *there = (present){0};
+  mg_seen_read(path, &there->seen);
+  if (mg_seen_vouches(path, &there->seen)) {
+    there->brief = there->seen.brief;
+  } else {
+    MG_TRY(mg_shard_open(path, &there->shard), done);
+    there->brief = mg_shard_brief_of(there->shard);
+  }
+  MG_TRY(trust(path, &there->seen, &there->brief), done);
+  /* A note of an earlier version: from now on it says what the shard holds. */
+  if (there->seen.valid && !there->seen.described && there->seen.durable)
+    note_shard(path, &there->brief, there->seen.files, there->seen.file_count, true);
+done:
+  return status;
+}
+
+static void present_free(present *there) {
+  mg_seen_free(&there->seen);
+  mg_shard_close(&there->shard);
+}
+
 /* *current: the shard holds what packing would write. */
-static mg_status compare_with_checkpoint(packer *p, const char *path, const mg_shard *shard, const mg_seen *seen,
-                                         bool *current) {
+static mg_status compare_with_checkpoint(packer *p, const char *path, const present *there, bool *current) {
   mg_status status = MG_OK;
   uint64_t hash;
+  const mg_seen *seen = &there->seen;
+  const mg_shard_brief *is = &there->brief;
   *current = false;
-  const bool same_kind = shard->is_base == p->shard.is_base && shard->dtype == p->shard.dtype &&
-                         strcmp(shard->id, p->shard.id) == 0 &&
-                         mg_tensor_table_hash(&shard->table) == mg_tensor_table_hash(p->table) &&
-                         (shard->is_base || shard->base_hash == p->job->base_hash);
+  const bool same_kind = is->is_base == p->shard.is_base && is->dtype == p->shard.dtype &&
+                         is->id_hash == mg_hash(p->shard.id, strlen(p->shard.id)) &&
+                         is->table_hash == mg_tensor_table_hash(p->table) &&
+                         (is->is_base || is->base_hash == p->job->base_hash);
   if (!same_kind) return MG_OK;
-  const mg_file_stamp *known = seen->valid ? seen->files : shard->stamps;
-  const size_t count = seen->valid ? seen->file_count : shard->file_count;
+  const mg_file_stamp *known = seen->valid ? seen->files : there->shard->stamps;
+  const size_t count = seen->valid ? seen->file_count : there->shard->file_count;
   if (!p->job->rehash && same_stamps(known, count, p->shard.stamps, p->shard.file_count)) {
     *current = true;
     return MG_OK;
   }
   MG_TRY(hash_checkpoint(p, &hash), done);
-  *current = hash == shard->checkpoint_hash;
-  if (*current) note_shard(path, p->shard.stamps, p->shard.file_count, seen->valid && seen->durable);
+  *current = hash == is->checkpoint_hash;
+  if (*current) note_shard(path, is, p->shard.stamps, p->shard.file_count, seen->valid && seen->durable);
 done:
   return status;
 }
 
 static mg_status keep(const char *path, const mg_pack_job *job, mg_pack_outcome *outcome) {
   mg_status status = MG_OK;
-  mg_shard *shard = NULL;
-  mg_seen seen = {0};
-  if (!mg_path_exists(path)) {
-    status = mg_fail(MG_ERR_INPUT, "%s: there is no such shard, and its checkpoint or the base's is gone", path);
-    goto cleanup;
-  }
-  mg_seen_read(path, &seen);
-  MG_TRY(mg_shard_open(path, &shard), cleanup);
-  MG_TRY(trust(path, &seen), cleanup);
-  if (shard->dtype != job->dtype && job->source != NULL)
+  present there;
+  if (!mg_path_exists(path))
+    return mg_fail(MG_ERR_INPUT, "%s: there is no such shard, and its checkpoint or the base's is gone", path);
+  MG_TRY(look(path, &there), cleanup);
+  if (there.brief.dtype != job->dtype && job->source != NULL)
     status = mg_fail(MG_ERR_INPUT, "%s: holds %s where shards.dtype asks for %s, and its checkpoint is gone", path,
-                     mg_dtype_name(shard->dtype), mg_dtype_name(job->dtype));
+                     mg_dtype_name(there.brief.dtype), mg_dtype_name(job->dtype));
   *outcome = MG_PACK_KEPT;
 cleanup:
-  mg_seen_free(&seen);
-  mg_shard_close(&shard);
+  present_free(&there);
   return status;
 }
 
 static mg_status bring_up_to_date(const char *path, const mg_pack_job *job, mg_pack_outcome *outcome) {
   mg_status status = MG_OK;
   packer p;
-  mg_shard *shard = NULL;
-  mg_seen seen = {0};
+  present there = {0};
   bool current = false;
   MG_TRY(packer_create(job, &p), cleanup);
   if (mg_path_exists(path)) {
-    mg_seen_read(path, &seen);
-    status = mg_shard_open(path, &shard);
-    if (status == MG_OK) status = trust(path, &seen);
+    status = look(path, &there);
     if (status == MG_ERR_CORRUPT) {
       mg_warn("%s; it is written anew", mg_error_message());
       status = MG_OK;
     } else if (status == MG_OK) {
-      status = compare_with_checkpoint(&p, path, shard, &seen, &current);
+      status = compare_with_checkpoint(&p, path, &there, &current);
     }
     if (status != MG_OK) goto cleanup;
   }
   *outcome = current ? MG_PACK_UNCHANGED : MG_PACK_WRITTEN;
   if (!current) MG_TRY(write_shard(&p, path), cleanup);
 cleanup:
-  mg_seen_free(&seen);
-  mg_shard_close(&shard);
+  present_free(&there);
   packer_destroy(&p);
   return status;
 }

@@ -1,4 +1,4 @@
-/* Tile rows of all sources: from shards, or from the checkpoints with the base taken off on the way. */
+/* The rows of all sources: of shards, or of the checkpoints themselves. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,6 +23,7 @@ mg_rows *mg_rows_create(size_t sources, size_t file_bound) {
 void mg_rows_close(mg_rows **rows) {
   mg_rows *r = *rows;
   if (r == NULL) return;
+  mg_mappings_destroy(&r->mappings);
   mg_file_cache_destroy(&r->cache);
   mg_tensor_table_free(&r->own_table);
   for (size_t k = 0; r->shards != NULL && k <= r->sources; k++) {
@@ -38,46 +39,68 @@ void mg_rows_close(mg_rows **rows) {
 
 /* ---- shards ---- */
 
-static void keep_shard(mg_rows *rows, size_t k, mg_shard *shard) {
+static mg_status keep_brief(mg_rows *rows, size_t k, const char *path, const char *id, const mg_shard_brief *brief) {
   mg_shard_row *row = &rows->shards[k];
-  row->path = shard->path;
-  row->id = shard->id;
-  shard->path = shard->id = NULL;
-  row->seal = shard->seal;
-  atomic_init(&row->data_offset, shard->data_offset);
-  row->identity = shard->content_hash;
-  if (shard->dtype != MG_F16) return;
+  row->path = mg_strdup(path);
+  row->id = mg_strdup(id);
+  row->seal = brief->seal;
+  row->identity = brief->content_hash;
+  atomic_init(&row->data_offset, brief->seal.data_offset);
+  return row->path != NULL && row->id != NULL ? MG_OK : MG_ERR_NOMEM;
+}
+
+static void keep_scales(mg_rows *rows, size_t k, mg_shard *shard) {
+  mg_shard_row *row = &rows->shards[k];
   row->inverse_scale = shard->scale;
   shard->scale = NULL;
   for (size_t b = 0; b < shard->block_count; b++) row->inverse_scale[b] = 1 / row->inverse_scale[b];
 }
 
 /* A source's shard against the base's. */
-static void compare_shards(const mg_shard *base, const mg_shard *shard, const char *id, mg_dtype dtype, mg_text *lines) {
-  if (shard->is_base || strcmp(shard->id, id) != 0)
-    mg_text_append(lines, "\n  %s: is the shard of '%s', not of '%s'", shard->path, shard->id, id);
-  else if (mg_tensor_table_hash(&shard->table) != mg_tensor_table_hash(&base->table))
-    mg_text_append(lines, "\n  %s: has other tensors than %s", shard->path, base->path);
+static void compare_shards(const char *base_path, const mg_shard_brief *base, const char *path, const mg_shard_brief *shard,
+                           const char *id, mg_dtype dtype, mg_text *lines) {
+  if (shard->is_base || shard->id_hash != mg_hash(id, strlen(id)))
+    mg_text_append(lines, "\n  %s: is not the shard of '%s'", path, id);
+  else if (shard->table_hash != base->table_hash)
+    mg_text_append(lines, "\n  %s: has other tensors than %s", path, base_path);
   else if (shard->base_hash != base->checkpoint_hash)
-    mg_text_append(lines, "\n  %s: was packed against another base than %s", shard->path, base->path);
+    mg_text_append(lines, "\n  %s: was packed against another base than %s", path, base_path);
   else if (shard->dtype != dtype)
-    mg_text_append(lines, "\n  %s: holds %s, other shards hold %s", shard->path, mg_dtype_name(shard->dtype),
-                   mg_dtype_name(dtype));
+    mg_text_append(lines, "\n  %s: holds %s, other shards hold %s", path, mg_dtype_name(shard->dtype), mg_dtype_name(dtype));
+}
+
+/* What shard k holds: of its note, where that vouches for all that is wanted; scales take the HDF5 library. */
+static mg_status open_source(mg_rows *rows, size_t k, const char *path, const char *id, mg_shard_brief *brief) {
+  mg_status status = MG_OK;
+  mg_shard *shard = NULL;
+  mg_seen seen = {0};
+  mg_seen_read(path, &seen);
+  if (mg_seen_vouches(path, &seen) && seen.brief.dtype != MG_F16) {
+    *brief = seen.brief;
+  } else {
+    MG_TRY(mg_shard_open(path, &shard), cleanup);
+    *brief = mg_shard_brief_of(shard);
+  }
+  MG_TRY(keep_brief(rows, k, path, id, brief), cleanup);
+  if (brief->dtype == MG_F16) keep_scales(rows, k, shard);
+cleanup:
+  mg_shard_close(&shard);
+  mg_seen_free(&seen);
+  return status;
 }
 
 static mg_status open_sources(mg_rows *rows, const char *dir, const mg_source_list *list, const mg_shard *base) {
   mg_status status = MG_OK;
   mg_text lines = {0};
+  const mg_shard_brief base_brief = mg_shard_brief_of(base);
   for (size_t k = 0; k < list->count && status == MG_OK; k++) {
-    mg_shard *shard = NULL;
-    char *path = mg_shard_path(dir, list->items[k].id);
-    status = path != NULL ? mg_shard_open(path, &shard) : MG_ERR_NOMEM;
+    mg_shard_brief brief = {0};
+    const char *id = list->items[k].id;
+    char *path = mg_shard_path(dir, id);
+    status = path != NULL ? open_source(rows, k, path, id, &brief) : MG_ERR_NOMEM;
+    if (status == MG_OK && k == 0) rows->dtype = brief.dtype;
+    if (status == MG_OK) compare_shards(base->path, &base_brief, path, &brief, id, rows->dtype, &lines);
     free(path);
-    if (status != MG_OK) break;
-    if (k == 0) rows->dtype = shard->dtype;
-    compare_shards(base, shard, list->items[k].id, rows->dtype, &lines);
-    keep_shard(rows, k, shard);
-    mg_shard_close(&shard);
   }
   if (status == MG_OK && lines.size > 0) status = mg_fail(MG_ERR_CORRUPT, "shards that do not fit together:%s", lines.data);
   mg_text_free(&lines);
@@ -110,8 +133,8 @@ mg_status mg_rows_open_shards(const char *dir, const mg_source_list *list, size_
   rows->table = &rows->own_table;
   MG_TRY(mg_rows_index(rows), cleanup);
   MG_TRY(open_sources(rows, dir, list, base), cleanup);
-  base->id[0] = '\0'; /* which no source has */
-  keep_shard(rows, list->count, base);
+  const mg_shard_brief brief = mg_shard_brief_of(base);
+  MG_TRY(keep_brief(rows, list->count, path, "", &brief), cleanup); /* an id that no source has */
   rows->bytes_per_element = (double)mg_dtype_size(rows->dtype);
   *out = rows;
   rows = NULL;
@@ -122,30 +145,15 @@ cleanup:
   return status;
 }
 
-static mg_status read_shard_row(mg_rows *rows, size_t k, size_t tensor, int64_t first, int64_t count, size_t size, void *to) {
-  mg_shard_row *row = &rows->shards[k];
-  mg_file_slot *slot;
-  int fd;
-  mg_status status = mg_file_acquire(rows->cache, k, row->path, &fd, &slot);
-  if (status != MG_OK) return status;
-  const uint64_t element = (uint64_t)(rows->table->tensors[tensor].offset + first);
-  if (atomic_load_explicit(&row->data_offset, memory_order_relaxed) == 0) MG_TRY(mg_rows_compare(rows, k, fd), release);
-  const uint64_t begin = atomic_load_explicit(&row->data_offset, memory_order_relaxed);
-  MG_TRY(mg_read_streaming(fd, row->path, to, (size_t)count * size, begin + element * size, rows->ahead), release);
-release:
-  mg_file_release(rows->cache, slot);
-  return status;
-}
-
 /* ---- checkpoints ---- */
 
-static const mg_member *member_of(const mg_rows *rows, size_t k) {
+const mg_member *mg_rows_member(const mg_rows *rows, size_t k) {
   return k == rows->sources ? &rows->family->base : &rows->family->sources[k];
 }
 
 /* What stands in for a content hash: headers and stamps. A touched file is another file then; only shards know better. */
 static uint64_t member_identity(const mg_rows *rows, size_t k) {
-  const mg_member *member = member_of(rows, k);
+  const mg_member *member = mg_rows_member(rows, k);
   uint64_t hash = mg_tensor_table_hash(rows->table);
   for (size_t s = 0; s < member->files.count; s++) {
     const mg_file_stamp *stamp = &member->stamps[s];
@@ -177,7 +185,7 @@ mg_status mg_rows_open_checkpoints(const mg_family *family, size_t file_bound, m
   uint64_t key = 0;
   for (size_t k = 0; k <= rows->sources; k++) {
     rows->first_key[k] = key;
-    key += member_of(rows, k)->files.count;
+    key += mg_rows_member(rows, k)->files.count;
     rows->identity[k] = member_identity(rows, k);
   }
   for (size_t t = 0; t < rows->table->count; t++)
@@ -190,77 +198,16 @@ cleanup:
   return status;
 }
 
-static mg_status read_raw(mg_rows *rows, size_t k, size_t tensor, int64_t first, int64_t count, void *to) {
-  const mg_member *member = member_of(rows, k);
-  const mg_location *at = &member->locations[tensor];
-  const char *path = member->files.items[at->file];
-  const size_t size = mg_dtype_size((mg_dtype)at->dtype);
-  mg_file_slot *slot;
-  int fd;
-  mg_status status = mg_file_acquire(rows->cache, rows->first_key[k] + at->file, path, &fd, &slot);
-  if (status != MG_OK) return status;
-  status = mg_read_streaming(fd, path, to, (size_t)count * size, at->offset + (uint64_t)first * size, rows->ahead);
-  mg_file_release(rows->cache, slot);
-  return status;
-}
-
-static mg_status read_checkpoint_rows(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count,
-                                      char *buffer, size_t stride, float *scale, float *base, char *staging) {
-  mg_status status = MG_OK;
-  const mg_dtype base_dtype = mg_location_dtype(&rows->family->base, tensor);
-  char *raw = staging, *base_raw = raw + MG_TILE * sizeof(double);
-  if (base == NULL) base = (float *)(void *)(base_raw + MG_TILE * sizeof(double));
-  const void *subtrahend = NULL;
-  mg_dtype subtrahend_dtype = MG_F32;
-  if (base_dtype == MG_DTYPE_COUNT) {
-    memset(base, 0, (size_t)count * sizeof *base);
-  } else {
-    MG_TRY(read_raw(rows, rows->sources, tensor, first, count, base_raw), done);
-    mg_to_f32(base, base_raw, base_dtype, (size_t)count, 1);
-    subtrahend = base_dtype == MG_F64 ? (const void *)base_raw : base; /* as packing does */
-    subtrahend_dtype = base_dtype == MG_F64 ? MG_F64 : MG_F32;
-  }
-  for (int k = 0; k < n; k++) {
-    const size_t source = (size_t)sources[k];
-    MG_TRY(read_raw(rows, source, tensor, first, count, raw), done);
-    mg_subtract_to_f32((float *)(void *)(buffer + (size_t)k * stride), raw, mg_location_dtype(member_of(rows, source), tensor),
-                       subtrahend, subtrahend_dtype, (size_t)count);
-    scale[k] = 1;
-  }
-done:
-  return status;
-}
-
 /* ---- both ---- */
 
 const mg_tensor_table *mg_rows_table(const mg_rows *rows) { return rows->table; }
 size_t mg_rows_sources(const mg_rows *rows) { return rows->sources; }
 mg_dtype mg_rows_dtype(const mg_rows *rows) { return rows->dtype; }
 double mg_rows_bytes_per_element(const mg_rows *rows) { return rows->bytes_per_element; }
-size_t mg_rows_staging_bytes(void) { return MG_TILE * (2 * sizeof(double) + sizeof(float)); }
 
 uint64_t mg_rows_identity(const mg_rows *rows, ptrdiff_t source) {
   const size_t k = source < 0 ? rows->sources : (size_t)source;
   return rows->shards != NULL ? rows->shards[k].identity : rows->identity[k];
-}
-
-mg_status mg_rows_read(mg_rows *rows, const int *sources, int n, size_t tensor, int64_t first, int64_t count, void *buffer,
-                       size_t stride, float *scale, float *base, void *staging) {
-  mg_status status = MG_OK;
-  if (rows->shards == NULL)
-    return read_checkpoint_rows(rows, sources, n, tensor, first, count, buffer, stride, scale, base, staging);
-  const size_t size = mg_dtype_size(rows->dtype), block = rows->first_block[tensor] + (size_t)(first / MG_LEAF);
-  if (base != NULL && rows->table->tensors[tensor].source_only)
-    memset(base, 0, (size_t)count * sizeof *base);
-  else if (base != NULL)
-    MG_TRY(read_shard_row(rows, rows->sources, tensor, first, count, sizeof(float), base), done);
-  for (int k = 0; k < n; k++) {
-    const size_t source = (size_t)sources[k];
-    MG_TRY(read_shard_row(rows, source, tensor, first, count, size, (char *)buffer + (size_t)k * stride), done);
-    scale[k] = rows->shards[source].inverse_scale != NULL ? rows->shards[source].inverse_scale[block] : 1;
-  }
-done:
-  return status;
 }
 
 mg_status mg_rows_check_finite(mg_rows *rows, int source, size_t tensor, int64_t first, int64_t count) {
@@ -281,7 +228,7 @@ mg_status mg_rows_check_finite(mg_rows *rows, int source, size_t tensor, int64_t
     const int64_t bad = mg_first_nonfinite(source == MG_ROW_BASE ? base : values, piece);
     if (bad < 0) continue;
     const size_t k = source == MG_ROW_BASE ? rows->sources : (size_t)source;
-    const char *file = rows->shards != NULL ? rows->shards[k].path : member_of(rows, k)->dir;
+    const char *file = rows->shards != NULL ? rows->shards[k].path : mg_rows_member(rows, k)->dir;
     status =
         mg_fail(MG_ERR_INPUT, "%s: tensor %s: element %lld is not finite in fp32 (family.allow_nonfinite: true lets it pass)",
                 file, rows->table->tensors[tensor].name, (long long)(at + bad));

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "mergegrid/mapping.h"
 #include "shard_impl.h"
 
 /** A shard as far as its rows need it. */
@@ -21,6 +22,7 @@ struct mg_rows {
   const mg_tensor_table *table;
   size_t *first_block;
   mg_file_cache *cache;
+  mg_mappings *mappings; /**< of the files that the cache opens, by the same numbers; NULL: not wanted yet */
   size_t ahead;
   mg_shard_row *shards; /**< [sources + 1], the base last; NULL for checkpoints */
   char *dir;            /**< of shards */
@@ -34,6 +36,8 @@ struct mg_rows {
 mg_rows *mg_rows_create(size_t sources, size_t file_bound);
 /** Fills first_block in from the table. */
 mg_status mg_rows_index(mg_rows *rows);
+/** Of a family's checkpoints: source k, or the base. */
+const mg_member *mg_rows_member(const mg_rows *rows, size_t k);
 /** The open file of shard k against what was described; sets its data_offset. */
 mg_status mg_rows_compare(mg_rows *rows, size_t k, int fd);
 

@@ -44,6 +44,28 @@ static bool read_stamp(const char *line, const char *word, mg_file_stamp *stamp)
   return true;
 }
 
+/* One line: kind, type, hashes and seal. */
+static bool read_brief(const char *line, mg_shard_brief *brief) {
+  mg_shard_brief b;
+  char kind[16], dtype[16];
+  const int fields = sscanf(
+      line, "holds %15s %15s %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " seal %" SCNx64 " %" SCNx64 " %" SCNx64,
+      kind, dtype, &b.id_hash, &b.table_hash, &b.checkpoint_hash, &b.base_hash, &b.content_hash, &b.seal.file_size,
+      &b.seal.data_offset, &b.seal.metadata_hash);
+  b.is_base = strcmp(kind, "base") == 0;
+  if (fields != 10 || !mg_dtype_from_name(dtype, &b.dtype) || (!b.is_base && strcmp(kind, "task_vector") != 0)) return false;
+  *brief = b;
+  return true;
+}
+
+static void write_brief(mg_text *text, const mg_shard_brief *b) {
+  mg_text_append(text,
+                 "holds %s %s %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " seal %" PRIx64 " %" PRIx64 " %" PRIx64
+                 "\n",
+                 b->is_base ? "base" : "task_vector", mg_dtype_name(b->dtype), b->id_hash, b->table_hash, b->checkpoint_hash,
+                 b->base_hash, b->content_hash, b->seal.file_size, b->seal.data_offset, b->seal.metadata_hash);
+}
+
 static bool take_line(mg_seen *seen, const char *line) {
   mg_file_stamp stamp;
   int durable;
@@ -51,6 +73,10 @@ static bool take_line(mg_seen *seen, const char *line) {
   if (sscanf(line, "host %255s", seen->host) == 1 || sscanf(line, "boot %63s", seen->boot) == 1) return true;
   if (sscanf(line, "durable %d", &durable) == 1) {
     seen->durable = durable == 1;
+    return true;
+  }
+  if (read_brief(line, &seen->brief)) {
+    seen->described = true;
     return true;
   }
   if (!read_stamp(line, "file", &stamp) || seen->file_count >= MOST_FILES) return false;
@@ -80,6 +106,24 @@ void mg_seen_read(const char *shard_path, mg_seen *seen) {
   free(path);
 }
 
+bool mg_seen_is_of(const char *shard_path, const mg_seen *seen, bool *same_boot) {
+  mg_seen here = {0};
+  mg_file_stamp stamp;
+  *same_boot = false;
+  if (!seen->valid || mg_file_stamp_get(shard_path, &stamp) != MG_OK || !mg_file_stamp_equal(&seen->shard, &stamp))
+    return false;
+  mg_seen_here(&here);
+  *same_boot = strcmp(seen->boot, "-") != 0 && strcmp(seen->host, here.host) == 0 && strcmp(seen->boot, here.boot) == 0;
+  return true;
+}
+
+bool mg_seen_vouches(const char *shard_path, const mg_seen *seen) {
+  mg_shard_seal seal;
+  bool same_boot;
+  return seen->described && mg_seen_is_of(shard_path, seen, &same_boot) && (seen->durable || same_boot) &&
+         mg_shard_seal_read(shard_path, &seal) == MG_OK && mg_shard_seal_equal(&seal, &seen->brief.seal);
+}
+
 /* Not synced: a note that a crash takes away is as good as none. */
 mg_status mg_seen_write(const char *shard_path, const mg_seen *seen) {
   mg_status status = MG_OK;
@@ -91,6 +135,7 @@ mg_status mg_seen_write(const char *shard_path, const mg_seen *seen) {
   }
   mg_text_append(&text, "mergegrid seen 1\nshard %" PRIu64 " %" PRId64 " %" PRIu64 "\nhost %s\nboot %s\ndurable %d\n",
                  seen->shard.size, seen->shard.mtime_ns, seen->shard.inode, seen->host, seen->boot, seen->durable);
+  if (seen->described) write_brief(&text, &seen->brief);
   for (size_t k = 0; k < seen->file_count; k++)
     mg_text_append(&text, "file %" PRIu64 " %" PRId64 " %" PRIu64 "\n", seen->files[k].size, seen->files[k].mtime_ns,
                    seen->files[k].inode);

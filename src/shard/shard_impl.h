@@ -40,8 +40,13 @@ typedef struct mg_reader mg_reader;
 /** Reads raw ranges of tensors of a checkpoint; member is borrowed. */
 mg_status mg_reader_create(const mg_member *member, mg_reader **reader);
 void mg_reader_destroy(mg_reader **reader);
-/** bytes of elements [first, first + count) of tensor t; the dtype's size apart from nothing else. */
-mg_status mg_reader_read(mg_reader *reader, size_t tensor, int64_t first, int64_t count, void *raw);
+/**
+ * Bytes of elements [first, first + count) of a tensor, valid until the next call: *raw is where the page cache has them, of
+ * any alignment, or `room`, to which they were read.
+ */
+mg_status mg_reader_show(mg_reader *reader, size_t tensor, int64_t first, int64_t count, void *room, const void **raw);
+/** As mg_mappings_check: before what was seen is believed. */
+mg_status mg_reader_check(const mg_reader *reader);
 static inline mg_dtype mg_location_dtype(const mg_member *member, size_t tensor) {
   return (mg_dtype)member->locations[tensor].dtype;
 }
@@ -52,6 +57,17 @@ uint64_t mg_hash_tensor_begin(uint64_t hash, const mg_tensor *tensor, mg_dtype d
 /** Index of the first value of n that is not finite, or −1. */
 int64_t mg_first_nonfinite(const float *values, int64_t n);
 
+/* ---- what tells one shard from another ---- */
+
+typedef struct mg_shard_brief {
+  mg_shard_seal seal;
+  bool is_base;
+  mg_dtype dtype;
+  uint64_t id_hash, table_hash, checkpoint_hash, base_hash, content_hash;
+} mg_shard_brief;
+
+mg_shard_brief mg_shard_brief_of(const mg_shard *shard);
+
 /* ---- the note beside a shard ---- */
 
 typedef struct mg_seen {
@@ -59,6 +75,8 @@ typedef struct mg_seen {
   mg_file_stamp shard;
   char host[256], boot[64];
   bool durable;
+  bool described; /* a note of an earlier version does not say what the shard holds */
+  mg_shard_brief brief;
   size_t file_count;
   mg_file_stamp *files;
 } mg_seen;
@@ -66,6 +84,13 @@ typedef struct mg_seen {
 void mg_seen_read(const char *shard_path, mg_seen *seen);
 mg_status mg_seen_write(const char *shard_path, const mg_seen *seen);
 void mg_seen_free(mg_seen *seen);
+/**
+ * The shard at path is the one of the note, as its writer left it as far as that can be known without reading it: so the note
+ * says what it holds, and the HDF5 library need not.
+ */
+bool mg_seen_vouches(const char *shard_path, const mg_seen *seen);
+/** The same file as noted; *same_boot: on this host since it was last started. */
+bool mg_seen_is_of(const char *shard_path, const mg_seen *seen, bool *same_boot);
 /** Host and boot of this process. */
 void mg_seen_here(mg_seen *seen);
 

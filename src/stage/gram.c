@@ -36,7 +36,7 @@ struct mg_gram_stage {
 
 /* ---- identity ---- */
 
-const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *s) { return &s->plan; }
+mg_gram_plan *mg_gram_stage_plan(mg_gram_stage *s) { return &s->plan; }
 
 mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
@@ -330,9 +330,12 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   mg_status status = MG_OK;
   mg_attempt *a = s->attempt;
   MG_TRY(share_nodes(s), done);
-  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, a->ops, a->device, a->threads,
-                                                 a->config->family.allow_nonfinite, &s->engine)),
-         done);
+  const mg_gram_terms terms = {.ops = a->ops,
+                               .device = a->device,
+                               .threads = a->threads,
+                               .see = s->plan.sight_bytes > 0,
+                               .allow_nonfinite = a->config->family.allow_nonfinite};
+  MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, &terms, &s->engine)), done);
   mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
           s->plan.layout->table->count, (double)s->plan.layout->table->elements / 1e6,
           a->device != NULL ? a->device->ops->name : a->ops->kernel, a->ranks, a->ranks > 1 ? "s" : "", a->threads,

@@ -13,6 +13,7 @@ typedef struct run {
   bool whole; /* its elements fill whole steps; else every row goes through scratch, filled with zeros */
   void *scratch;
   int scratch_first; /* scratch row of the tile's row 0 */
+  int fetched;       /* rows of which the next run is in the cache, or on its way there */
   float *zeros;      /* a row of zeros, for groups that are not full */
   double *spare;     /* accumulators of the pairs that do not exist */
 } run;
@@ -23,45 +24,87 @@ static const void *raw_row(const run *r, int k) {
 
 static float *scratch_row(const run *r, int k) { return mg_scratch_row(r->scratch, r->scratch_first + k); }
 
+static const float *minus_row(const run *r, int k) {
+  const float *minus = r->tile->minus != NULL ? r->tile->minus[k] : NULL;
+  return minus != NULL ? minus + r->first : NULL;
+}
+
+/* Can row k be used where it is? Every load of a row that is not aligned would meet two cache lines. */
+static bool is_ready(const run *r, int k) {
+  return r->whole && r->tile->dtype[k] == MG_F32 && minus_row(r, k) == NULL && (uintptr_t)raw_row(r, k) % MG_ROW_ALIGN == 0;
+}
+
 /* The floats of row k once it has been loaded. */
 static const float *float_row(const run *r, int k) {
   if (k >= r->tile->rows) return r->zeros;
-  return r->whole && r->tile->dtype[k] == MG_F32 ? raw_row(r, k) : scratch_row(r, k);
+  return is_ready(r, k) ? raw_row(r, k) : scratch_row(r, k);
 }
 
 static void load_row(const run *r, int k) {
   const int64_t left = r->tile->count - r->first;
-  if (r->whole && r->tile->dtype[k] == MG_F32) return;
-  mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, scratch_row(r, k));
+  if (!is_ready(r, k)) mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, scratch_row(r, k));
+}
+
+/*
+ * Rows lie pages apart, where hardware prefetching does not follow, and a run's blocks are about as many as its rows. So each
+ * of them fetches one row of the next run, a line a step: rows may come from memory (a mapped file) at the rate of arithmetic.
+ * Behind the tile's last run is either the next tile's first or something that does not matter.
+ */
+static mg_ahead fetch_row(run *r) {
+  const int k = r->fetched < r->tile->rows ? r->fetched++ : r->fetched - 1;
+  const size_t size = mg_dtype_size(r->tile->dtype[k]);
+  return (mg_ahead){.at = (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size, .step = MG_LANES * size};
+}
+
+/* What too few blocks have left. */
+static void fetch_others(run *r) {
+  while (r->fetched < r->tile->rows) {
+    const mg_ahead ahead = fetch_row(r);
+    for (int step = 0; step < MG_RUN / MG_LANES; step++) __builtin_prefetch(ahead.at + (size_t)step * ahead.step, 0, 2);
+  }
+}
+
+/* Can the group's diagonal load it by itself? Where its rows are all of a kind. */
+static bool load_at_once(const run *r, int row, mg_loading *how) {
+  const int group = r->kernels->group;
+  const mg_dtype dtype = r->tile->dtype[row];
+  const float *minus = minus_row(r, row);
+  bool ready = true;
+  if (!r->whole || row + group > r->tile->rows) return false;
+  for (int k = row; k < row + group; k++) {
+    if (r->tile->dtype[k] != dtype || minus_row(r, k) != minus) return false;
+    ready = ready && is_ready(r, k);
+  }
+  if (ready)
+    *how = MG_AS_THEY_ARE;
+  else if (minus != NULL)
+    *how = dtype == MG_F32 ? MG_FLOATS_LESS : dtype == MG_BF16 ? MG_BFLOATS_LESS : MG_HALVES_LESS;
+  else
+    *how = dtype == MG_F32 ? MG_FLOATS : dtype == MG_BF16 ? MG_BFLOATS : MG_HALVES;
+  return true;
 }
 
 /* Rows [row, row + group) against each other. */
 static void diagonal_block(const run *r, int row, double *acc) {
   const int group = r->kernels->group, rows = r->tile->rows;
-  const void *raw[MG_MOST_GROUP];
-  float scale[MG_MOST_GROUP], *out = scratch_row(r, row);
+  mg_group_rows from = {.out = scratch_row(r, row)};
   double *pair[MG_MOST_GROUP * (MG_MOST_GROUP + 1) / 2];
-  const mg_dtype dtype = r->tile->dtype[row];
-  bool fused = r->whole && row + group <= rows;
-  for (int i = 0; fused && i < group; i++) fused = r->tile->dtype[row + i] == dtype;
+  mg_loading how = MG_AS_THEY_ARE;
+  const bool at_once = load_at_once(r, row, &how);
+  if (at_once) from.minus = minus_row(r, row);
   for (int i = 0; i < group; i++) {
-    if (!fused && row + i < rows) load_row(r, row + i);
-    raw[i] = fused ? raw_row(r, row + i) : float_row(r, row + i);
-    scale[i] = fused ? r->tile->scale[row + i] : 1;
+    if (!at_once && row + i < rows) load_row(r, row + i);
+    from.row[i] = at_once ? raw_row(r, row + i) : float_row(r, row + i);
+    from.scale[i] = at_once ? r->tile->scale[row + i] : 1;
     for (int j = i; j < group; j++)
       pair[mg_pair_index(group, i, j)] =
           row + j < rows ? acc + MG_ACCUMULATORS * mg_pair_index(rows, row + i, row + j) : r->spare;
   }
-  if (!fused || dtype == MG_F32)
-    r->kernels->diagonal_f32(raw, scale, r->steps, out, pair);
-  else if (dtype == MG_BF16)
-    r->kernels->diagonal_bf16(raw, scale, r->steps, out, pair);
-  else
-    r->kernels->diagonal_f16(raw, scale, r->steps, out, pair);
+  r->kernels->diagonal[how](&from, r->steps, pair);
 }
 
 /* Full group [row, row + group) against rows [column, column + n), all before it. */
-static void block_before(const run *r, int row, int column, int n, double *acc) {
+static void block_before(run *r, int row, int column, int n, double *acc) {
   const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_COLUMNS];
   for (int i = 0; i < r->kernels->group; i++) x[i] = float_row(r, row + i);
@@ -69,11 +112,11 @@ static void block_before(const run *r, int row, int column, int n, double *acc) 
     y[j] = float_row(r, column + j);
     pair[j] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, column + j, row);
   }
-  r->kernels->before[n](x, y, r->steps, pair);
+  r->kernels->before[n](x, y, r->steps, pair, fetch_row(r));
 }
 
 /* Full group [row, row + group) against rows [column, column + n), all behind it. */
-static void block_behind(const run *r, int row, int column, int n, double *acc) {
+static void block_behind(run *r, int row, int column, int n, double *acc) {
   const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_GROUP];
   for (int j = 0; j < n; j++) y[j] = float_row(r, column + j);
@@ -81,18 +124,19 @@ static void block_behind(const run *r, int row, int column, int n, double *acc) 
     x[i] = float_row(r, row + i);
     pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
   }
-  r->kernels->behind[n](x, y, r->steps, pair);
+  r->kernels->behind[n](x, y, r->steps, pair, fetch_row(r));
 }
 
 static void begin_run(run *r, int64_t first) {
   const int64_t left = r->tile->count - first, count = left < MG_RUN ? left : MG_RUN;
   r->first = first;
+  r->fetched = 0;
   r->steps = mg_padded(count) / MG_LANES;
   r->whole = count % MG_LANES == 0;
 }
 
 /* Every pair of the run among full groups. A group follows its own conversion, and meets the rows just used first: cached. */
-static int whole_groups(const run *r, double *acc) {
+static int whole_groups(run *r, double *acc) {
   const int group = r->kernels->group, columns = r->kernels->columns;
   int row = 0;
   for (; row + group <= r->tile->rows; row += group) {
@@ -106,7 +150,7 @@ static int whole_groups(const run *r, double *acc) {
 }
 
 /* The pairs of the rows [first, rows), too few for a group. */
-static void last_rows(const run *r, int first, double *acc) {
+static void last_rows(run *r, int first, double *acc) {
   const int columns = r->kernels->columns, rows = r->tile->rows;
   if (first == rows) return;
   diagonal_block(r, first, acc);
@@ -122,11 +166,12 @@ void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *a
   for (int64_t first = 0; first < tile->count; first += MG_RUN) {
     begin_run(&r, first);
     last_rows(&r, whole_groups(&r, acc), acc);
+    fetch_others(&r);
   }
 }
 
 /* Rows [row, row + group) of a against all of b; rows that are not there are zeros. */
-static void blocks_across(const run *a, const run *b, int row, double *acc) {
+static void blocks_across(run *a, run *b, int row, double *acc) {
   const int group = a->kernels->group, columns = b->tile->rows;
   const float *x[MG_MOST_GROUP], *y[MG_MOST_COLUMNS];
   double *pair[MG_MOST_GROUP];
@@ -137,7 +182,7 @@ static void blocks_across(const run *a, const run *b, int row, double *acc) {
     for (int i = 0; i < group; i++)
       pair[i] =
           row + i < a->tile->rows ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)column) : a->spare;
-    a->kernels->behind[n](x, y, a->steps, pair);
+    a->kernels->behind[n](x, y, a->steps, pair, fetch_row(a->fetched < a->tile->rows ? a : b));
   }
 }
 
@@ -153,5 +198,7 @@ void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_ti
     for (int k = 0; k < a->rows; k++) load_row(&left, k);
     for (int k = 0; k < b->rows; k++) load_row(&right, k);
     for (int row = 0; row < a->rows; row += kernels->group) blocks_across(&left, &right, row, acc);
+    fetch_others(&left);
+    fetch_others(&right);
   }
 }

@@ -29,21 +29,34 @@ INLINE __m256 load(const void *row, mg_dtype dtype, __m256 scale, size_t at) {
   return _mm256_mul_ps(_mm256_cvtph_ps(half), scale);
 }
 
-INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *out, double *const *acc) {
+/* What a loading means, known to the compiler. */
+typedef struct loading {
+  mg_dtype dtype;
+  bool stored, less;
+} loading;
+
+INLINE void diagonal(const mg_group_rows *rows, loading how, int steps, double *const *acc) {
   __m256 lanes[2][DIAGONAL];
+  const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change rows */
+  const float *minus = rows->minus;
+  float *out = rows->out;
+#pragma GCC unroll 3
+  for (int i = 0; i < GROUP; i++) from[i] = rows->row[i];
 #pragma GCC unroll 2
   for (size_t h = 0; h < 2; h++) {
-    __m256 sum[DIAGONAL], factor[GROUP];
+    __m256 sum[DIAGONAL], factor[GROUP], off = _mm256_setzero_ps();
 #pragma GCC unroll 6
     for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm256_setzero_ps();
 #pragma GCC unroll 3
-    for (int i = 0; i < GROUP; i++) factor[i] = _mm256_set1_ps(scale[i]);
+    for (int i = 0; i < GROUP; i++) factor[i] = _mm256_set1_ps(rows->scale[i]);
     for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16) {
       __m256 x[GROUP];
+      if (how.less) off = _mm256_loadu_ps(minus + at);
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++) {
-        x[i] = load(row[i], dtype, factor[i], at);
-        if (dtype != MG_F32) _mm256_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
+        x[i] = load(from[i], how.dtype, factor[i], at);
+        if (how.less) x[i] = _mm256_sub_ps(x[i], off);
+        if (how.stored) _mm256_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
       }
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++)
@@ -65,15 +78,17 @@ INLINE double *pair_at(double *const *acc, int i, int j, bool before) {
   return before ? acc[j] + MG_ACCUMULATORS * i : acc[i] + MG_ACCUMULATORS * j;
 }
 
-INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc) {
+INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc,
+                  mg_ahead ahead) {
   __m256 lanes[2][GROUP * COLUMNS];
 #pragma GCC unroll 2
   for (size_t h = 0; h < 2; h++) {
     __m256 sum[GROUP * COLUMNS];
 #pragma GCC unroll 12
     for (int p = 0; p < GROUP * n; p++) sum[p] = _mm256_setzero_ps();
-    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16) {
+    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16, ahead.at += ahead.step) {
       __m256 a[GROUP];
+      _mm_prefetch(ahead.at, _MM_HINT_T1);
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++) a[i] = _mm256_loadu_ps(x[i] + at);
 #pragma GCC unroll 4
@@ -91,17 +106,21 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
 }
 
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
-#define DEFINE_DIAGONAL(name, dtype)                                                                                           \
-  TARGET static void name(const void *const *row, const float *scale, int steps, float *out, double *const *acc) {             \
-    diagonal(row, dtype, scale, steps, out, acc);                                                                              \
+#define DEFINE_DIAGONAL(name, ...)                                                                                             \
+  TARGET static void name(const mg_group_rows *rows, int steps, double *const *acc) {                                          \
+    diagonal(rows, (loading){__VA_ARGS__}, steps, acc);                                                                        \
   }
 #define DEFINE_BLOCK(name, columns, before)                                                                                    \
-  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
-    block(x, y, columns, before, steps, acc);                                                                                  \
+  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc, mg_ahead ahead) {       \
+    block(x, y, columns, before, steps, acc, ahead);                                                                           \
   }
-DEFINE_DIAGONAL(diagonal_f32, MG_F32)
-DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
-DEFINE_DIAGONAL(diagonal_f16, MG_F16)
+DEFINE_DIAGONAL(as_they_are, MG_F32, false, false)
+DEFINE_DIAGONAL(floats, MG_F32, true, false)
+DEFINE_DIAGONAL(bfloats, MG_BF16, true, false)
+DEFINE_DIAGONAL(halves, MG_F16, true, false)
+DEFINE_DIAGONAL(floats_less, MG_F32, true, true)
+DEFINE_DIAGONAL(bfloats_less, MG_BF16, true, true)
+DEFINE_DIAGONAL(halves_less, MG_F16, true, true)
 DEFINE_BLOCK(before_1, 1, true)
 DEFINE_BLOCK(before_2, 2, true)
 DEFINE_BLOCK(before_3, 3, true)
@@ -113,9 +132,7 @@ DEFINE_BLOCK(behind_4, 4, false)
 
 static const mg_kernels kernels = {.group = GROUP,
                                    .columns = COLUMNS,
-                                   .diagonal_f32 = diagonal_f32,
-                                   .diagonal_bf16 = diagonal_bf16,
-                                   .diagonal_f16 = diagonal_f16,
+                                   .diagonal = {as_they_are, floats, bfloats, halves, floats_less, bfloats_less, halves_less},
                                    .before = {NULL, before_1, before_2, before_3, before_4},
                                    .behind = {NULL, behind_1, behind_2, behind_3, behind_4}};
 

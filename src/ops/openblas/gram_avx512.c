@@ -37,13 +37,22 @@ INLINE __m512 load(const void *row, mg_dtype dtype, __m512 scale, size_t at) {
   return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
 }
 
-INLINE void diagonal_step(const void *const *row, mg_dtype dtype, const __m512 *factor, size_t at, float *out, __m512 *sum) {
-  __m512 x[GROUP];
+/* What a loading means, known to the compiler. */
+typedef struct loading {
+  mg_dtype dtype;
+  bool stored, less;
+} loading;
+
+INLINE void diagonal_step(const void *const *row, loading how, const __m512 *factor, const float *minus, size_t at, float *out,
+                          __m512 *sum) {
+  __m512 x[GROUP], off = _mm512_setzero_ps();
+  if (how.less) off = _mm512_loadu_ps(minus + at);
 #pragma GCC unroll 6
   for (int i = 0; i < GROUP; i++) {
-    x[i] = load(row[i], dtype, factor[i], at);
+    x[i] = load(row[i], how.dtype, factor[i], at);
+    if (how.less) x[i] = _mm512_sub_ps(x[i], off);
     IN_REGISTER(x[i]);
-    if (dtype != MG_F32) _mm512_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
+    if (how.stored) _mm512_store_ps(out + i * MG_SCRATCH_STRIDE + at, x[i]);
   }
 #pragma GCC unroll 6
   for (int i = 0; i < GROUP; i++)
@@ -54,26 +63,18 @@ INLINE void diagonal_step(const void *const *row, mg_dtype dtype, const __m512 *
     }
 }
 
-INLINE void diagonal(const void *const *row, mg_dtype dtype, const float *scale, int steps, float *out, double *const *acc) {
-  const size_t end = 16 * (size_t)steps, line = dtype == MG_F32 ? 16 : 32;
-  size_t at = 0;
+INLINE void diagonal(const mg_group_rows *rows, loading how, int steps, double *const *acc) {
   __m512 sum[DIAGONAL], factor[GROUP];
-  const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change row */
+  const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change rows */
+  const float *minus = rows->minus;
+  float *out = rows->out;
 #pragma GCC unroll 6
-  for (int i = 0; i < GROUP; i++) from[i] = row[i];
+  for (int i = 0; i < GROUP; i++) from[i] = rows->row[i];
 #pragma GCC unroll 21
   for (int p = 0; p < DIAGONAL; p++) sum[p] = _mm512_setzero_ps();
 #pragma GCC unroll 6
-  for (int i = 0; i < GROUP; i++) factor[i] = _mm512_set1_ps(scale[i]);
-  for (; at + line <= end; at += line) {
-    /* The same rows one run on: rows lie pages apart, where hardware prefetching does not follow. */
-#pragma GCC unroll 6
-    for (int i = 0; i < GROUP; i++)
-      _mm_prefetch((const char *)from[i] + (MG_RUN + at) * (dtype == MG_F32 ? 4 : 2), _MM_HINT_T1);
-    diagonal_step(from, dtype, factor, at, out, sum);
-    if (dtype != MG_F32) diagonal_step(from, dtype, factor, at + 16, out, sum);
-  }
-  if (at < end) diagonal_step(from, dtype, factor, at, out, sum);
+  for (int i = 0; i < GROUP; i++) factor[i] = _mm512_set1_ps(rows->scale[i]);
+  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) diagonal_step(from, how, factor, minus, at, out, sum);
   _Alignas(64) float lanes[DIAGONAL][MG_LANES];
 #pragma GCC unroll 21
   for (int p = 0; p < DIAGONAL; p++) _mm512_store_ps(lanes[p], sum[p]);
@@ -87,12 +88,14 @@ INLINE double *pair_at(double *const *acc, int i, int j, bool before) {
   return before ? acc[j] + MG_ACCUMULATORS * i : acc[i] + MG_ACCUMULATORS * j;
 }
 
-INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc) {
+INLINE void block(const float *const *x, const float *const *y, int n, bool before, int steps, double *const *acc,
+                  mg_ahead ahead) {
   __m512 sum[GROUP * COLUMNS];
 #pragma GCC unroll 24
   for (int p = 0; p < GROUP * n; p++) sum[p] = _mm512_setzero_ps();
-  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
+  for (size_t at = 0; at < 16 * (size_t)steps; at += 16, ahead.at += ahead.step) {
     __m512 a[GROUP];
+    _mm_prefetch(ahead.at, _MM_HINT_T1);
 #pragma GCC unroll 6
     for (int i = 0; i < GROUP; i++) {
       a[i] = _mm512_loadu_ps(x[i] + at);
@@ -115,17 +118,21 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
 }
 
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
-#define DEFINE_DIAGONAL(name, dtype)                                                                                           \
-  TARGET static void name(const void *const *row, const float *scale, int steps, float *out, double *const *acc) {             \
-    diagonal(row, dtype, scale, steps, out, acc);                                                                              \
+#define DEFINE_DIAGONAL(name, ...)                                                                                             \
+  TARGET static void name(const mg_group_rows *rows, int steps, double *const *acc) {                                          \
+    diagonal(rows, (loading){__VA_ARGS__}, steps, acc);                                                                        \
   }
 #define DEFINE_BLOCK(name, columns, before)                                                                                    \
-  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc) {                       \
-    block(x, y, columns, before, steps, acc);                                                                                  \
+  TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc, mg_ahead ahead) {       \
+    block(x, y, columns, before, steps, acc, ahead);                                                                           \
   }
-DEFINE_DIAGONAL(diagonal_f32, MG_F32)
-DEFINE_DIAGONAL(diagonal_bf16, MG_BF16)
-DEFINE_DIAGONAL(diagonal_f16, MG_F16)
+DEFINE_DIAGONAL(as_they_are, MG_F32, false, false)
+DEFINE_DIAGONAL(floats, MG_F32, true, false)
+DEFINE_DIAGONAL(bfloats, MG_BF16, true, false)
+DEFINE_DIAGONAL(halves, MG_F16, true, false)
+DEFINE_DIAGONAL(floats_less, MG_F32, true, true)
+DEFINE_DIAGONAL(bfloats_less, MG_BF16, true, true)
+DEFINE_DIAGONAL(halves_less, MG_F16, true, true)
 DEFINE_BLOCK(before_1, 1, true)
 DEFINE_BLOCK(before_2, 2, true)
 DEFINE_BLOCK(before_3, 3, true)
@@ -137,9 +144,7 @@ DEFINE_BLOCK(behind_4, 4, false)
 
 static const mg_kernels kernels = {.group = GROUP,
                                    .columns = COLUMNS,
-                                   .diagonal_f32 = diagonal_f32,
-                                   .diagonal_bf16 = diagonal_bf16,
-                                   .diagonal_f16 = diagonal_f16,
+                                   .diagonal = {as_they_are, floats, bfloats, halves, floats_less, bfloats_less, halves_less},
                                    .before = {NULL, before_1, before_2, before_3, before_4},
                                    .behind = {NULL, behind_1, behind_2, behind_3, behind_4}};
 

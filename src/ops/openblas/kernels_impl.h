@@ -5,20 +5,46 @@
 
 enum { MG_MOST_COLUMNS = 4, MG_MOST_GROUP = 8 };
 
+/** What a block fetches into the cache beside its work, `step` bytes on after every 16 elements. */
+typedef struct mg_ahead {
+  const char *at;
+  size_t step;
+} mg_ahead;
+
+/** How a group's rows come to its diagonal. */
+typedef enum mg_loading {
+  MG_AS_THEY_ARE, /**< aligned floats, which other blocks use where they are */
+  MG_FLOATS,      /**< to be stored as aligned floats on the way, for other blocks */
+  MG_BFLOATS,
+  MG_HALVES,
+  MG_FLOATS_LESS, /**< the same, less a row that comes off all of them */
+  MG_BFLOATS_LESS,
+  MG_HALVES_LESS,
+  MG_LOADINGS
+} mg_loading;
+
+/** A group's rows from an element on. */
+typedef struct mg_group_rows {
+  const void *row[MG_MOST_GROUP];
+  float scale[MG_MOST_GROUP];
+  const float *minus; /**< of the loadings that say so */
+  float *out;         /**< aligned; rows of MG_SCRATCH_STRIDE; not of MG_AS_THEY_ARE */
+} mg_group_rows;
+
 /**
  * The micro-kernels of an instruction set, each over one run of steps × 16 elements. acc[p] points to the MG_ACCUMULATORS
  * doubles of pair p.
  */
 typedef struct mg_kernels {
   int group, columns; /**< rows and columns of a block */
-  /** `group` rows against each other, pairs as mg_pair_index; 16-bit rows are stored to out[i] as floats on the way. */
-  void (*diagonal_f32)(const void *const *row, const float *scale, int steps, float *out, double *const *acc);
-  void (*diagonal_bf16)(const void *const *row, const float *scale, int steps, float *out, double *const *acc);
-  void (*diagonal_f16)(const void *const *row, const float *scale, int steps, float *out, double *const *acc);
+  /** `group` rows against each other, pairs as mg_pair_index. */
+  void (*diagonal[MG_LOADINGS])(const mg_group_rows *rows, int steps, double *const *acc);
   /** `group` rows x against n columns y. before[n]: acc[j] is the pair of row 0 and column j, further rows follow it. */
-  void (*before[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc);
+  void (*before[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc,
+                                      mg_ahead ahead);
   /** The same; behind[n]: acc[i] is the pair of row i and column 0, further columns follow it. */
-  void (*behind[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc);
+  void (*behind[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc,
+                                      mg_ahead ahead);
 } mg_kernels;
 
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch);

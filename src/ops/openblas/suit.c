@@ -20,14 +20,26 @@ static const char *fitting_core(void) {
 #endif
 }
 
-/* The choice is made when the library is loaded, so that another one takes another start. */
+/* OpenBLAS's own, which its initialisation calls; not in its header, and not there where it is built for one processor. */
+__attribute__((weak)) void gotoblas_dynamic_init(void);
+__attribute__((weak)) void gotoblas_dynamic_quit(void);
+
+static bool is_slow(void) { return strcmp(openblas_get_corename(), "Prescott") == 0; }
+
+/* The choice is made when the library is loaded. It makes it again if it has the functions for that; else another one takes
+   another start. */
 void mg_ops_suit_processor(char **argv) {
   const char *core = fitting_core();
   char own[PATH_MAX]; /* by its name, which the process then keeps */
-  if (core == NULL || getenv("OPENBLAS_CORETYPE") != NULL || strcmp(openblas_get_corename(), "Prescott") != 0) return;
+  if (core == NULL || getenv("OPENBLAS_CORETYPE") != NULL || !is_slow()) return;
+  if (setenv("OPENBLAS_CORETYPE", core, 1) != 0) return;
+  if (gotoblas_dynamic_quit != NULL && gotoblas_dynamic_init != NULL) {
+    gotoblas_dynamic_quit();
+    gotoblas_dynamic_init();
+    if (!is_slow()) return;
+  }
   const ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
-  if (length <= 0) return;
-  own[length] = '\0';
-  if (setenv("OPENBLAS_CORETYPE", core, 1) == 0) execv(own, argv);
+  own[length > 0 ? length : 0] = '\0';
+  if (length > 0) execv(own, argv);
   unsetenv("OPENBLAS_CORETYPE"); /* it could not be started: the slow ones are right, too */
 }

@@ -8,6 +8,8 @@
 void mg_load_run(const mg_tile *tile, int k, int64_t first, int64_t count, float *to) {
   const char *row = tile->row[k];
   mg_to_f32(to, row + (size_t)first * mg_dtype_size(tile->dtype[k]), tile->dtype[k], (size_t)count, tile->scale[k]);
+  const float *minus = tile->minus != NULL ? tile->minus[k] : NULL;
+  for (int i = 0; minus != NULL && i < (int)count; i++) to[i] -= minus[first + i];
   for (int i = (int)count; i < mg_padded(count); i++) to[i] = 0;
 }
 

@@ -67,7 +67,8 @@ static mg_gram compute(mg_rows *from, mg_gram_level level, int block_rows, int t
   assert_int_equal(mg_ops_get("auto", &ops), MG_OK);
   assert_int_equal(mg_gram_layout_create(mg_rows_table(from), selected, (int)mg_rows_sources(from), level, block_rows, &layout),
                    MG_OK);
-  assert_int_equal(mg_gram_engine_create(layout, from, ops, test_device(), threads, false, &engine), MG_OK);
+  const mg_gram_terms terms = {.ops = ops, .device = test_device(), .threads = threads, .see = seed % 2 == 0};
+  assert_int_equal(mg_gram_engine_create(layout, from, &terms, &engine), MG_OK);
   assert_int_equal(mg_gram_sum_create(layout, &sum), MG_OK);
   assert_int_equal(mg_gram_sum_missing(sum, leaves, &nodes, &count), MG_OK);
   for (size_t k = count; k > 1; k--) { /* Fisher-Yates */

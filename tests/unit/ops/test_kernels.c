@@ -14,15 +14,21 @@
 
 enum { MOST_ROWS = 64, MOST_KERNELS = 4 };
 
-/* A tile with its memory: each row is a block of its own, as long as the header allows reading and no longer. */
+/* A tile with its memory: each row ends where its block does. */
 typedef struct sample {
   int rows;
   int64_t count;
+  void *block[MOST_ROWS]; /* where the row's memory begins */
   void *data[MOST_ROWS];
   const void *row[MOST_ROWS];
   mg_dtype dtype[MOST_ROWS];
   float scale[MOST_ROWS];
+  float *off; /* what is taken off rows of minus */
+  const float *minus[MOST_ROWS];
 } sample;
+
+/* Where rows lie, and what is taken off them. */
+typedef enum manner { PLAIN, SHIFTED, LESS, SHIFTED_LESS, MIXED, MANNERS } manner;
 
 static const mg_ops *kernels[MOST_KERNELS]; /* the tables this processor runs, ref first */
 static int kernel_count;
@@ -38,14 +44,15 @@ static float random_value(void) {
   return ldexpf(fraction, (int)(random_bits() % 10) - 8);
 }
 
-static void make_row(sample *s, int k, mg_dtype dtype) {
-  const size_t size = mg_dtype_size(dtype), bytes = ((size_t)s->count * size + 63) / 64 * 64;
+static void make_row(sample *s, int k, mg_dtype dtype, bool shifted) {
+  const size_t size = mg_dtype_size(dtype), shift = shifted ? size * (1 + random_bits() % 5) : 0;
+  const size_t bytes = shift + (size_t)s->count * size;
   float *values = mg_alloc_aligned((size_t)s->count * sizeof(float));
   assert_non_null(values);
   for (int64_t i = 0; i < s->count; i++) values[i] = random_value();
-  s->data[k] = mg_alloc_aligned(bytes);
-  assert_non_null(s->data[k]);
-  memset(s->data[k], 0xFF, bytes); /* NaN of every type: what lies behind the row must not count */
+  assert_int_equal(posix_memalign(&s->block[k], MG_ROW_ALIGN, bytes), 0);
+  memset(s->block[k], 0xFF, bytes); /* NaN of every type: what lies before the row must not count */
+  s->data[k] = (char *)s->block[k] + shift;
   s->scale[k] = dtype == MG_F16 ? 0x1p-7f : 1;
   if (dtype == MG_F32)
     memcpy(s->data[k], values, (size_t)s->count * sizeof(float));
@@ -56,16 +63,26 @@ static void make_row(sample *s, int k, mg_dtype dtype) {
   free(values);
 }
 
+static void make_sample_in(sample *s, int rows, int64_t count, mg_dtype most, mg_dtype last, manner how) {
+  *s = (sample){.rows = rows, .count = count, .off = malloc((size_t)count * sizeof(float))};
+  assert_non_null(s->off);
+  for (int64_t i = 0; i < count; i++) s->off[i] = random_value();
+  for (int k = 0; k < rows; k++) {
+    const bool mixed = how == MIXED && random_bits() % 2 == 0;
+    make_row(s, k, k == rows - 1 ? last : most, how == SHIFTED || how == SHIFTED_LESS || mixed);
+    /* The last row is the base's, mostly, which nothing is taken off. */
+    if (k < rows - 1 && (how == LESS || how == SHIFTED_LESS || (how == MIXED && random_bits() % 2 == 0))) s->minus[k] = s->off;
+  }
+}
 static void make_sample(sample *s, int rows, int64_t count, mg_dtype most, mg_dtype last) {
-  s->rows = rows;
-  s->count = count;
-  for (int k = 0; k < rows; k++) make_row(s, k, k == rows - 1 ? last : most);
+  make_sample_in(s, rows, count, most, last, PLAIN);
 }
 static void free_sample(sample *s) {
-  for (int k = 0; k < s->rows; k++) free(s->data[k]);
+  for (int k = 0; k < s->rows; k++) free(s->block[k]);
+  free(s->off);
 }
 static mg_tile tile_of(const sample *s) {
-  return (mg_tile){.rows = s->rows, .count = s->count, .row = s->row, .dtype = s->dtype, .scale = s->scale};
+  return (mg_tile){.rows = s->rows, .count = s->count, .row = s->row, .dtype = s->dtype, .scale = s->scale, .minus = s->minus};
 }
 
 /* A row as floats, with zeros up to whole lanes. */
@@ -74,6 +91,7 @@ static float *floats_of(const sample *s, int k) {
   float *values = mg_alloc_zero(padded, sizeof(float));
   assert_non_null(values);
   mg_to_f32(values, s->row[k], s->dtype[k], (size_t)s->count, s->scale[k]);
+  for (int64_t i = 0; s->minus[k] != NULL && i < s->count; i++) values[i] -= s->minus[k][i];
   return values;
 }
 
@@ -137,13 +155,14 @@ static void assert_same_bits(const double *actual, const double *expected, size_
 }
 
 /* Two tiles in sequence through every kernel. */
-static void check_triangle(int rows, int64_t count, mg_dtype most, mg_dtype last) {
+static void check_triangle_in(int rows, int64_t count, mg_dtype most, mg_dtype last, manner how) {
   sample s;
   char what[64];
   const size_t pairs = mg_pair_count(rows);
   double *expected = make_accumulators(pairs);
-  make_sample(&s, rows, count, most, last);
-  snprintf(what, sizeof what, "%d x %lld %s, last %s", rows, (long long)count, mg_dtype_name(most), mg_dtype_name(last));
+  make_sample_in(&s, rows, count, most, last, how);
+  snprintf(what, sizeof what, "%d x %lld %s, last %s, manner %d", rows, (long long)count, mg_dtype_name(most),
+           mg_dtype_name(last), (int)how);
   define_triangle(&s, expected);
   define_triangle(&s, expected);
   for (int k = 0; k < kernel_count; k++) {
@@ -159,16 +178,23 @@ static void check_triangle(int rows, int64_t count, mg_dtype most, mg_dtype last
   free_sample(&s);
 }
 
+static void check_triangle(int rows, int64_t count, mg_dtype most, mg_dtype last) {
+  for (int how = PLAIN; how < MANNERS; how++) check_triangle_in(rows, count, most, last, (manner)how);
+}
+
 static void every_number_of_rows_has_the_defined_bits(void **state) {
   (void)state;
   static const mg_dtype types[] = {MG_F32, MG_BF16, MG_F16};
   for (int rows = 1; rows <= 14; rows++)
     for (size_t t = 0; t < 3; t++) {
       check_triangle(rows, 1040, types[t], types[t]);
-      check_triangle(rows, 1037, types[t], types[t]);
+      check_triangle_in(rows, 1037, types[t], types[t], PLAIN);
     }
   for (int rows = 47; rows <= 49; rows++)
-    for (size_t t = 0; t < 3; t++) check_triangle(rows, 1088, types[t], MG_F32);
+    for (size_t t = 0; t < 3; t++) {
+      check_triangle_in(rows, 1088, types[t], MG_F32, PLAIN);
+      check_triangle_in(rows, 1040, types[t], MG_F32, rows == 47 ? SHIFTED : rows == 48 ? SHIFTED_LESS : MIXED);
+    }
 }
 
 static void every_length_has_the_defined_bits(void **state) {
@@ -176,7 +202,10 @@ static void every_length_has_the_defined_bits(void **state) {
   static const int64_t counts[] = {1, 2, 15, 16, 17, 31, 33, 1023, 1024, 1025, 2047, 2048, 8191, 8192};
   static const mg_dtype types[] = {MG_F32, MG_BF16, MG_F16};
   for (size_t c = 0; c < sizeof counts / sizeof *counts; c++)
-    for (size_t t = 0; t < 3; t++) check_triangle(13, counts[c], types[t], MG_F32);
+    for (size_t t = 0; t < 3; t++) {
+      check_triangle_in(13, counts[c], types[t], MG_F32, PLAIN);
+      if (counts[c] < 2048) check_triangle_in(13, counts[c], types[t], MG_F32, MIXED);
+    }
 }
 
 static void types_may_differ_from_row_to_row(void **state) {
@@ -211,13 +240,13 @@ static void sixteen_bit_rows_are_their_floats(void **state) {
   }
 }
 
-static void check_rectangle(int rows, int columns, int64_t count, mg_dtype left, mg_dtype right) {
+static void check_rectangle_in(int rows, int columns, int64_t count, mg_dtype left, mg_dtype right, manner how) {
   sample a, b;
   char what[64];
   const size_t pairs = (size_t)rows * (size_t)columns;
   double *expected = make_accumulators(pairs);
-  make_sample(&a, rows, count, left, left);
-  make_sample(&b, columns, count, right, MG_F32);
+  make_sample_in(&a, rows, count, left, left, how);
+  make_sample_in(&b, columns, count, right, MG_F32, how);
   snprintf(what, sizeof what, "%d against %d x %lld", rows, columns, (long long)count);
   define_rectangle(&a, &b, expected);
   for (int k = 0; k < kernel_count; k++) {
@@ -231,6 +260,10 @@ static void check_rectangle(int rows, int columns, int64_t count, mg_dtype left,
   free(expected);
   free_sample(&a);
   free_sample(&b);
+}
+
+static void check_rectangle(int rows, int columns, int64_t count, mg_dtype left, mg_dtype right) {
+  for (int how = PLAIN; how < MANNERS; how++) check_rectangle_in(rows, columns, count, left, right, (manner)how);
 }
 
 static void rectangles_have_the_defined_bits(void **state) {
@@ -253,7 +286,7 @@ static void a_rectangle_is_a_part_of_the_triangle(void **state) {
   mg_tile left = whole, right = whole;
   left.rows = LEFT;
   right.rows = ROWS - LEFT;
-  right.row += LEFT, right.dtype += LEFT, right.scale += LEFT;
+  right.row += LEFT, right.dtype += LEFT, right.scale += LEFT, right.minus += LEFT;
   for (int k = 0; k < kernel_count; k++) {
     double *triangle = mg_alloc_zero(mg_pair_count(ROWS) * MG_ACCUMULATORS, sizeof(double));
     double *rectangle = mg_alloc_zero((size_t)LEFT * (ROWS - LEFT) * MG_ACCUMULATORS, sizeof(double));

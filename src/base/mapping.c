@@ -1,0 +1,218 @@
+/*
+ * Whole files are mapped once: a mapping is address space only, and showing a range fills page tables without the lock that
+ * threads would wait for if ranges were mapped one by one. A page that has vanished when it is touched (the file was cut short,
+ * or its disk failed after the page cache let it go) raises SIGBUS: the handler puts zeros there and notes it.
+ */
+
+#include "mergegrid/mapping.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "mergegrid/text.h"
+
+#ifndef MADV_POPULATE_READ /* Linux 5.14 */
+#define MADV_POPULATE_READ 22
+#endif
+
+enum { MOST_SETS = 16, MOST_MAPPED = 16384 /* of the 65530 mappings that a process may have */ };
+
+typedef struct mapped_file {
+  char *_Atomic at; /* NULL: not mapped yet; UNABLE */
+  size_t size;
+  const char *path;
+  atomic_bool broken; /* zeros were put in place of a page */
+} mapped_file;
+
+struct mg_mappings {
+  pthread_mutex_t lock; /* mapping a file */
+  size_t files, mapped;
+  uintptr_t page;
+  mapped_file *file;
+  atomic_bool broken; /* some file is */
+};
+
+static char UNABLE[1];
+static _Atomic(mg_mappings *) sets[MOST_SETS]; /* those that the handler looks for */
+static struct sigaction before_us;
+static pthread_mutex_t handling = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- pages that vanish ---- */
+
+static mapped_file *find_in(mg_mappings *m, uintptr_t at) {
+  for (size_t f = 0; f < m->files; f++) {
+    char *begin = atomic_load(&m->file[f].at);
+    if (begin == NULL || begin == UNABLE) continue;
+    if (at >= (uintptr_t)begin && at - (uintptr_t)begin < m->file[f].size) return &m->file[f];
+  }
+  return NULL;
+}
+
+/* Puts zeros where the page was, and says so. */
+static bool replace_page(uintptr_t at) {
+  for (int k = 0; k < MOST_SETS; k++) {
+    mg_mappings *m = atomic_load(&sets[k]);
+    mapped_file *file = m != NULL ? find_in(m, at) : NULL;
+    if (file == NULL) continue;
+    atomic_store(&file->broken, true);
+    atomic_store(&m->broken, true);
+    void *begin = (void *)(at - at % m->page);
+    return mmap(begin, m->page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
+  }
+  return false;
+}
+
+/* Whoever touched the page goes on with zeros, and is told by mg_mappings_check. */
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+  const int error = errno;
+  if (replace_page((uintptr_t)info->si_addr)) {
+    errno = error;
+    return;
+  }
+  if ((before_us.sa_flags & SA_SIGINFO) != 0 && before_us.sa_sigaction != NULL)
+    before_us.sa_sigaction(number, info, context);
+  else if ((before_us.sa_flags & SA_SIGINFO) == 0 && before_us.sa_handler != SIG_DFL && before_us.sa_handler != SIG_IGN)
+    before_us.sa_handler(number);
+  else
+    signal(SIGBUS, SIG_DFL); /* and the instruction that is done again ends the process */
+  errno = error;
+}
+
+/* Anew for every set, since others (MPI, a test's harness) set theirs as they begin. */
+static bool handle(void) {
+  struct sigaction ours = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_RESTART}, now;
+  sigemptyset(&ours.sa_mask);
+  pthread_mutex_lock(&handling);
+  bool handled = sigaction(SIGBUS, NULL, &now) == 0;
+  if (handled && ((now.sa_flags & SA_SIGINFO) == 0 || now.sa_sigaction != on_bus_error)) {
+    before_us = now;
+    handled = sigaction(SIGBUS, &ours, NULL) == 0;
+  }
+  pthread_mutex_unlock(&handling);
+  return handled;
+}
+
+static bool enter(mg_mappings *mappings) {
+  if (!handle()) return false;
+  for (int k = 0; k < MOST_SETS; k++) {
+    mg_mappings *none = NULL;
+    if (atomic_compare_exchange_strong(&sets[k], &none, mappings)) return true;
+  }
+  return false;
+}
+
+static void leave(const mg_mappings *mappings) {
+  for (int k = 0; k < MOST_SETS; k++)
+    if (atomic_load(&sets[k]) == mappings) atomic_store(&sets[k], NULL);
+}
+
+/* ---- files ---- */
+
+mg_status mg_mappings_create(size_t files, mg_mappings **out) {
+  mg_mappings *m = mg_alloc_zero(1, sizeof *m);
+  if (m == NULL) return MG_ERR_NOMEM;
+  m->file = mg_alloc_zero(files, sizeof *m->file);
+  if (m->file == NULL) {
+    free(m);
+    return MG_ERR_NOMEM;
+  }
+  m->files = files;
+  m->page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  pthread_mutex_init(&m->lock, NULL);
+  if (!enter(m)) m->mapped = MOST_MAPPED; /* nothing is shown where nobody would notice a page that vanishes */
+  *out = m;
+  return MG_OK;
+}
+
+void mg_mappings_destroy(mg_mappings **mappings) {
+  mg_mappings *m = *mappings;
+  if (m == NULL) return;
+  leave(m);
+  for (size_t f = 0; f < m->files; f++) {
+    char *at = atomic_load(&m->file[f].at);
+    if (at != NULL && at != UNABLE) munmap(at, m->file[f].size);
+  }
+  pthread_mutex_destroy(&m->lock);
+  free(m->file);
+  free(m);
+  *mappings = NULL;
+}
+
+static char *map_file(mg_mappings *m, mapped_file *file, int fd, const char *path) {
+  struct stat info;
+  if (m->mapped >= MOST_MAPPED || fstat(fd, &info) != 0 || info.st_size <= 0) return UNABLE;
+  char *at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) return UNABLE; /* a limit on address space, say */
+  file->size = (size_t)info.st_size;
+  file->path = path;
+  m->mapped++;
+  return at;
+}
+
+static char *file_at(mg_mappings *m, mapped_file *file, int fd, const char *path) {
+  char *at = atomic_load(&file->at);
+  if (at != NULL) return at;
+  pthread_mutex_lock(&m->lock);
+  at = atomic_load(&file->at);
+  if (at == NULL) {
+    at = map_file(m, file, fd, path);
+    atomic_store(&file->at, at);
+  }
+  pthread_mutex_unlock(&m->lock);
+  return at;
+}
+
+mg_status mg_mappings_check(mg_mappings *m) {
+  if (!atomic_load(&m->broken)) return MG_OK;
+  for (size_t f = 0; f < m->files; f++)
+    if (atomic_load(&m->file[f].broken))
+      return mg_fail(MG_ERR_IO, "%s: a part of it vanished while it was read: cut short, or its disk failed", m->file[f].path);
+  return MG_OK;
+}
+
+/* ---- windows ---- */
+
+/* The page cache says so without waiting for anything. */
+static bool is_cached(int fd, uint64_t offset) {
+  char byte;
+  const struct iovec one = {.iov_base = &byte, .iov_len = 1};
+  return preadv2(fd, &one, 1, (off_t)offset, RWF_NOWAIT) == 1;
+}
+
+const char *mg_window_at(const mg_window *w, size_t file, uint64_t offset, size_t size) {
+  if (w->from == NULL || w->file != file || offset < w->offset) return NULL;
+  const uint64_t in = offset - w->offset;
+  return in <= w->size && size <= w->size - in ? w->from + in : NULL;
+}
+
+const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, const char *path, uint64_t offset, size_t size,
+                           size_t extent) {
+  mapped_file *f = &m->file[file];
+  mg_window_close(w);
+  const char *at = file_at(m, f, fd, path);
+  if (at == UNABLE || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) return NULL;
+  uint64_t end = f->size - offset > extent ? offset + extent : f->size;
+  if (end < offset + size) end = offset + size;
+  if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) return NULL;
+  const uint64_t first = offset - offset % m->page;
+  /* Fails where touching a page would, and where the kernel is too old. */
+  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) return NULL;
+  *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
+  return w->from;
+}
+
+void mg_window_close(mg_window *w) {
+  if (w->from != NULL) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), in = (uintptr_t)w->from % page;
+    madvise((void *)((uintptr_t)w->from - in), w->size + in, MADV_DONTNEED);
+  }
+  w->from = NULL;
+}
