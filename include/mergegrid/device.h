@@ -184,6 +184,20 @@ struct mg_device_ops {
 
   /* ---- merges: bit for bit those of the host ---- */
   mg_status (*merge)(mg_queue *queue, const mg_device_merge *merge);
+
+  /* ---- CKA; matrices of doubles, row by row, and every operation in double ---- */
+  /** x [rows, n]: `from`, less the means of its columns. */
+  mg_status (*centre)(mg_queue *queue, int rows, int n, const float *from, double *x);
+  /** k [rows, rows] = x [rows, n] xᵀ. The queue is one for products. */
+  mg_status (*own_product)(mg_queue *queue, int rows, int n, const double *x, double *k);
+  /** u [n, n]: k, U-centred (cka.h); n at least 4. sums: scratch [n + 1]. */
+  mg_status (*u_centre)(mg_queue *queue, int n, const double *k, double *sums, double *u);
+  /** out[j] = ⟨a_j, b⟩, j < count: vectors of n, those of a `stride` apart. The bits of one hang on no other. parts: scratch.
+   */
+  mg_status (*dots)(mg_queue *queue, int count, int64_t n, const double *a, int64_t stride, const double *b, double *parts,
+                    double *out);
+  /** Bytes of parts. */
+  size_t (*dots_scratch)(int count, int64_t n);
 };
 
 enum {
