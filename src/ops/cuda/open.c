@@ -99,6 +99,12 @@ static mg_status merge(mg_queue *q, const mg_device_merge *merge) {
   return launched(q, "a merge");
 }
 
+static mg_status census(mg_queue *q, const mg_device_census *census) {
+  MG_ENTER(q->device);
+  mg_launch_census(q->stream, census);
+  return launched(q, "counting magnitudes");
+}
+
 static mg_status centre(mg_queue *q, int rows, int n, const float *from, double *x) {
   MG_ENTER(q->device);
   mg_launch_centre(q->stream, rows, n, from, x);
@@ -183,6 +189,7 @@ static const mg_device_ops ops = {.name = "cuda",
                                   .gram_scratch = mg_gram_scratch_of,
                                   .gram = gram,
                                   .merge = merge,
+                                  .census = census,
                                   .centre = centre,
                                   .own_product = own_product,
                                   .u_centre = u_centre,
