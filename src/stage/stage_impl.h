@@ -167,8 +167,9 @@ typedef struct mg_cka_plan {
   mg_tokenized probes;     /**< rank 0 and plan */
   uint64_t encoder_bytes;  /**< of every rank */
   uint64_t device_bytes;   /**< of its device's memory */
+  uint64_t device_wish;    /**< of rank 0's, where all Gram matrices are held */
   uint64_t features_bytes; /**< kept on rank 0 */
-  uint64_t grams_bytes;    /**< of rank 0, at the end */
+  uint64_t grams_bytes;    /**< of rank 0, at the end, without a device */
   double flops;            /**< of all sources */
 } mg_cka_plan;
 
