@@ -24,6 +24,8 @@
 #endif
 
 enum { MOST_SETS = 16, MOST_MAPPED = 16384 /* of the 65530 mappings that a process may have */ };
+/* Of one fault, the kernel may map as much as the page cache has in one piece. */
+enum { MOST_AROUND = 2 << 20 };
 
 typedef struct mapped_file {
   char *_Atomic at; /* NULL: not mapped yet; UNABLE */
@@ -206,13 +208,14 @@ const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, co
   /* Fails where touching a page would, and where the kernel is too old. */
   if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) return NULL;
   *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
+  const uint64_t last = (end + MOST_AROUND - 1) / MOST_AROUND * MOST_AROUND;
+  w->first = at + offset / MOST_AROUND * MOST_AROUND;
+  w->end = at + (last < f->size ? last : f->size);
   return w->from;
 }
 
 void mg_window_close(mg_window *w) {
-  if (w->from != NULL) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), in = (uintptr_t)w->from % page;
-    madvise((void *)((uintptr_t)w->from - in), w->size + in, MADV_DONTNEED);
-  }
+  /* Neighbours that another window shows come back when they are touched. */
+  if (w->from != NULL) madvise((void *)(uintptr_t)w->first, (size_t)(w->end - w->first), MADV_DONTNEED);
   w->from = NULL;
 }

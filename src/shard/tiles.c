@@ -47,8 +47,6 @@ static size_t window_extent(size_t rows) {
   return each < SEEN_MOST ? each : SEEN_MOST;
 }
 
-uint64_t mg_rows_sight_bytes(size_t most_rows) { return (uint64_t)most_rows * (window_extent(most_rows) + 2 * PAGE); }
-
 static size_t count_files(const mg_rows *rows) {
   if (rows->shards != NULL) return rows->sources + 1;
   return (size_t)rows->first_key[rows->sources] + mg_rows_member(rows, rows->sources)->files.count;
