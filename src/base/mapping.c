@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -42,6 +44,7 @@ struct mg_mappings {
 
 static char UNABLE[1];
 static _Atomic(mg_mappings *) sets[MOST_SETS]; /* those that the handler looks for */
+static atomic_int looking;                     /* handlers that look at sets now */
 static struct sigaction before_us;
 static pthread_mutex_t handling = PTHREAD_MUTEX_INITIALIZER;
 
@@ -73,7 +76,10 @@ static bool replace_page(uintptr_t at) {
 /* Whoever touched the page goes on with zeros, and is told by mg_mappings_check. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
   const int error = errno;
-  if (replace_page((uintptr_t)info->si_addr)) {
+  atomic_fetch_add(&looking, 1);
+  const bool ours = replace_page((uintptr_t)info->si_addr);
+  atomic_fetch_sub(&looking, 1); /* before the next handler, which need not return */
+  if (ours) {
     errno = error;
     return;
   }
@@ -109,9 +115,17 @@ static bool enter(mg_mappings *mappings) {
   return false;
 }
 
+/* Afterwards no handler (of a thread that looks at another set's file) has it before it. */
 static void leave(const mg_mappings *mappings) {
   for (int k = 0; k < MOST_SETS; k++)
     if (atomic_load(&sets[k]) == mappings) atomic_store(&sets[k], NULL);
+  while (atomic_load(&looking) > 0) sched_yield();
+}
+
+/* Where address space is rationed, whole files would take what memory is to be had from. */
+static bool is_rationed(void) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
 }
 
 /* ---- files ---- */
@@ -127,7 +141,8 @@ mg_status mg_mappings_create(size_t files, mg_mappings **out) {
   m->files = files;
   m->page = (uintptr_t)sysconf(_SC_PAGESIZE);
   pthread_mutex_init(&m->lock, NULL);
-  if (!enter(m)) m->mapped = MOST_MAPPED; /* nothing is shown where nobody would notice a page that vanishes */
+  /* Nothing is shown where nobody would notice a page that vanishes. */
+  if (is_rationed() || !enter(m)) m->mapped = MOST_MAPPED;
   *out = m;
   return MG_OK;
 }
@@ -193,26 +208,42 @@ const char *mg_window_at(const mg_window *w, size_t file, uint64_t offset, size_
   return in <= w->size && size <= w->size - in ? w->from + in : NULL;
 }
 
+/* Where the window ends, in a file that is at `begin` in memory. */
+static uint64_t choose_end(uintptr_t begin, uint64_t file_size, uint64_t offset, size_t size, size_t extent) {
+  const uint64_t left = file_size - offset, most = extent < left + MG_WINDOW_UNIT ? extent : left + MG_WINDOW_UNIT;
+  uint64_t end = offset + most;
+  if (most >= MG_WINDOW_UNIT) end -= (begin + end) % MG_WINDOW_UNIT;
+  if (end < offset + size) end = offset + size;
+  return end < file_size ? end : file_size;
+}
+
+/* At a fault the kernel shows what it has of the whole unit: what of it is outside the window would stay. */
+static void note_pages(mg_window *w, const mg_mappings *m, const char *at, size_t file_size) {
+  const uintptr_t begin = (uintptr_t)at, from = (uintptr_t)w->from, end = from + w->size, unit = MG_WINDOW_UNIT;
+  uintptr_t first = from - from % unit, last = end + (unit - end % unit) % unit;
+  const uintptr_t file_end = begin + file_size, last_page = file_end + (m->page - file_end % m->page) % m->page;
+  if (first < begin) first = begin;
+  if (last > last_page) last = last_page;
+  w->pages = at + (first - begin);
+  w->pages_size = last - first;
+}
+
 const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, const char *path, uint64_t offset, size_t size,
                            size_t extent) {
   mapped_file *f = &m->file[file];
   mg_window_close(w);
   const char *at = file_at(m, f, fd, path);
   if (at == UNABLE || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) return NULL;
-  uint64_t end = f->size - offset > extent ? offset + extent : f->size;
-  if (end < offset + size) end = offset + size;
+  const uint64_t end = choose_end((uintptr_t)at, f->size, offset, size, extent), first = offset - offset % m->page;
   if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) return NULL;
-  const uint64_t first = offset - offset % m->page;
-  /* Fails where touching a page would, and where the kernel is too old. */
-  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) return NULL;
   *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
+  note_pages(w, m, at, f->size);
+  /* Fails where touching a page would, and where the kernel is too old. */
+  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) mg_window_close(w);
   return w->from;
 }
 
 void mg_window_close(mg_window *w) {
-  if (w->from != NULL) {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), in = (uintptr_t)w->from % page;
-    madvise((void *)((uintptr_t)w->from - in), w->size + in, MADV_DONTNEED);
-  }
+  if (w->from != NULL) madvise((void *)(uintptr_t)w->pages, w->pages_size, MADV_DONTNEED);
   w->from = NULL;
 }

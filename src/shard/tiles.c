@@ -26,7 +26,7 @@ typedef struct extent {
 /* ---- sights ---- */
 
 /* A thread's windows together, as far as each is worth the two calls that it costs. */
-enum { SEEN_IN_ALL = 32 << 20, SEEN_LEAST = 64 << 10, SEEN_MOST = 1 << 20, PAGE = 4096 };
+enum { SEEN_IN_ALL = 32 << 20, SEEN_LEAST = 2 * MG_WINDOW_UNIT, SEEN_MOST = 1 << 20 };
 
 struct mg_rows_sight {
   mg_mappings *mappings;
@@ -35,12 +35,12 @@ struct mg_rows_sight {
 };
 
 static size_t window_extent(size_t rows) {
-  const size_t each = SEEN_IN_ALL / (rows > 0 ? rows : 1) / PAGE * PAGE;
+  const size_t each = SEEN_IN_ALL / (rows > 0 ? rows : 1) / MG_WINDOW_UNIT * MG_WINDOW_UNIT;
   if (each < SEEN_LEAST) return SEEN_LEAST;
   return each < SEEN_MOST ? each : SEEN_MOST;
 }
 
-uint64_t mg_rows_sight_bytes(size_t most_rows) { return (uint64_t)most_rows * (window_extent(most_rows) + 2 * PAGE); }
+uint64_t mg_rows_sight_bytes(size_t most_rows) { return (uint64_t)most_rows * window_extent(most_rows); }
 
 static size_t count_files(const mg_rows *rows) {
   if (rows->shards != NULL) return rows->sources + 1;
