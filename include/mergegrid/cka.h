@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mergegrid/device.h"
 #include "mergegrid/status.h"
 
 typedef struct mg_cka_features {
@@ -24,13 +25,17 @@ typedef struct mg_cka_features {
 } mg_cka_features;
 
 /**
- * biased and unbiased [sources, sources] (unbiased NaN below 4 texts). fp64 from the features on, in one order of operations:
- * the same bits on every machine and for every `memory`, the most bytes of Gram matrices to hold at once (two sources' at
- * least). Symmetric; the diagonal is exactly 1; a source whose features are the same for all texts: NaN. The unbiased estimator
- * may leave [0, 1]. MG_ERR_INPUT: features that are not finite (names the source's number and the text's).
+ * biased and unbiased [sources, sources] (unbiased NaN below 4 texts). fp64 from the features on. By the host (device NULL) in
+ * one order of operations: the same bits on every machine and for every `memory`, the most bytes of Gram matrices to hold at
+ * once (two sources' at least). On a device to within 1e-10 of those, the same bits for every room that is left there; at least
+ * what mg_cka_device_bytes says, or MG_ERR_NOMEM. Symmetric; the diagonal is exactly 1; a source whose features are the same
+ * for all texts: NaN. The unbiased estimator may leave [0, 1]. MG_ERR_INPUT: features that are not finite (names the source's
+ * number and the text's).
  */
-mg_status mg_cka(const mg_cka_features *features, uint64_t memory, double *biased, double *unbiased);
+mg_status mg_cka(const mg_cka_features *features, uint64_t memory, mg_device *device, double *biased, double *unbiased);
 /** Bytes that mg_cka takes of `memory`. */
 uint64_t mg_cka_bytes(size_t sources, size_t texts, size_t width, uint64_t memory);
+/** Bytes of a device's memory: what it needs, and what it takes where there is as much. */
+void mg_cka_device_bytes(const mg_device *device, size_t sources, size_t texts, size_t width, uint64_t *least, uint64_t *wish);
 
 #endif

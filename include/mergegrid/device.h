@@ -114,6 +114,21 @@ typedef struct mg_device_merge {
   mg_device_verdict *verdict; /**< added to */
 } mg_device_merge;
 
+/** Elements whose magnitudes are counted. Arrays are of the device. */
+typedef struct mg_device_census {
+  const float *tau;
+  const float *other; /**< NULL, or the block that tau's is relative to: τ − other */
+  bool thinned;       /**< element k counts as 0 where word k of the stream is more than last_kept */
+  mg_stream stream;
+  uint32_t last_kept;
+  const mg_device_piece *piece; /**< from, element, count */
+  uint32_t pieces;
+  /** NULL: the upper half of a magnitude's bits is counted; else the lower half where index[upper half] is not negative */
+  const int32_t *index;
+  uint64_t *bins; /**< added to: [MG_CENSUS_UPPER], or [index][MG_CENSUS_LOWER] */
+} mg_device_census;
+enum { MG_CENSUS_UPPER = 1 << 15, MG_CENSUS_LOWER = 1 << 16 };
+
 struct mg_device_ops {
   const char *name; /**< "cuda" */
   void (*close)(mg_device *device);
@@ -184,6 +199,22 @@ struct mg_device_ops {
 
   /* ---- merges: bit for bit those of the host ---- */
   mg_status (*merge)(mg_queue *queue, const mg_device_merge *merge);
+  /** Numbers of magnitudes' bits, for order statistics. */
+  mg_status (*census)(mg_queue *queue, const mg_device_census *census);
+
+  /* ---- CKA; matrices of doubles, row by row, and every operation in double ---- */
+  /** x [rows, n]: `from`, less the means of its columns. */
+  mg_status (*centre)(mg_queue *queue, int rows, int n, const float *from, double *x);
+  /** k [rows, rows] = x [rows, n] xᵀ. The queue is one for products. */
+  mg_status (*own_product)(mg_queue *queue, int rows, int n, const double *x, double *k);
+  /** u [n, n]: k, U-centred (cka.h); n at least 4. sums: scratch [n + 1]. */
+  mg_status (*u_centre)(mg_queue *queue, int n, const double *k, double *sums, double *u);
+  /** out[j] = ⟨a_j, b⟩, j < count: vectors of n, those of a `stride` apart. The bits of one hang on no other. parts: scratch.
+   */
+  mg_status (*dots)(mg_queue *queue, int count, int64_t n, const double *a, int64_t stride, const double *b, double *parts,
+                    double *out);
+  /** Bytes of parts. */
+  size_t (*dots_scratch)(int count, int64_t n);
 };
 
 enum {

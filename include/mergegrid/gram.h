@@ -71,16 +71,14 @@ typedef struct mg_gram_terms {
   const mg_ops *ops;
   mg_device *device; /**< NULL, or what multiplies the tiles that threads read: to the same bits */
   int threads;
-  bool see; /**< look at rows in the page cache where they are there, mg_gram_sight_bytes of them at a time */
+  bool see; /**< look at rows in the page cache where they are there; those pages are the kernel's, and no memory of ours */
   bool allow_nonfinite;
 } mg_gram_terms;
 /** Borrows all but the terms. */
 mg_status mg_gram_engine_create(const mg_gram_layout *layout, mg_rows *rows, const mg_gram_terms *terms,
                                 mg_gram_engine **engine);
 void mg_gram_engine_destroy(mg_gram_engine **engine);
-/** Bytes of the page cache that an engine which looks there is charged with at most. */
-uint64_t mg_gram_sight_bytes(const mg_gram_layout *layout, int threads);
-/** Other bytes an engine will hold at most for nodes of up to `level` (plan's prediction); staging as of mg_rows_staging_bytes.
+/** Bytes an engine will hold at most for nodes of up to `level` (plan's prediction); staging as of mg_rows_staging_bytes.
  */
 uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging);
 /** Bytes of the device's memory. */

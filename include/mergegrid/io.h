@@ -40,6 +40,8 @@ mg_status mg_file_readable(const char *path);
 mg_status mg_read_at(int fd, const char *path, void *buffer, size_t size, uint64_t offset);
 mg_status mg_write_at(int fd, const char *path, const void *buffer, size_t size, uint64_t offset);
 
+/** Reads what is at offset in the page cache, and waits for nothing: how many bytes of size from the first on. */
+size_t mg_read_cached(int fd, void *buffer, size_t size, uint64_t offset);
 /**
  * Reads like mg_read_at, for a reader that walks through a file in rising offsets: pages that are not in the page cache yet
  * make it announce the next `ahead` bytes to the kernel, so that the device reads on while the caller computes.

@@ -20,12 +20,8 @@ typedef struct mg_window {
   const char *from; /**< where the byte at `offset` is; NULL: nothing is shown */
   uint64_t offset;
   size_t size;
-  const char *pages; /**< what closing lets go: the window's pages, and what the kernel shows along with them */
-  size_t pages_size;
+  const char *first, *end; /**< what may have come to be mapped on its account */
 } mg_window;
-
-/** Bytes that the kernel shows at once where one is wanted: windows of a multiple of it, two or more, take no more memory. */
-enum { MG_WINDOW_UNIT = 64 << 10 };
 
 /** A set of `files` files. */
 mg_status mg_mappings_create(size_t files, mg_mappings **mappings);
@@ -35,10 +31,9 @@ void mg_mappings_destroy(mg_mappings **mappings);
 /** Where [offset, offset + size) of the file is, if the window shows that already; else NULL. */
 const char *mg_window_at(const mg_window *window, size_t file, uint64_t offset, size_t size);
 /**
- * Shows [offset, offset + size) of the file that fd is open on, and of what follows up to `extent` bytes in all (a unit less
- * where the next one ends there), until the window is shown something else or closed; fd may be closed. path is for messages.
- * NULL where it is not all in the page cache, or can't be shown (too short a file, a file system or kernel that does not do
- * it): then it is to be read.
+ * Shows [offset, offset + size) of the file that fd is open on, and of what follows up to `extent` bytes in all, until the
+ * window is shown something else or closed; fd may be closed. path is for messages. NULL where it is not all in the page
+ * cache, or can't be shown (too short a file, a file system or kernel that does not do it): then it is to be read.
  */
 const char *mg_window_show(mg_mappings *mappings, mg_window *window, size_t file, int fd, const char *path, uint64_t offset,
                            size_t size, size_t extent);

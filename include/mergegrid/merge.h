@@ -92,6 +92,10 @@ mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_st
 void mg_device_store_destroy(mg_device_store **store);
 /** How many sources it has. */
 size_t mg_device_store_sources(const mg_device_store *store);
+/** Elements whose magnitudes it has counted for thresholds. */
+uint64_t mg_device_store_counted(const mg_device_store *store);
+/** Bytes that counting takes where blocks have so many floats in so many ranges; without them the host counts. */
+uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {
@@ -140,9 +144,13 @@ typedef struct mg_quantity_list {
 /** Appends what the recipe will ask for, without what is in `seen`, and notes it there (with a value of 0). */
 mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *table, mg_quantities *seen,
                                mg_quantity_list *list);
-/** Values [count] of quantities of one source, tensor by tensor, each tile read for all of them. id: the source's name. */
-mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const mg_quantity *quantities, size_t count,
-                                mg_status (*poll)(void *context), void *context, double *values);
+/**
+ * Values [count] of quantities of one source, tensor by tensor, each tile read for all of them. id: the source's name. device:
+ * NULL, or one whose store (may be NULL) counts for ranks what it holds, to the same values.
+ */
+mg_status mg_quantities_compute(const mg_deltas *deltas, const mg_merge_device *device, const char *id,
+                                const mg_quantity *quantities, size_t count, mg_status (*poll)(void *context), void *context,
+                                double *values);
 
 /* ---- the pass ---- */
 

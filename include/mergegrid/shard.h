@@ -168,8 +168,6 @@ typedef struct mg_rows_sight mg_rows_sight;
 /** For tiles of up to most_rows rows, the base among them. rows outlive it. */
 mg_status mg_rows_sight_open(mg_rows *rows, size_t most_rows, mg_rows_sight **sight);
 void mg_rows_sight_close(mg_rows_sight **sight);
-/** Bytes of the page cache that count as the process's memory while they are seen, at most. */
-uint64_t mg_rows_sight_bytes(size_t most_rows);
 /**
  * What was seen since the sight was opened was all there: else MG_ERR_IO names the file that was cut short or failed. To be
  * asked before what was computed from it is believed.

@@ -26,6 +26,8 @@
 #endif
 
 enum { MOST_SETS = 16, MOST_MAPPED = 16384 /* of the 65530 mappings that a process may have */ };
+/* Of one fault, the kernel may map as much as the page cache has in one piece, and pieces within so much of memory. */
+enum { MOST_AROUND = 2 << 20, AROUND = 64 << 10 };
 
 typedef struct mapped_file {
   char *_Atomic at; /* NULL: not mapped yet; UNABLE */
@@ -208,24 +210,12 @@ const char *mg_window_at(const mg_window *w, size_t file, uint64_t offset, size_
   return in <= w->size && size <= w->size - in ? w->from + in : NULL;
 }
 
-/* Where the window ends, in a file that is at `begin` in memory. */
-static uint64_t choose_end(uintptr_t begin, uint64_t file_size, uint64_t offset, size_t size, size_t extent) {
-  const uint64_t left = file_size - offset, most = extent < left + MG_WINDOW_UNIT ? extent : left + MG_WINDOW_UNIT;
-  uint64_t end = offset + most;
-  if (most >= MG_WINDOW_UNIT) end -= (begin + end) % MG_WINDOW_UNIT;
-  if (end < offset + size) end = offset + size;
-  return end < file_size ? end : file_size;
-}
-
-/* At a fault the kernel shows what it has of the whole unit: what of it is outside the window would stay. */
-static void note_pages(mg_window *w, const mg_mappings *m, const char *at, size_t file_size) {
-  const uintptr_t begin = (uintptr_t)at, from = (uintptr_t)w->from, end = from + w->size, unit = MG_WINDOW_UNIT;
-  uintptr_t first = from - from % unit, last = end + (unit - end % unit) % unit;
-  const uintptr_t file_end = begin + file_size, last_page = file_end + (m->page - file_end % m->page) % m->page;
-  if (first < begin) first = begin;
-  if (last > last_page) last = last_page;
-  w->pages = at + (first - begin);
-  w->pages_size = last - first;
+/* What may have come to be mapped on its account. */
+static void note_pages(mg_window *w, const char *at, size_t file_size) {
+  const uint64_t end = w->offset + w->size, before = w->offset / MOST_AROUND * MOST_AROUND;
+  const uint64_t behind = (end + MOST_AROUND - 1) / MOST_AROUND * MOST_AROUND + AROUND;
+  w->first = at + (before > AROUND ? before - AROUND : 0);
+  w->end = at + (behind < file_size ? behind : file_size);
 }
 
 const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, const char *path, uint64_t offset, size_t size,
@@ -234,16 +224,19 @@ const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, co
   mg_window_close(w);
   const char *at = file_at(m, f, fd, path);
   if (at == UNABLE || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) return NULL;
-  const uint64_t end = choose_end((uintptr_t)at, f->size, offset, size, extent), first = offset - offset % m->page;
+  uint64_t end = f->size - offset > extent ? offset + extent : f->size;
+  if (end < offset + size) end = offset + size;
   if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) return NULL;
+  const uint64_t first = offset - offset % m->page;
   *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
-  note_pages(w, m, at, f->size);
+  note_pages(w, at, f->size);
   /* Fails where touching a page would, and where the kernel is too old. */
   if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) mg_window_close(w);
   return w->from;
 }
 
 void mg_window_close(mg_window *w) {
-  if (w->from != NULL) madvise((void *)(uintptr_t)w->pages, w->pages_size, MADV_DONTNEED);
+  /* Neighbours that another window shows come back when they are touched. */
+  if (w->from != NULL) madvise((void *)(uintptr_t)w->first, (size_t)(w->end - w->first), MADV_DONTNEED);
   w->from = NULL;
 }

@@ -78,13 +78,6 @@ static unsigned subtree_level(unsigned level, int threads) {
   return level > cut ? level - cut : 0;
 }
 
-uint64_t mg_gram_sight_bytes(const mg_gram_layout *layout, int threads) {
-  int sources;
-  size_t values;
-  block_extent(layout, &sources, &values);
-  return (uint64_t)threads * mg_rows_sight_bytes((size_t)sources + 1);
-}
-
 uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging) {
   int sources;
   size_t values;

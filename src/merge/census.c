@@ -62,6 +62,10 @@ void mg_census_add(mg_census *c, const float *values, int64_t count) {
     count_lower(c, values, count);
 }
 
+void mg_census_add_counts(mg_census *c, size_t bin, const uint64_t *counts, size_t count) {
+  for (size_t k = 0; k < count; k++) c->bins[bin * BINS + k] += counts[k];
+}
+
 /* The bin that holds the m-th from above; m becomes its rank within it. */
 static uint32_t find_bin(const uint64_t *bins, uint64_t *m) {
   uint32_t bin = BINS;

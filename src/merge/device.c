@@ -8,18 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct mg_device_store {
-  mg_device *device;
-  const mg_store *host; /* borrowed: ranges */
-  size_t sources, kept;
-  float **tau; /* [sources] blocks of the device; NULL: not there */
-  float *base;
-  char *told; /* what kernels are told: of the device, grown as needed */
-  size_t told_room;
-  mg_device_verdict *verdicts; /* pinned */
-  size_t verdict_room;
-};
-
 /* One tensor of one recipe. */
 typedef struct job {
   size_t recipe, tensor;
@@ -78,6 +66,7 @@ void mg_device_store_destroy(mg_device_store **store) {
   for (size_t k = 0; s->tau != NULL && k < s->sources; k++) ops->give(s->device, s->tau[k]);
   ops->give(s->device, s->base), ops->give(s->device, s->told);
   ops->unpin(s->device, s->verdicts);
+  mg_device_counter_free(s);
   free(s->tau);
   free(s);
   *store = NULL;

@@ -4,6 +4,43 @@
 #include "merge_impl.h"
 #include "mergegrid/device.h"
 
+typedef struct mg_device_counter mg_device_counter;
+
+struct mg_device_store {
+  mg_device *device;
+  const mg_store *host; /* borrowed: ranges */
+  size_t sources, kept;
+  float **tau; /* [sources] blocks of the device; NULL: not there */
+  float *base;
+  char *told; /* what kernels are told: of the device, grown as needed */
+  size_t told_room;
+  mg_device_verdict *verdicts; /* pinned */
+  size_t verdict_room;
+  mg_device_counter *counter; /* NULL: nothing has been counted yet */
+};
+
+/* ---- order statistics (device_census.c) ---- */
+
+/* Values whose magnitudes are counted. */
+typedef struct mg_device_values {
+  int source, other; /* relative to that one; −1: as they are */
+  bool thinned;      /* what a stream drops counts as 0 */
+  mg_stream stream;
+  uint32_t last_kept;
+} mg_device_values;
+/*
+ * Begins a turn of a census. *able: the device holds the sources and has room for the counts, so that it may be asked to count
+ * what it has of tensors, whose other elements are the host's; what it has counted is added at the end.
+ */
+mg_status mg_device_count_begin(mg_device_store *store, mg_queue *queue, const mg_device_values *values,
+                                const mg_census *census, bool *able);
+mg_status mg_device_count_tensor(mg_device_store *store, mg_queue *queue, const mg_device_values *values,
+                                 const mg_census *census, size_t t);
+mg_status mg_device_count_end(mg_device_store *store, mg_queue *queue, mg_census *census);
+void mg_device_counter_free(mg_device_store *store);
+
+/* ---- merges (device.c) ---- */
+
 /* The tensors of a pass that its device merges. */
 typedef struct mg_device_pass mg_device_pass;
 

@@ -4,10 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "merge_impl.h"
+#include "device.h"
 
 typedef struct source_scan {
   const mg_deltas *deltas;
+  const mg_merge_device *device; /* NULL: the host does everything */
   const mg_merge_kernels *kernels;
   mg_delta_reader reader;
   const char *id;
@@ -22,27 +23,40 @@ typedef struct source_scan {
 
 typedef void (*mg_tile_visit)(void *context, const mg_tensor *tensor, const float *values, int64_t first, int64_t count);
 
-/* All chunks of a tensor, relative to the base asked for, as what was dropped at random before leaves them. */
-static mg_status scan_tensor(source_scan *s, size_t t, mg_tile_visit visit, void *context) {
+static bool is_thinned(const mg_quantity *q) {
+  return (q->kind == MG_QUANTITY_RANK || q->kind == MG_QUANTITY_GLOBAL_RANK) && q->b > 0;
+}
+
+static bool is_random(const source_scan *s, const mg_tensor *tensor) {
+  return s->quantity->base == MG_BASE_RANDOM && tensor->source_only;
+}
+
+/* Elements from … end − 1 of a tensor in chunks, relative to the base asked for, as what was dropped at random before leaves
+   them. */
+static mg_status scan_range(source_scan *s, size_t t, int64_t from, int64_t end, mg_tile_visit visit, void *context) {
   mg_status status = MG_OK;
   const mg_tensor *tensor = &mg_rows_table(s->deltas->rows)->tensors[t];
   const mg_quantity *q = s->quantity;
-  const bool random = q->base == MG_BASE_RANDOM && tensor->source_only, relative = q->base >= 0 && !random;
-  const bool thinned = (q->kind == MG_QUANTITY_RANK || q->kind == MG_QUANTITY_GLOBAL_RANK) && q->b > 0;
+  const bool random = is_random(s, tensor), relative = q->base >= 0;
   const mg_stream stream = mg_stream_of_tensor(q->seed, s->id, tensor->name);
   const int64_t most = mg_chunk_length(tensor);
   float *const to[2] = {s->values, s->other};
-  for (int64_t first = 0; first < tensor->numel; first += most) {
-    const int64_t count = tensor->numel - first < most ? tensor->numel - first : most;
+  for (int64_t first = from; first < end; first += most) {
+    const int64_t count = end - first < most ? end - first : most;
     MG_TRY(mg_delta_read(&s->reader, s->sources, relative ? 2 : 1, t, first, count, to, NULL), done);
     if (random) mg_random_head(tensor, q->seed, first, count, s->other);
     for (int64_t k = 0; (random || relative) && k < count; k++) s->values[k] -= s->other[k];
-    if (thinned) s->kernels->keep_random(&stream, (uint64_t)first, (long)count, mg_last_kept(q->b), 1, s->values, s->values);
+    if (is_thinned(q))
+      s->kernels->keep_random(&stream, (uint64_t)first, (long)count, mg_last_kept(q->b), 1, s->values, s->values);
     visit(context, tensor, s->values, first, count);
     if (s->poll != NULL) MG_TRY(s->poll(s->context), done);
   }
 done:
   return status;
+}
+
+static mg_status scan_tensor(source_scan *s, size_t t, mg_tile_visit visit, void *context) {
+  return scan_range(s, t, 0, mg_rows_table(s->deltas->rows)->tensors[t].numel, visit, context);
 }
 
 /* ---- ranks ---- */
@@ -65,14 +79,57 @@ static mg_status scan_taken(source_scan *s, mg_tile_visit visit, void *context) 
   return status;
 }
 
+/* What a device has of a tensor is counted there; the host counts what lies between. */
+static mg_status count_with_device(source_scan *s, mg_census *census, mg_device_values *values, size_t t) {
+  mg_status status = MG_OK;
+  const mg_device_store *store = s->device->store;
+  const mg_tensor *tensor = &mg_rows_table(s->deltas->rows)->tensors[t];
+  int64_t at = 0;
+  values->stream = mg_stream_of_tensor(s->quantity->seed, s->id, tensor->name);
+  MG_TRY(mg_device_count_tensor(s->device->store, s->device->queue, values, census, t), done);
+  for (size_t k = 0; k < store->host->range_count; k++) {
+    const mg_range *r = &store->host->ranges[k];
+    if (r->tensor != t) continue;
+    MG_TRY(scan_range(s, t, at, r->first, count_tile, census), done);
+    at = r->first + r->count;
+  }
+  MG_TRY(scan_range(s, t, at, tensor->numel, count_tile, census), done);
+done:
+  return status;
+}
+
+/* One turn over all that is to be taken. */
+static mg_status count_taken(source_scan *s, mg_census *census) {
+  mg_status status = MG_OK;
+  const mg_quantity *q = s->quantity;
+  const mg_tensor_table *table = mg_rows_table(s->deltas->rows);
+  mg_device_values values = {.source = s->sources[0],
+                             .other = q->base >= 0 ? q->base : -1,
+                             .thinned = is_thinned(q),
+                             .last_kept = is_thinned(q) ? mg_last_kept(q->b) : 0};
+  bool there = s->device != NULL && s->device->store != NULL;
+  if (there) MG_TRY(mg_device_count_begin(s->device->store, s->device->queue, &values, census, &there), done);
+  for (size_t t = 0; t < table->count; t++) {
+    if (!is_taken(s, t)) continue;
+    if (there && !is_random(s, &table->tensors[t]))
+      MG_TRY(count_with_device(s, census, &values, t), done);
+    else
+      MG_TRY(scan_tensor(s, t, count_tile, census), done);
+    if (s->poll != NULL) MG_TRY(s->poll(s->context), done);
+  }
+  if (there) MG_TRY(mg_device_count_end(s->device->store, s->device->queue, census), done);
+done:
+  return status;
+}
+
 /* The m-th largest magnitudes over the tensors that are to be taken. ranks [count]. */
 static mg_status find_ranks(source_scan *s, const uint64_t *ranks, size_t count, double *values) {
   mg_status status = MG_OK;
   mg_census census;
   MG_TRY(mg_census_begin(ranks, count, &census), done);
-  MG_TRY(scan_taken(s, count_tile, &census), cleanup);
+  MG_TRY(count_taken(s, &census), cleanup);
   MG_TRY(mg_census_turn(&census), cleanup);
-  MG_TRY(scan_taken(s, count_tile, &census), cleanup);
+  MG_TRY(count_taken(s, &census), cleanup);
   mg_census_values(&census, values);
 cleanup:
   mg_census_free(&census);
@@ -196,12 +253,14 @@ static mg_status find_all(source_scan *s, const mg_quantity *quantities, size_t 
   return status;
 }
 
-mg_status mg_quantities_compute(const mg_deltas *deltas, const char *id, const mg_quantity *quantities, size_t count,
-                                mg_status (*poll)(void *context), void *context, double *values) {
+mg_status mg_quantities_compute(const mg_deltas *deltas, const mg_merge_device *device, const char *id,
+                                const mg_quantity *quantities, size_t count, mg_status (*poll)(void *context), void *context,
+                                double *values) {
   mg_status status = MG_OK;
   const size_t room = (size_t)mg_chunk_capacity(mg_rows_table(deltas->rows));
   bool *done = mg_alloc_zero(count, sizeof *done);
-  source_scan s = {.deltas = deltas, .kernels = mg_merge_kernels_get(), .id = id, .poll = poll, .context = context};
+  source_scan s = {
+      .deltas = deltas, .device = device, .kernels = mg_merge_kernels_get(), .id = id, .poll = poll, .context = context};
   if (count == 0) goto cleanup;
   s.sources[0] = quantities[0].source;
   s.values = mg_alloc_aligned(room * sizeof(float)), s.other = mg_alloc_aligned(room * sizeof(float));

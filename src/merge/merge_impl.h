@@ -286,6 +286,8 @@ typedef struct mg_census {
 /* For the ranks[k]-th largest magnitudes. All values have to be added, turned to the next turn, and added once more. */
 mg_status mg_census_begin(const uint64_t *ranks, size_t count, mg_census *census);
 void mg_census_add(mg_census *census, const float *values, int64_t count);
+/* Counts made elsewhere: of the first turn (bin 0), or within a bin that is looked into. */
+void mg_census_add_counts(mg_census *census, size_t bin, const uint64_t *counts, size_t count);
 mg_status mg_census_turn(mg_census *census);
 void mg_census_values(const mg_census *census, double *values);
 void mg_census_free(mg_census *census);

@@ -9,7 +9,7 @@
 mg_status mg_quantity_value(const mg_pass_terms *terms, const char *id, const mg_quantity *quantity, double *value) {
   mg_status status = MG_OK;
   if (mg_quantities_find(terms->quantities, quantity, value)) return MG_OK;
-  MG_TRY(mg_quantities_compute(terms->deltas, id, quantity, 1, NULL, NULL, value), done);
+  MG_TRY(mg_quantities_compute(terms->deltas, &terms->device, id, quantity, 1, NULL, NULL, value), done);
   MG_TRY(mg_quantities_put(terms->quantities, quantity, *value), done);
 done:
   return status;

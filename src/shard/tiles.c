@@ -3,6 +3,7 @@
  * has them.
  */
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,21 +27,25 @@ typedef struct extent {
 /* ---- sights ---- */
 
 /* A thread's windows together, as far as each is worth the two calls that it costs. */
-enum { SEEN_IN_ALL = 32 << 20, SEEN_LEAST = 2 * MG_WINDOW_UNIT, SEEN_MOST = 1 << 20 };
+enum { SEEN_IN_ALL = 32 << 20, SEEN_LEAST = 64 << 10, SEEN_MOST = 1 << 20, PAGE = 4096 };
+
+/* What of a row's file has been announced to the kernel; 0: nothing, it is in the page cache as far as has been seen. */
+typedef struct announced {
+  uint64_t file, until;
+} announced;
 
 struct mg_rows_sight {
   mg_mappings *mappings;
   size_t rows, extent;
-  mg_window *window; /* [rows] */
+  mg_window *window;    /* [rows] */
+  announced *announced; /* [rows] */
 };
 
 static size_t window_extent(size_t rows) {
-  const size_t each = SEEN_IN_ALL / (rows > 0 ? rows : 1) / MG_WINDOW_UNIT * MG_WINDOW_UNIT;
+  const size_t each = SEEN_IN_ALL / (rows > 0 ? rows : 1) / PAGE * PAGE;
   if (each < SEEN_LEAST) return SEEN_LEAST;
   return each < SEEN_MOST ? each : SEEN_MOST;
 }
-
-uint64_t mg_rows_sight_bytes(size_t most_rows) { return (uint64_t)most_rows * window_extent(most_rows); }
 
 static size_t count_files(const mg_rows *rows) {
   if (rows->shards != NULL) return rows->sources + 1;
@@ -54,11 +59,12 @@ mg_status mg_rows_sight_open(mg_rows *rows, size_t most_rows, mg_rows_sight **ou
   }
   mg_rows_sight *sight = mg_alloc_zero(1, sizeof *sight);
   mg_window *window = mg_alloc_zero(most_rows, sizeof *window);
-  if (sight == NULL || window == NULL) {
-    free(sight), free(window);
+  announced *ahead = mg_alloc_zero(most_rows, sizeof *ahead);
+  if (sight == NULL || window == NULL || ahead == NULL) {
+    free(sight), free(window), free(ahead);
     return MG_ERR_NOMEM;
   }
-  *sight = (mg_rows_sight){rows->mappings, most_rows, window_extent(most_rows), window};
+  *sight = (mg_rows_sight){rows->mappings, most_rows, window_extent(most_rows), window, ahead};
   *out = sight;
   return MG_OK;
 }
@@ -68,6 +74,7 @@ void mg_rows_sight_close(mg_rows_sight **sight) {
   if (s == NULL) return;
   for (size_t k = 0; k < s->rows; k++) mg_window_close(&s->window[k]);
   free(s->window);
+  free(s->announced);
   free(s);
   *sight = NULL;
 }
@@ -75,6 +82,27 @@ void mg_rows_sight_close(mg_rows_sight **sight) {
 mg_status mg_rows_sight_check(const mg_rows_sight *sight) { return mg_mappings_check(sight->mappings); }
 
 /* ---- bytes ---- */
+
+/*
+ * A file that the device had to be asked for before is asked for further on, before anybody waits for it: else the device would
+ * serve one row at a time, each while we wait for it.
+ */
+static void keep_ahead(announced *a, const extent *from, int fd, size_t seen, size_t ahead) {
+  const uint64_t end = from->offset + (from->size > seen ? from->size : seen);
+  if (a->file != from->file || a->until < from->offset || a->until >= end + ahead) return;
+  posix_fadvise(fd, (off_t)a->until, (off_t)(end + ahead - a->until), POSIX_FADV_WILLNEED);
+  a->until = end + ahead;
+}
+
+/* Reads what the page cache did not have all of. */
+static mg_status read_row(mg_rows *rows, announced *a, const extent *from, int fd, void *to) {
+  const size_t have = mg_read_cached(fd, to, from->size, from->offset);
+  if (have == from->size) return MG_OK;
+  const size_t want = from->size - have + rows->ahead;
+  posix_fadvise(fd, (off_t)(from->offset + have), (off_t)want, POSIX_FADV_WILLNEED);
+  if (a != NULL) *a = (announced){from->file, from->offset + have + want};
+  return mg_read_at(fd, from->path, (char *)to + have, from->size - have, from->offset + have);
+}
 
 /* In window k of the sight (NULL: of none), or read to `to`; *at says where. */
 static mg_status fetch(mg_rows *rows, mg_rows_sight *sight, size_t k, const extent *from, void *to, const void **at) {
@@ -85,13 +113,14 @@ static mg_status fetch(mg_rows *rows, mg_rows_sight *sight, size_t k, const exte
   if (from->offset % from->unit != 0) sight = NULL;
   if (sight != NULL && (*at = mg_window_at(&sight->window[k], from->file, from->offset, from->size)) != NULL) return MG_OK;
   MG_TRY(mg_file_acquire(rows->cache, from->file, from->path, &fd, &slot), failed);
-  if (sight != NULL)
+  *at = NULL;
+  if (sight != NULL) {
+    keep_ahead(&sight->announced[k], from, fd, sight->extent, rows->ahead);
     *at =
         mg_window_show(sight->mappings, &sight->window[k], from->file, fd, from->path, from->offset, from->size, sight->extent);
-  else
-    *at = NULL;
+  }
   if (*at == NULL) {
-    status = mg_read_streaming(fd, from->path, to, from->size, from->offset, rows->ahead);
+    status = read_row(rows, sight != NULL ? &sight->announced[k] : NULL, from, fd, to);
     *at = to;
   }
   mg_file_release(rows->cache, slot);

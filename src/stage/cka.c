@@ -243,7 +243,8 @@ static mg_status make_matrices(mg_cka_stage *s) {
                                .width = (size_t)s->plan.shape.hidden,
                                .context = &of,
                                .get = get_features};
-    MG_TRY(mg_cka(&f, s->config->compute.memory_budget / 4, s->biased + l * n * n, s->unbiased + l * n * n), done);
+    MG_TRY(mg_cka(&f, s->config->compute.memory_budget / 4, s->attempt->device, s->biased + l * n * n, s->unbiased + l * n * n),
+           done);
   }
 done:
   return status;

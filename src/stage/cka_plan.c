@@ -50,6 +50,21 @@ cleanup:
   return status;
 }
 
+static void count_memory(const mg_config *config, size_t sources, int threads, const mg_device *device, mg_cka_plan *plan) {
+  const mg_tokenized *p = &plan->probes;
+  const size_t hidden = (size_t)plan->shape.hidden;
+  const uint64_t one = (uint64_t)plan->layer_count * p->count * hidden * sizeof(float);
+  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, device != NULL ? 0 : threads);
+  plan->features_bytes = one * (sources + 3); /* every source's, and a message's worth of both ends */
+  if (device == NULL) {
+    plan->grams_bytes = mg_cka_bytes(sources, p->count, hidden, config->compute.memory_budget / 4);
+    return;
+  }
+  const uint64_t encoder = mg_encoder_device_bytes(&plan->shape, p->token_count, 1);
+  mg_cka_device_bytes(device, sources, p->count, hidden, &plan->device_bytes, &plan->device_wish);
+  if (plan->device_bytes < encoder) plan->device_bytes = encoder; /* one after the other */
+}
+
 mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, int threads, const mg_device *device,
                            bool with_probes, mg_cka_plan *plan) {
   mg_status status = MG_OK;
@@ -59,11 +74,7 @@ mg_status mg_cka_plan_make(const mg_config *config, const mg_source_list *list, 
   if (!with_probes) return MG_OK;
   MG_TRY(read_probes(config, list, &plan->shape, &plan->probes), failed);
   const mg_tokenized *p = &plan->probes;
-  plan->encoder_bytes = mg_encoder_bytes(&plan->shape, p->token_count, device != NULL ? 0 : threads);
-  if (device != NULL) plan->device_bytes = mg_encoder_device_bytes(&plan->shape, p->token_count, 1);
-  const uint64_t one = (uint64_t)plan->layer_count * p->count * (uint64_t)plan->shape.hidden * sizeof(float);
-  plan->features_bytes = one * (list->count + 3); /* every source's, and a message's worth of both ends */
-  plan->grams_bytes = mg_cka_bytes(list->count, p->count, (size_t)plan->shape.hidden, config->compute.memory_budget / 4);
+  count_memory(config, list->count, threads, device, plan);
   for (size_t k = 0; k < p->sequences.count; k++)
     plan->flops += (double)list->count * mg_encoder_flops(&plan->shape, (int)(p->offset[k + 1] - p->offset[k]), plan->mean);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.cka = plan}), failed);

@@ -49,6 +49,7 @@ mg_device_need mg_device_need_of(const mg_plans *p) {
   if (p->microscope != NULL) most(&need.least, p->microscope->device_bytes);
   if (p->grid != NULL) most(&need.least, p->grid->device_bytes);
   need.wish = need.least;
+  if (p->cka != NULL) most(&need.wish, p->cka->device_wish);
   if (p->grid != NULL) most(&need.wish, p->grid->device_bytes + p->grid->device_store_bytes);
   return need;
 }

@@ -36,7 +36,7 @@ struct mg_gram_stage {
 
 /* ---- identity ---- */
 
-mg_gram_plan *mg_gram_stage_plan(mg_gram_stage *s) { return &s->plan; }
+const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *s) { return &s->plan; }
 
 mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
@@ -160,6 +160,7 @@ static mg_status compute_unit(void *context, int64_t unit, mg_text *payload, mg_
     mg_text_append_bytes(payload, values, count * sizeof *values);
   }
   s->attempt->mine.units++;
+  mg_peak_sample();
 cleanup:
   free(values);
   return status;
@@ -171,6 +172,7 @@ static mg_status take_unit(void *context, int64_t unit, const void *payload, siz
   (void)unit;
   MG_TRY(mg_run_append(s->attempt->run, MG_RECORD_NODES, payload, size, NULL), done);
   MG_TRY(add_nodes(s, payload, size), done);
+  mg_peak_sample();
 done:
   return status;
 }
@@ -333,7 +335,7 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   const mg_gram_terms terms = {.ops = a->ops,
                                .device = a->device,
                                .threads = a->threads,
-                               .see = s->plan.sight_bytes > 0,
+                               .see = a->device == NULL,
                                .allow_nonfinite = a->config->family.allow_nonfinite};
   MG_TRY(mg_agree(a->comm, mg_gram_engine_create(s->plan.layout, a->rows, &terms, &s->engine)), done);
   mg_info("gram: %d sources, %zu tensors, %.4g M parameters, %s kernel, %d rank%s × %d thread%s", s->plan.layout->sources,
@@ -344,6 +346,7 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   const mg_farm_job job = {
       .units = (int64_t)s->unit_count, .context = s, .work = compute_unit, .take = take_unit, .tick = tick};
   const double began = mg_now();
+  mg_peak_begin_seeing();
   MG_TRY(mg_farm_run(a->comm, &job), done);
   mg_attempt_timed(a, "gram", began);
   mg_progress_end(&s->progress, s->done_bytes);
@@ -351,7 +354,9 @@ mg_status mg_gram_stage_compute(mg_gram_stage *s) {
   a->mine.busy_seconds += times.busy_seconds;
   a->mine.read_seconds += times.read_seconds;
   a->mine.bytes_read += times.bytes_read;
+  mg_peak_sample();
   mg_gram_engine_destroy(&s->engine);
+  mg_peak_end_seeing();
 done:
   return status;
 }

@@ -100,7 +100,7 @@ mg_status mg_node_store_open(MPI_Comm comm, const mg_deltas *deltas, const int *
 void mg_node_store_close(mg_node_store **store);
 /* NULL where nothing is in memory. */
 /** Bytes of a device's memory that merges need besides models and sources. */
-uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens);
+uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens, size_t all_tokens);
 const mg_store *mg_node_store_get(const mg_node_store *store);
 size_t mg_node_store_sources(const mg_node_store *store);
 

@@ -43,10 +43,12 @@ static void share_memory(const mg_config *config, const mg_memory *others, size_
   if (p->store_bytes < 2 * p->source_bytes) p->store_bytes = 0;
 }
 
-/* What kernels are told: of pieces of 4096 elements 32 bytes each, and more of ranges that are shorter. */
-uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens) {
+/* What kernels are told: of pieces of 4096 elements 32 bytes each, and more of ranges that are shorter; and what thresholds are
+   counted with. */
+uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens, size_t all_tokens) {
   const uint64_t floats = mg_encoder_block_floats(shape, tokens);
-  return floats / MG_PIECE_ELEMENTS * sizeof(mg_device_piece) + tokens * sizeof(mg_device_piece) + (UINT64_C(32) << 20);
+  return floats / MG_PIECE_ELEMENTS * sizeof(mg_device_piece) + tokens * sizeof(mg_device_piece) + (UINT64_C(32) << 20) +
+         mg_device_count_bytes(mg_encoder_block_floats(shape, all_tokens), all_tokens + 32 * ((size_t)shape->layers + 1));
 }
 
 /* Floating-point operations of a target's texts. */
@@ -128,8 +130,8 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   MG_TRY(count_cells(nxn, grid, p), done);
   share_memory(config, others, sources, p);
   if (device == NULL) return MG_OK;
-  p->device_bytes =
-      mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models) + mg_grid_device_spare(&nxn->shape, p->most_tokens);
+  p->device_bytes = mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models) +
+                    mg_grid_device_spare(&nxn->shape, p->most_tokens, tokens);
   p->device_store_bytes = (sources + 1) * (p->source_bytes + MG_DEVICE_ALIGN);
 done:
   return status;

@@ -141,6 +141,39 @@ void mg_grid_worker_times(const mg_grid_worker *w, double *merging, double *eval
   *evaluating = w->evaluating;
 }
 
+/* On a device the sources come behind the models: what is left is theirs. */
+static mg_status open_device_store(mg_grid_worker *w) {
+  mg_status status = MG_OK;
+  const mg_grid_worker_terms *t = &w->terms;
+  mg_device *device = t->attempt->device;
+  mg_queue *queue;
+  const mg_store *host = mg_node_store_get(w->store);
+  if (device == NULL || host == NULL) return MG_OK;
+  mg_encoder_device_block(w->encoder, 0, &queue);
+  MG_TRY(mg_device_store_create(device, queue, host, t->list->count,
+                                mg_encoder_block_floats(t->shape, t->tokenized->token_count),
+                                mg_grid_device_spare(t->shape, t->most_tokens, t->tokenized->token_count), &w->device_store),
+         done);
+  const size_t kept = mg_device_store_sources(w->device_store);
+  mg_info("grid: %zu sources on the device", kept);
+done:
+  return status;
+}
+
+/* What a rank computes with, once it has something to do. */
+static mg_status open_encoder(mg_grid_worker *w) {
+  mg_status status = MG_OK;
+  const mg_grid_worker_terms *t = &w->terms;
+  if (w->encoder != NULL) return MG_OK;
+  MG_TRY(mg_encoder_create(t->shape, t->tokenized->tokens, t->tokenized->token_count, t->attempt->threads, t->attempt->device,
+                           &w->encoder),
+         done);
+  MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
+  MG_TRY(open_device_store(w), done);
+done:
+  return status;
+}
+
 /* ---- quantities ---- */
 
 mg_status mg_grid_worker_quantities(mg_grid_worker *w, size_t unit, mg_text *payload, mg_farm_poll *poll) {
@@ -148,9 +181,15 @@ mg_status mg_grid_worker_quantities(mg_grid_worker *w, size_t unit, mg_text *pay
   const mg_grid_work *work = w->terms.work;
   const size_t first = (size_t)work->unit_of[unit], count = (size_t)work->unit_of[unit + 1] - first;
   const double began = mg_now();
+  mg_merge_device device = {.device = w->terms.attempt->device};
   double *values = mg_alloc_zero(count, sizeof *values);
   if (values == NULL) return MG_ERR_NOMEM;
-  MG_TRY(mg_quantities_compute(w->terms.deltas, w->terms.list->items[work->quantities[first].source].id,
+  if (device.device != NULL) { /* which counts what it holds */
+    MG_TRY(open_encoder(w), cleanup);
+    device.store = w->device_store;
+    mg_encoder_device_block(w->encoder, 0, &device.queue);
+  }
+  MG_TRY(mg_quantities_compute(w->terms.deltas, &device, w->terms.list->items[work->quantities[first].source].id,
                                work->quantities + first, count, mg_attempt_poll, poll, values),
          cleanup);
   mg_text_append_bytes(payload, values, count * sizeof *values);
@@ -165,6 +204,8 @@ mg_status mg_grid_worker_learn(mg_grid_worker *w) {
   const mg_grid_work *work = w->terms.work;
   for (size_t k = 0; k < work->quantity_count && status == MG_OK; k++)
     status = mg_quantities_put(w->quantities, &work->quantities[k], work->values[k]);
+  const uint64_t counted = w->device_store != NULL ? mg_device_store_counted(w->device_store) : 0;
+  if (counted > 0) mg_info("grid: %.3g million elements counted on the device", (double)counted / 1e6);
   return mg_agree(w->terms.attempt->comm, status);
 }
 
@@ -207,24 +248,6 @@ static mg_status take_texts(mg_grid_worker *w, size_t target) {
   return MG_OK;
 }
 
-/* On a device the sources come behind the models: what is left is theirs. */
-static mg_status open_device_store(mg_grid_worker *w) {
-  mg_status status = MG_OK;
-  const mg_grid_worker_terms *t = &w->terms;
-  mg_device *device = t->attempt->device;
-  mg_queue *queue;
-  if (device == NULL) return MG_OK;
-  mg_encoder_device_block(w->encoder, 0, &queue);
-  MG_TRY(mg_device_store_create(device, queue, mg_node_store_get(w->store), t->list->count,
-                                mg_encoder_block_floats(t->shape, t->tokenized->token_count),
-                                mg_grid_device_spare(t->shape, t->most_tokens), &w->device_store),
-         done);
-  const size_t kept = mg_device_store_sources(w->device_store);
-  mg_info("grid: %zu sources on the device", kept);
-done:
-  return status;
-}
-
 static mg_status set_target(mg_grid_worker *w, size_t target) {
   mg_status status = MG_OK;
   const mg_grid_worker_terms *t = &w->terms;
@@ -232,13 +255,7 @@ static mg_status set_target(mg_grid_worker *w, size_t target) {
   if (at->target == (ptrdiff_t)target) return MG_OK;
   at->target = -1;
   MG_TRY(take_texts(w, target), done);
-  if (w->encoder == NULL) {
-    MG_TRY(mg_encoder_create(t->shape, t->tokenized->tokens, t->tokenized->token_count, t->attempt->threads, t->attempt->device,
-                             &w->encoder),
-           done);
-    MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
-    MG_TRY(open_device_store(w), done);
-  }
+  MG_TRY(open_encoder(w), done);
   MG_TRY(mg_encoder_set_tokens(w->encoder, at->tokens, at->token_count), done);
   MG_TRY(mg_encoder_ranges(t->shape, mg_rows_table(t->deltas->rows), at->tokens, at->token_count, &at->ranges), done);
   at->target = (ptrdiff_t)target;

@@ -14,7 +14,7 @@ mg_memory mg_memory_predict(const mg_plans *p) {
   mg_memory m = {.process = PROCESS_BYTES};
   if (p->gram != NULL) {
     m.process += p->gram->places_bytes;
-    add(&m, p->gram->master_bytes, p->gram->engine_bytes + p->gram->sight_bytes);
+    add(&m, p->gram->master_bytes, p->gram->engine_bytes);
   }
   if (p->cka != NULL) {
     add(&m, p->cka->features_bytes, p->cka->encoder_bytes);
@@ -86,9 +86,4 @@ mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans) {
           advice(config, plans));
   mg_text_free(&names);
   return MG_ERR_NOMEM;
-}
-
-mg_status mg_memory_fit(const mg_config *config, mg_gram_plan *gram, const mg_plans *plans) {
-  if (gram != NULL && mg_memory_predict(plans).total > config->compute.memory_budget) gram->sight_bytes = 0;
-  return mg_memory_hold(config, plans);
 }

@@ -123,7 +123,7 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   MG_TRY(measure_passes(p), done);
   if (p->with_grid || p->with_microscope) MG_TRY(mg_measure_merging(&p->merge_rate), done);
   const mg_plans plans = mg_prediction_plans(p);
-  MG_TRY(mg_memory_fit(config, p->with_gram ? &p->gram : NULL, &plans), done);
+  MG_TRY(mg_memory_hold(config, &plans), done);
   MG_TRY(mg_plan_divide(p), done);
 done:
   return status;

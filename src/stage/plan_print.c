@@ -116,7 +116,7 @@ static void print_device(const mg_prediction *p) {
   const mg_plans plans = mg_prediction_plans(p);
   const mg_device_need need = mg_device_need_of(&plans);
   if (p->device == NULL) return;
-  printf("device       %s, one a rank: at least %s of its memory, up to %s for the sources of merges\n",
+  printf("device       %s, one a rank: at least %s of its memory, up to %s for sources and matrices\n",
          p->device->ops->describe(p->device, name, sizeof name), mg_format_bytes((double)need.least, least),
          mg_format_bytes((double)need.wish, wish));
 }

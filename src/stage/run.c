@@ -171,8 +171,7 @@ static mg_status open_stages(mg_attempt *a, mg_stages *stages) {
   if (mg_stage_wanted(a->config, "grid")) MG_TRY(mg_grid_stage_open(a, stages, &stages->grid), done);
   if (mg_stage_wanted(a->config, "microscope")) MG_TRY(mg_microscope_open(a, stages, &stages->microscope), done);
   const mg_plans plans = mg_stages_plans(stages);
-  mg_gram_plan *gram = stages->gram != NULL ? mg_gram_stage_plan(stages->gram) : NULL;
-  const mg_status fits = mg_memory_fit(a->config, gram, &plans);
+  const mg_status fits = mg_memory_hold(a->config, &plans);
   MG_TRY(mg_agree(a->comm, a->rank == 0 ? fits : MG_OK), done);
   MG_TRY(reserve_device(a, &plans), done);
 done:

@@ -83,7 +83,6 @@ typedef struct mg_gram_plan {
   mg_gram_layout *layout;
   int64_t unit_leaves;                 /**< a power of two */
   uint64_t engine_bytes, master_bytes; /**< at work on every rank; kept on rank 0 */
-  uint64_t sight_bytes;                /**< of the page cache, looked at in place on every rank; 0: all is read */
   uint64_t device_bytes;               /**< of a device's memory, where there is one */
   uint64_t places_bytes;               /**< where each tensor of each source is, and the list of the work */
   double bytes_read, flops;
@@ -167,8 +166,9 @@ typedef struct mg_cka_plan {
   mg_tokenized probes;     /**< rank 0 and plan */
   uint64_t encoder_bytes;  /**< of every rank */
   uint64_t device_bytes;   /**< of its device's memory */
+  uint64_t device_wish;    /**< of rank 0's, where all Gram matrices are held */
   uint64_t features_bytes; /**< kept on rank 0 */
-  uint64_t grams_bytes;    /**< of rank 0, at the end */
+  uint64_t grams_bytes;    /**< of rank 0, at the end, without a device */
   double flops;            /**< of all sources */
 } mg_cka_plan;
 
@@ -476,8 +476,6 @@ mg_status mg_attempt_open_device(mg_attempt *attempt);
 mg_status mg_attempt_reserve_device(mg_attempt *attempt, const mg_device_need *need);
 /** MG_ERR_NOMEM where that exceeds compute.memory_budget; says what would help. */
 mg_status mg_memory_hold(const mg_config *config, const mg_plans *plans);
-/** The same; where it would not hold, Grams do without looking at the page cache in place. gram: plans' own, or NULL. */
-mg_status mg_memory_fit(const mg_config *config, mg_gram_plan *gram, const mg_plans *plans);
 
 /** Not collective. others: of the other stages. grid: its cells. */
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
@@ -516,7 +514,7 @@ mg_status mg_microscope_compute(mg_microscope_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_microscope_collect(mg_microscope_stage *stage, mg_result_microscope *out);
 
-mg_gram_plan *mg_gram_stage_plan(mg_gram_stage *stage);
+const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
 const mg_nxn_plan *mg_nxn_stage_plan(const mg_nxn_stage *stage);
 
@@ -560,6 +558,10 @@ mg_status mg_outcome_write(mg_attempt *attempt, const mg_stages *stages, const m
 
 /** Peak of anonymous and shared memory of this process so far, in bytes. */
 uint64_t mg_peak_memory(void);
+/** Between these, files are looked at in the page cache: that is not this process's memory, whose peak is what samples find. */
+void mg_peak_begin_seeing(void);
+void mg_peak_sample(void);
+void mg_peak_end_seeing(void);
 /** "2026-01-31T12:00:00Z" into buffer[21]. */
 void mg_utc_now(char *buffer);
 

@@ -121,7 +121,8 @@ static void open_merging(uint64_t elements, merging *m) {
                                .verdict = &at->verdict};
 }
 
-static void bound_by_memory(int rows, int n, int times) {
+/* Bytes/s of copying rows, the measure of others. */
+static double bound_by_memory(int rows, int n, int times) {
   const double bytes = (double)rows * n * sizeof(float);
   matrices m = {.rows = rows, .n = n, .x = take((uint64_t)bytes), .y = take((uint64_t)bytes), .bias = take((uint64_t)n * 4)};
   int32_t *identity = mg_alloc((size_t)rows, sizeof *identity);
@@ -143,6 +144,62 @@ static void bound_by_memory(int rows, int n, int times) {
   printf("merging five sources, a sum       %8.1f GB/s, %.2f of copying\n", sum / 1e9, sum / copy);
   printf("merging five, elected signs       %8.1f GB/s, %.2f of copying\n", elected / 1e9, elected / copy);
   free(identity);
+  return copy;
+}
+
+/* ---- order statistics, CKA ---- */
+
+static mg_status count_magnitudes(void *context) { return ops->census(queue, context); }
+
+/* Values that are all over a few octaves, as task vectors are. */
+static void counting(uint64_t elements, int times, double copy) {
+  const uint32_t pieces = (uint32_t)(elements / MG_PIECE_ELEMENTS);
+  mg_device_piece *piece = mg_alloc(pieces, sizeof *piece), *piece_there = take(pieces * sizeof *piece);
+  float *values = mg_alloc(elements, sizeof *values), *there = take(elements * sizeof *there);
+  int32_t *index = mg_alloc(MG_CENSUS_UPPER, sizeof *index), *index_there = take(MG_CENSUS_UPPER * sizeof *index);
+  for (uint64_t k = 0; k < elements; k++) values[k] = ldexpf((float)(k * 7919 % 16381) - 8190, -20);
+  for (uint32_t k = 0; k < pieces; k++)
+    piece[k] = (mg_device_piece){.from = (uint64_t)k * MG_PIECE_ELEMENTS, .count = MG_PIECE_ELEMENTS};
+  for (int k = 0; k < MG_CENSUS_UPPER; k++) index[k] = k == 0x3B80 ? 0 : -1; /* about 0.004 */
+  must(ops->upload_any(queue, piece_there, piece, pieces * sizeof *piece));
+  must(ops->upload_any(queue, there, values, elements * sizeof *values));
+  must(ops->upload_any(queue, index_there, index, MG_CENSUS_UPPER * sizeof *index));
+  mg_device_census census = {
+      .tau = there, .piece = piece_there, .pieces = pieces, .bins = take(MG_CENSUS_LOWER * sizeof(uint64_t))};
+  const double bytes = (double)pieces * MG_PIECE_ELEMENTS * sizeof(float), upper = seconds_of(count_magnitudes, &census, times);
+  census.index = index_there;
+  const double lower = seconds_of(count_magnitudes, &census, times);
+  printf("counting magnitudes, first turn   %8.1f GB/s, %.2f of copying\n", bytes / upper / 1e9, bytes / upper / copy);
+  printf("counting magnitudes, second turn  %8.1f GB/s, %.2f of copying\n", bytes / lower / 1e9, bytes / lower / copy);
+  free(piece), free(values), free(index);
+}
+
+typedef struct matrices_of_texts {
+  int texts, width, sources;
+  double *x, *grams, *parts, *out;
+} matrices_of_texts;
+
+static mg_status multiply_texts(void *context) {
+  const matrices_of_texts *m = context;
+  return ops->own_product(queue, m->texts, m->width, m->x, m->grams);
+}
+
+static mg_status multiply_grams(void *context) {
+  const matrices_of_texts *m = context;
+  const int64_t entries = (int64_t)m->texts * m->texts;
+  return ops->dots(queue, m->sources, entries, m->grams, entries, m->grams, m->parts, m->out);
+}
+
+static void features(int texts, int width, int times, double copy) {
+  matrices_of_texts m = {.texts = texts, .width = width, .sources = 16};
+  const int64_t entries = (int64_t)texts * texts;
+  m.x = take((uint64_t)texts * (uint64_t)width * sizeof *m.x);
+  m.grams = take((uint64_t)m.sources * (uint64_t)entries * sizeof *m.grams);
+  m.parts = take(ops->dots_scratch(m.sources, entries)), m.out = take((uint64_t)m.sources * sizeof *m.out);
+  const double flops = 2.0 * texts * texts * width / seconds_of(multiply_texts, &m, times);
+  const double bytes = (double)(m.sources + 1) * (double)entries * sizeof(double) / seconds_of(multiply_grams, &m, times);
+  printf("CKA, a Gram matrix in double      %8.1f GFLOP/s\n", flops / 1e9);
+  printf("CKA, inner products of matrices   %8.1f GB/s, %.2f of copying\n", bytes / 1e9, bytes / copy);
 }
 
 /* ---- forward passes ---- */
@@ -278,7 +335,9 @@ int main(int argc, char **argv) {
   must(ops->reserve(device, need, need, &got));
   must(ops->open_queue(device, true, &queue));
   printf("%s\n", ops->describe(device, name, sizeof name));
-  bound_by_memory(rows * 4, hidden, times);
+  const double copy = bound_by_memory(rows * 4, hidden, times);
+  counting((uint64_t)rows * 4 * (uint64_t)hidden, times, copy);
+  features(texts < 500 ? texts : 500, hidden, times, copy);
   const double product = product_rate(&shape, rows, times), pass = pass_rate(&shape, (size_t)texts, length);
   printf("matrix products of a layer        %8.1f GFLOP/s: the measure of the next\n", product / 1e9);
   printf("forward passes, %4d tokens a text %7.1f GFLOP/s, %.2f of the products alone\n", length, pass / 1e9, pass / product);

@@ -6,10 +6,11 @@
  *  - Device memory can't be touched by the host at all, nor host memory that is not pinned be copied asynchronously. Every
  *    allocation ends at a page that nobody may touch, and is full of NaN at first.
  *  - Threads of a block are fibres that run one at a time until the next barrier; who is first changes from phase to phase.
+ *  - Of sources that are compiled for it, accesses to shared and device memory are watched (emulator_watch.cpp).
  *
  * Environment: MG_EMU_DEVICES (1; CUDA_VISIBLE_DEVICES chooses among them), MG_EMU_MEMORY (bytes a device), MG_EMU_ORDER (lazy,
- * others, random, eager), MG_EMU_SEED, MG_EMU_FAIL ("malloc:N", "pin:N", "launch:N", "copy:N", "product:N": the N-th such call
- * fails). What no program may do ends it with a message.
+ * others, random, eager), MG_EMU_SEED, MG_EMU_FAIL ("malloc:N", "pin:N", "launch:N", "copy:N", "product:N", or a
+ * kernel's name: the N-th such call fails). What no program may do ends it with a message.
  */
 
 #include <cblas.h>
@@ -28,7 +29,10 @@
 #include <string>
 #include <vector>
 
+#include "emulator_watch.h"
+
 mg_emu_index threadIdx, blockIdx;
+mg_emu_place mg_emu_at;
 
 namespace {
 
@@ -36,11 +40,7 @@ const size_t page = 4096, fibre_stack = 64 << 10, most_threads = 1024;
 const int warp_size = 32;
 const char *running = "nothing"; /* the operation under way, for messages */
 
-[[noreturn]] void violation(const char *what) {
-  fprintf(stderr, "emulated CUDA: %s (in %s)\n", what, running);
-  fflush(stderr);
-  _exit(99);
-}
+[[noreturn]] void violation(const char *what) { mg_emu_violation(what); }
 
 /* ---- what the environment asks for ---- */
 
@@ -286,7 +286,9 @@ void start(fibre &f) {
 void resume(fibre &f) {
   self = &f;
   threadIdx = f.index;
+  mg_emu_at.thread = mg_emu_at.first_of_block + (uint32_t)(&f - fibres.data()) + 1;
   mg_emu_switch(&scheduler_pointer, f.stack_pointer);
+  mg_emu_at.thread = 0;
 }
 
 void make_fibres(size_t count) {
@@ -336,6 +338,7 @@ bool release_barrier() {
 
 /* Everyone runs to where it has to wait: warp by warp, from any on, in order or backwards. */
 void run_phase() {
+  mg_emu_at.phase++;
   const size_t warps = (block_threads + (size_t)warp_size - 1) / (size_t)warp_size,
                first = (size_t)(random_word() >> 8) % warps;
   const bool backwards = random_word() % 2 == 0;
@@ -345,12 +348,9 @@ void run_phase() {
   }
 }
 
-extern "C" {
-extern char __start_mg_cuda_shared[], __stop_mg_cuda_shared[];
-}
-
 void run_block(const dim3 &block) {
   memset(__start_mg_cuda_shared, 0xFF, (size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared));
+  mg_emu_forget_shared();
   for (size_t k = 0; k < block_threads; k++) {
     fibre &f = fibres[k];
     f.index = {(unsigned)(k % block.x), (unsigned)(k / block.x % block.y), (unsigned)(k / block.x / block.y)};
@@ -369,14 +369,25 @@ void run_grid(dim3 grid, dim3 block, std::function<void()> *kernel) {
   body = kernel;
   block_threads = (size_t)block.x * block.y * block.z;
   make_fibres(block_threads);
+  mg_emu_at.block_threads = (uint32_t)block_threads;
+  mg_emu_forget_device();
   for (size_t k = 0; k < blocks; k++) {
     const size_t turned = (first + k) % blocks, b = backwards ? blocks - 1 - turned : turned;
+    mg_emu_at.first_of_block = (uint32_t)(b * block_threads);
     blockIdx = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
     run_block(block);
   }
 }
 
 } // namespace
+
+[[noreturn]] void mg_emu_violation(const char *what) {
+  fprintf(stderr, "emulated CUDA: %s (in %s)\n", what, running);
+  fflush(stderr);
+  _exit(99);
+}
+
+bool mg_emu_on_device(const void *at, size_t bytes) { return on_device(at, bytes); }
 
 void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> kernel) {
   std::lock_guard<std::recursive_mutex> own(lock);
@@ -385,7 +396,7 @@ void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
     error(cudaErrorInvalidConfiguration);
     return;
   }
-  if (fails("launch")) {
+  if (fails("launch") || fails(name)) {
     error(cudaErrorLaunchFailure);
     return;
   }
@@ -625,22 +636,45 @@ const char *cublasGetStatusString(cublasStatus_t status) {
                                                 : "invalid value";
 }
 
+static bool has_shape(int m, int n, int k, int lda, int ldb, int ldc, bool ta, bool tb) {
+  return m >= 0 && n >= 0 && k >= 0 && lda >= (ta ? k : m) && ldb >= (tb ? n : k) && ldc >= m;
+}
+
+static void queue_product(cublasHandle_t handle, std::function<void()> multiply) {
+  if (handle->workspace == NULL) violation("a matrix product without a workspace of its own");
+  char *workspace = (char *)handle->workspace;
+  queue(handle->stream, {"a matrix product",
+                         [=] {
+                           memset(workspace, 0xFF, 4096); /* it is the product's to write to */
+                           multiply();
+                         },
+                         nullptr, nullptr});
+}
+
 cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
                            const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta, float *c,
                            int ldc) {
   std::lock_guard<std::recursive_mutex> own(lock);
   const bool ta = transa == CUBLAS_OP_T, tb = transb == CUBLAS_OP_T;
   const float one = *alpha, other = *beta;
-  if (m < 0 || n < 0 || k < 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m || fails("product"))
-    return CUBLAS_STATUS_INVALID_VALUE;
-  if (handle->workspace == NULL) violation("a matrix product without a workspace of its own");
-  char *workspace = (char *)handle->workspace;
-  queue(handle->stream, {"a matrix product",
-                         [=] {
-                           memset(workspace, 0xFF, 4096); /* it is the product's to write to */
-                           cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k,
-                                       one, a, lda, b, ldb, other, c, ldc);
-                         },
-                         nullptr, nullptr});
+  if (!has_shape(m, n, k, lda, ldb, ldc, ta, tb) || fails("product")) return CUBLAS_STATUS_INVALID_VALUE;
+  queue_product(handle, [=] {
+    cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, one, a, lda, b, ldb,
+                other, c, ldc);
+  });
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
+                           const double *alpha, const double *a, int lda, const double *b, int ldb, const double *beta,
+                           double *c, int ldc) {
+  std::lock_guard<std::recursive_mutex> own(lock);
+  const bool ta = transa == CUBLAS_OP_T, tb = transb == CUBLAS_OP_T;
+  const double one = *alpha, other = *beta;
+  if (!has_shape(m, n, k, lda, ldb, ldc, ta, tb) || fails("product")) return CUBLAS_STATUS_INVALID_VALUE;
+  queue_product(handle, [=] {
+    cblas_dgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, one, a, lda, b, ldb,
+                other, c, ldc);
+  });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -1,4 +1,4 @@
-"""A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device must notice.
+"""A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device or test_statistics must notice.
 
     mutants.py BUILD [NAME ...]      exit 0: all (or the named ones) were caught; names what was not
 """
@@ -12,13 +12,40 @@ import sys
 import tempfile
 
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-CUDA, ENCODER, GRAM = "src/ops/cuda/", "src/encoder/", "src/gram/"
+CUDA, ENCODER, GRAM, MERGE = "src/ops/cuda/", "src/encoder/", "src/gram/", "src/merge/"
 # Ways to run the test: what is done early in one is done late in another; pieces of memory apart, or side by side.
 WAYS = [{"MG_EMU_ORDER": "lazy", "MERGEGRID_DEVICE_ARENA": "apart"}, {"MG_EMU_ORDER": "others"},
         {"MG_EMU_ORDER": "random", "MERGEGRID_DEVICE_ARENA": "apart", "MG_EMU_SEED": "3"}]
 
 # name: file, what is there, what is put in its place
-BUGS = {
+STATISTICS = {
+    "a bin's counts not yet zero when it is counted in": (CUDA + "census.cu", "none = 0;\n  __syncthreads();\n  for (uint32_t p = blockIdx.x; p < m.pieces; p += blocks) {\n    const mg_device_piece piece = m.piece[p];\n    for (uint32_t k = threadIdx.x; k < piece.count; k += CREW) {\n      const uint32_t bits = magnitude_of(m, piece, k), at", "none = 0;\n  for (uint32_t p = blockIdx.x; p < m.pieces; p += blocks) {\n    const mg_device_piece piece = m.piece[p];\n    for (uint32_t k = threadIdx.x; k < piece.count; k += CREW) {\n      const uint32_t bits = magnitude_of(m, piece, k), at"),
+    "counts taken before all have counted": (CUDA + "census.cu", "  if (zeros > 0) atomicAdd(&none, zeros);\n  __syncthreads();\n  for", "  if (zeros > 0) atomicAdd(&none, zeros);\n  for"),
+    "a count in shared memory that is not atomic": (CUDA + "census.cu", "atomicAdd(&own[at], 1u);", "own[at]++;"),
+    "zeros added up by no one in particular": (CUDA + "census.cu", "if (zeros > 0) atomicAdd(&none, zeros);", "none += zeros;"),
+    "blocks' counts that are not added atomically": (CUDA + "census.cu", "atomicAdd((unsigned long long *)bin, (unsigned long long)count);", "*bin += count;"),
+    "the window of bins one too far": (CUDA + "census.cu", "add_to(&m.bins[WINDOW_FIRST + k], own[k]);", "add_to(&m.bins[WINDOW_FIRST + k + 1], own[k]);"),
+    "a bin beyond the window": (CUDA + "census.cu", "else if (at < WINDOW)", "else if (at <= WINDOW)"),
+    "every block's pieces after the first left out": (CUDA + "census.cu", "p < m.pieces; p += blocks", "p < blocks; p += blocks"),
+    "lower halves of one bin in another's": (CUDA + "census.cu", "(size_t)index * MG_CENSUS_LOWER + (bits & 0xFFFFu)", "(size_t)index * MG_CENSUS_UPPER + (bits & 0xFFFFu)"),
+    "words of a block's elements, not a tensor's": (CUDA + "census.cu", "word_of(m.stream, piece.element + k)", "word_of(m.stream, piece.from + k)"),
+    "what it is relative to left out": (CUDA + "census.cu", "if (m.other != NULL) value -=", "if (m.other == m.tau) value -="),
+    "counts fetched before they are there": (MERGE + "device_census.c", "MG_TRY(ops->finish(queue), done);\n    mg_census_add_counts", "mg_census_add_counts"),
+    "counts on top of those of the turn before": (MERGE + "device_census.c", "MG_TRY(ops->zero(queue, c->bins, bins * sizeof *c->bins), done);", ""),
+    "ranges counted from the first one's place": (MERGE + "device_census.c", ".from = r->offset + (size_t)at,", ".from = (size_t)at,"),
+    "a sum over a block without a barrier": (CUDA + "cka.cu", "part[threadIdx.x] += part[threadIdx.x + half];\n    __syncthreads();", "part[threadIdx.x] += part[threadIdx.x + half];"),
+    "a sum over a block that is not yet written": (CUDA + "cka.cu", "part[threadIdx.x] = value;\n  __syncthreads();", "part[threadIdx.x] = value;"),
+    "a row's sum with its diagonal": (CUDA + "cka.cu", "if (j != row) mine +=", "if (j >= 0) mine +="),
+    "a Gram matrix centred by rows alone": (CUDA + "cka.cu", "(sums[i] + sums[j]) * each", "(sums[i] + sums[i]) * each"),
+    "features less the mean of what is left": (CUDA + "cka.cu", "for (int t = 0; t < rows; t++) total +=", "for (int t = 1; t < rows; t++) total +="),
+    "a slice too few": (CUDA + "cka.cu", "static int slices_of(int64_t n) { return (int)mg_blocks(n, SLICE); }", "static int slices_of(int64_t n) { return (int)(n / SLICE) > 0 ? (int)(n / SLICE) : 1; }"),
+    "slices of one product in another's": (CUDA + "cka.cu", "parts[(size_t)blockIdx.y * (size_t)slices + blockIdx.x] = total;", "parts[(size_t)blockIdx.x * (size_t)slices + blockIdx.y] = total;"),
+    "products of features, not of texts": (CUDA + "open.c", "cublasDgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, rows, rows, n, &one, x, n, x, n,", "cublasDgemm(q->blas, CUBLAS_OP_N, CUBLAS_OP_T, rows, rows, n, &one, x, n, x, n,"),
+    "answers of CKA taken before they are there": (GRAM + "cka_lane.c", "MG_TRY(ops->finish(l->queue), done);\n", ""),
+    "the U-centred matrix taken for the centred one": (GRAM + "cka_lane.c", "l->grams + kind * entries", "l->grams + (kinds - 1 - kind) * entries"),
+    "the column's matrices over a row's": (GRAM + "cka.c", "MG_TRY(fill_slot(w, j, w->block), done);", "MG_TRY(fill_slot(w, j, w->block - 1), done);"),
+}
+BUGS = {**STATISTICS,
     "a sum read before all warps have written": (CUDA + "encoder.cu", "part[threadIdx.x / MG_WARP] = x;\n  __syncthreads();", "part[threadIdx.x / MG_WARP] = x;"),
     "a sum overwritten while others read it": (CUDA + "encoder.cu", "  __syncthreads(); /* the next sum writes there */\n", ""),
     "a norm without its mean": (CUDA + "encoder.cu", "x[d] = (x[d] - mean) * inverse", "x[d] = x[d] * inverse"),
@@ -41,7 +68,7 @@ BUGS = {
     "accumulators that begin anew with each tile": (CUDA + "gram.cu", "double total = acc[k];", "double total = 0;"),
     "weights where votes belong": (CUDA + "merge.cu", "votes += m.vote[s] * within(m, e, s)", "votes += m.weight[s] * within(m, e, s)"),
     "a sum that is not fused": (CUDA + "merge.cu", "total = fma(m.weight[s], raw(m, e, s), total);", "total += m.weight[s] * raw(m, e, s);"),
-    "random words out of order": (CUDA + "merge.cu", "k % 4 == 1 ? c1 : k % 4 == 2 ? c2", "k % 4 == 1 ? c2 : k % 4 == 2 ? c1"),
+    "random words out of order": (CUDA + "philox.h", "k % 4 == 1 ? c1 : k % 4 == 2 ? c2", "k % 4 == 1 ? c2 : k % 4 == 2 ? c1"),
     "the last element that is not finite": (CUDA + "merge.cu", "if (!isfinite(value)) atomicMin((unsigned long long *)&m.verdict->bad, (unsigned long long)e.number);", "if (!isfinite(value)) m.verdict->bad = e.number;"),
     "factors of a product exchanged": (CUDA + "open.c", "n, m, k, &one, w, k, a, a_stride,", "n, m, k, &one, a, a_stride, w, k,"),
     "a staging buffer filled while it is copied": (CUDA + "queue.c", 'MG_TRY(mg_cuda_check(q->device, cudaEventSynchronize(q->staged[q->turn]), "copying to the device"), done);', ""),
@@ -89,10 +116,10 @@ def compiled(entries, file, here, folder):
     return objects
 
 
-def linked(build, objects, folder):
-    """test_device with those objects for the real ones: in their place, or before the library that has them."""
+def linked(build, objects, folder, test):
+    """The test with those objects for the real ones: in their place, or before the library that has them."""
     where = f"{build}/tests/cuda"
-    with open(f"{where}/CMakeFiles/test_device_on_device.dir/link.txt", encoding="utf-8") as file:
+    with open(f"{where}/CMakeFiles/{test}_on_device.dir/link.txt", encoding="utf-8") as file:
         words = shlex.split(file.read())
     program = os.path.join(folder, "test")
     words[words.index("-o") + 1] = program
@@ -109,7 +136,8 @@ def caught(build, entries, bug):
     """How a bug was noticed; None: it was not."""
     with tempfile.TemporaryDirectory() as folder:
         file, here = planted(bug, folder)
-        program = linked(build, compiled(entries, file, here, folder), folder)
+        test = "test_statistics" if bug in STATISTICS else "test_device"
+        program = linked(build, compiled(entries, file, here, folder), folder, test)
         for way in WAYS:
             try:
                 done = subprocess.run([program], env={**os.environ, **way}, capture_output=True, text=True, timeout=120, check=False)

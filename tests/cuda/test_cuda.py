@@ -73,6 +73,12 @@ SMALL = {"stages": ["compatibility", "nxn", "grid"], "compatibility": {"metrics"
          "nxn": {"targets": ["sw-KE"]},
          "grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "fixed": {"num_languages": 3},
                   "sweep": {"locale": ["sw-KE"], "method": ["similarity", {"ties": {"density": 0.5}}, "dare_linear", "della"]}}}
+# What goes by thresholds: of tensors, of whole sources, of what DARE left, with a ceiling, relative to another source, against a random head.
+THRESHOLDS = {"grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "fixed": {"num_languages": 3},
+                       "sweep": {"locale": ["sw-KE"], "head": ["method", "random"],
+                                 "method": [{"ties": {"density": [0.1, 0.2, 0.5, 0.9]}}, {"ties": {"trim": "global"}}, "neuromerging",
+                                            {"linear": {"mask_rate": 0.5}}, {"ties": {"dare_drop_rate": 0.5}}, "breadcrumbs",
+                                            "breadcrumbs_ties"]}}}
 
 
 class WholeRuns(Cuda):
@@ -80,12 +86,22 @@ class WholeRuns(Cuda):
         host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
         self.assertIn("backend cuda: Emulated device", self.said)
         self.assertIn("4 sources on the device", self.said)
+        self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(host) as a, h5py.File(device) as b:
             self.assertTrue(b["provenance"].attrs["backend"].startswith("cuda (Emulated device"))
             self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
             for column in ("accuracy", "macro_f1", "own"):
                 self.assertEqual(a[f"grid/cells/{column}"][()].tolist(), b[f"grid/cells/{column}"][()].tolist())
+
+    def test_thresholds(self):
+        sections = {**SMALL, **THRESHOLDS}
+        host, device = self.made("host", HOST, backend="openblas", **sections), self.made("device", **sections)
+        self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
+        self.assertEqual(compare(host, device, show=lambda line: None), [])
+        with h5py.File(host) as a, h5py.File(device) as b:
+            self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
+            self.assertEqual(a["grid/cells/macro_f1"][()].tolist(), b["grid/cells/macro_f1"][()].tolist())
 
     def test_a_difference_is_seen(self):
         path = self.made("host", HOST, backend="openblas")
@@ -135,6 +151,9 @@ class WholeRuns(Cuda):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(whole, result_bits(path), fault)
         config, path = self.refused("ranks", "device 0 (Emulated device)", env={"MG_EMU_FAIL": "launch:60"}, ranks=2, **SMALL)
+        for kernel, says in (("count_upper:2", "counting magnitudes"), ("count_lower:1", "counting magnitudes"),
+                             ("centre:2", "centring features"), ("u_centre:3", "centring a Gram matrix")):
+            self.refused(f"in-{kernel.split(':')[0]}", says, env={"MG_EMU_FAIL": kernel}, **SMALL)
 
 
 class Choosing(Cuda):

@@ -99,6 +99,40 @@ static mg_status merge(mg_queue *q, const mg_device_merge *merge) {
   return launched(q, "a merge");
 }
 
+static mg_status census(mg_queue *q, const mg_device_census *census) {
+  MG_ENTER(q->device);
+  mg_launch_census(q->stream, census);
+  return launched(q, "counting magnitudes");
+}
+
+static mg_status centre(mg_queue *q, int rows, int n, const float *from, double *x) {
+  MG_ENTER(q->device);
+  mg_launch_centre(q->stream, rows, n, from, x);
+  return launched(q, "centring features");
+}
+
+/* By columns x is xᵀ, [n, rows]. What comes out is symmetric. */
+static mg_status own_product(mg_queue *q, int rows, int n, const double *x, double *k) {
+  const double one = 1, none = 0;
+  MG_ENTER(q->device);
+  return mg_cublas_check(q->device,
+                         cublasDgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, rows, rows, n, &one, x, n, x, n, &none, k, rows),
+                         "a Gram matrix of features");
+}
+
+static mg_status u_centre(mg_queue *q, int n, const double *k, double *sums, double *u) {
+  MG_ENTER(q->device);
+  mg_launch_u_centre(q->stream, n, k, sums, u);
+  return launched(q, "centring a Gram matrix");
+}
+
+static mg_status dots(mg_queue *q, int count, int64_t n, const double *a, int64_t stride, const double *b, double *parts,
+                      double *out) {
+  MG_ENTER(q->device);
+  mg_launch_dots(q->stream, count, n, a, stride, b, parts, out);
+  return launched(q, "inner products of Gram matrices");
+}
+
 static const char *describe(const mg_device *device, char *buffer, size_t size) {
   const mg_cuda_device *d = (const mg_cuda_device *)device;
   snprintf(buffer, size, "%s, sm_%d%d, cuBLAS %d.%d.%d, %s", d->name, d->major, d->minor, d->cublas / 10000,
@@ -154,7 +188,13 @@ static const mg_device_ops ops = {.name = "cuda",
                                   .means = means,
                                   .gram_scratch = mg_gram_scratch_of,
                                   .gram = gram,
-                                  .merge = merge};
+                                  .merge = merge,
+                                  .census = census,
+                                  .centre = centre,
+                                  .own_product = own_product,
+                                  .u_centre = u_centre,
+                                  .dots = dots,
+                                  .dots_scratch = mg_dots_scratch_of};
 
 static mg_status count_devices(int *count) {
   const cudaError_t error = cudaGetDeviceCount(count);

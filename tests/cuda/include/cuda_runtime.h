@@ -63,12 +63,16 @@ static inline float __uint_as_float(uint32_t bits) {
   memcpy(&x, &bits, sizeof x);
   return x;
 }
+static inline uint32_t __float_as_uint(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
 static inline uint32_t __umulhi(uint32_t a, uint32_t b) { return (uint32_t)(((uint64_t)a * b) >> 32); }
 static inline float normcdff(float x) { return 0.5f * erfcf(-x * 0.70710678f); }
-static inline unsigned long long atomicMin(unsigned long long *at, unsigned long long value) {
-  const unsigned long long old = *at;
-  if (value < old) *at = value;
-  return old;
-}
+/* Not inline, so that those who watch plain accesses (emulator.cpp) do not take them for such. */
+unsigned long long atomicMin(unsigned long long *at, unsigned long long value);
+unsigned long long atomicAdd(unsigned long long *at, unsigned long long value);
+unsigned atomicAdd(unsigned *at, unsigned value);
 
 #endif

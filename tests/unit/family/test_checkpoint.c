@@ -202,6 +202,36 @@ static void configs_are_checked(void **state) {
   refuse("config", MG_ERR_INPUT, "regular file");
 }
 
+/* Opened beside another, a checkpoint is what it is alone; alike is one whose file has the same header before as much data. */
+static void one_beside_another(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *tensors;
+    bool alike;
+  } others[] = {{"twin", "x.10 F32 2;x.9 F16 3;i I64 1", true},
+                {"other-type", "x.10 F32 2;x.9 BF16 3;i I64 1", false},
+                {"other-name", "x.10 F32 2;x.8 F16 3;i I64 1", false},
+                {"more", "x.10 F32 2;x.9 F16 3;i I64 1;z F32 1", false}};
+  put_checkpoint("first", "{\"id2label\": {\"0\": \"a\"}}", "x.10 F32 2;x.9 F16 3;i I64 1");
+  mg_checkpoint *first = NULL, *beside = NULL;
+  assert_int_equal(mg_checkpoint_open(at("first"), &first), MG_OK);
+  for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+    put_checkpoint(others[k].name, "{\"id2label\": {\"0\": \"b\"}}", others[k].tensors);
+    accept(others[k].name);
+    assert_int_equal(mg_checkpoint_open_beside(at(others[k].name), first, &beside), MG_OK);
+    assert_int_equal(beside->alike, others[k].alike);
+    assert_string_equal(beside->labels.items[0], "b");
+    assert_string_equal(beside->files.items[0], checkpoint->files.items[0]);
+    assert_int_equal(mg_checkpoint_hash(beside), mg_checkpoint_hash(checkpoint));
+    mg_checkpoint_close(&beside);
+    mg_checkpoint_close(&checkpoint);
+  }
+  /* The same header, and a file that is cut short. */
+  assert_int_equal(truncate(at("twin/model.safetensors"), 200), 0);
+  assert_int_equal(mg_checkpoint_open_beside(at("twin"), first, &beside), MG_ERR_CORRUPT);
+  mg_checkpoint_close(&first);
+}
+
 /* Opens name as a user who owns nothing; the child's exit code says whether it went as expected. */
 static void refuse_unprivileged(const char *name, const char *what) {
   const pid_t child = fork();
@@ -239,6 +269,7 @@ int main(void) {
                                      cmocka_unit_test(a_cache_of_links),       cmocka_unit_test(shards),
                                      cmocka_unit_test(indices_are_checked),    cmocka_unit_test(a_long_index),
                                      cmocka_unit_test(pickles_are_pointed_at), cmocka_unit_test(directories_that_are_not),
-                                     cmocka_unit_test(configs_are_checked),    cmocka_unit_test(what_may_not_be_read)};
+                                     cmocka_unit_test(configs_are_checked),    cmocka_unit_test(one_beside_another),
+                                     cmocka_unit_test(what_may_not_be_read)};
   return cmocka_run_group_tests(tests, make_fixture, remove_fixture);
 }

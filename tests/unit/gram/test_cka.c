@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "mergegrid/cka.h"
+#include "test_device.h"
 
 enum { SOURCES = 5, TEXTS = 23, WIDTH = 13 };
 
@@ -36,7 +37,7 @@ static void fill(float *x) {
 
 static void compute(float *x, size_t sources, size_t texts, uint64_t memory, double *biased, double *unbiased) {
   const mg_cka_features f = {.sources = sources, .texts = texts, .width = WIDTH, .context = x, .get = get};
-  assert_int_equal(mg_cka(&f, memory, biased, unbiased), MG_OK);
+  assert_int_equal(mg_cka(&f, memory, test_device(), biased, unbiased), MG_OK);
 }
 
 /* ---- the papers ---- */
@@ -141,7 +142,7 @@ static void test_undefined(void **state) {
   assert_true(biased[0] == 1 && isnan(unbiased[0]));
   x[WIDTH * 4 + 1] = NAN;
   const mg_cka_features f = {.sources = 2, .texts = TEXTS, .width = WIDTH, .context = x, .get = get};
-  assert_int_equal(mg_cka(&f, UINT64_MAX, biased, unbiased), MG_ERR_INPUT);
+  assert_int_equal(mg_cka(&f, UINT64_MAX, test_device(), biased, unbiased), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "source 0 are not finite at text 4"));
 }
 

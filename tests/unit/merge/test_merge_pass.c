@@ -254,8 +254,9 @@ static void open_elsewhere(elsewhere *e, const mg_store *store, size_t count, co
   for (size_t k = 0; k < count; k++)
     assert_int_equal(device->ops->take(device, e->bytes, "a merge", (void **)&e->out[k]), MG_OK);
   if (store == NULL) return;
-  assert_int_equal(
-      mg_device_store_create(device, e->merge.queue, store, SOURCES, w->floats + MG_STORE_SLACK, 0, &e->merge.store), MG_OK);
+  const mg_range *last = &store->ranges[store->range_count - 1];
+  const size_t floats = last->offset + (size_t)last->count + MG_STORE_SLACK;
+  assert_int_equal(mg_device_store_create(device, e->merge.queue, store, SOURCES, floats, 0, &e->merge.store), MG_OK);
 }
 
 /* Merges that the device has not done are in the host's block, which began as NaN; all are fetched. */
@@ -342,8 +343,26 @@ static mg_store make_store(const wanted *w, const float **tau, float **blocks) {
   return (mg_store){.range_count = w->count, .ranges = w->ranges, .tau = tau, .base = *blocks};
 }
 
+/* A device that holds some ranges of the sources, and counts those, comes to the same. */
+static void same_on_device(const mg_store *store, const wanted *w, const char *id, const mg_quantity *own, size_t count,
+                           const double *values) {
+  elsewhere there;
+  double *again = calloc(count, sizeof *again);
+  size_t ranks = 0;
+  for (size_t k = 0; k < count; k++) ranks += own[k].kind == MG_QUANTITY_RANK;
+  open_elsewhere(&there, store, 0, w);
+  assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, own, count, NULL, NULL, again), MG_OK);
+  for (size_t k = 0; k < count; k++)
+    if (memcmp(&again[k], &values[k], sizeof *again) != 0)
+      fail_msg("quantity %zu of kind %d: %a, not %a", k, (int)own[k].kind, again[k], values[k]);
+  if (ranks > 0) assert_true(mg_device_store_counted(there.merge.store) > 0);
+  mg_device_store_destroy(&there.merge.store);
+  there.merge.device->ops->close_queue(there.merge.queue);
+  free(again);
+}
+
 /* What is asked for in advance, known before the pass. */
-static mg_quantities *know_all(void) {
+static mg_quantities *know_all(const mg_store *store, const wanted *w) {
   mg_quantities *known, *seen;
   mg_quantity_list list = {0};
   double value;
@@ -357,7 +376,8 @@ static mg_quantities *know_all(void) {
     size_t count = 0;
     for (size_t k = 0; k < list.count; k++)
       if (list.items[k].source == s) own[count++] = list.items[k];
-    assert_int_equal(mg_quantities_compute(&deltas, IDS[s], own, count, NULL, NULL, values), MG_OK);
+    assert_int_equal(mg_quantities_compute(&deltas, NULL, IDS[s], own, count, NULL, NULL, values), MG_OK);
+    if (test_device() != NULL) same_on_device(store, w, IDS[s], own, count, values);
     for (size_t k = 0; k < count; k++) {
       assert_false(mg_quantities_find(known, &own[k], &value)); /* none is asked for twice */
       assert_int_equal(mg_quantities_put(known, &own[k], values[k]), MG_OK);
@@ -388,7 +408,7 @@ static void any_way_the_same(mg_head_policy head, int base) {
   same_with(alone, &whole, together, &few, "with others, by three threads, in part");
   free(together);
   const mg_store store = make_store(&few, tau, &blocks);
-  mg_quantities *known = know_all();
+  mg_quantities *known = know_all(&store, &few);
   together = run(all, RECIPE_COUNT, &few, &store, known, 2);
   same_with(alone, &whole, together, &few, "from memory, with what is known in advance");
   free(together);

@@ -1,0 +1,27 @@
+#ifndef MERGEGRID_TEST_EMULATOR_WATCH_H
+#define MERGEGRID_TEST_EMULATOR_WATCH_H
+
+/* Who touches what (emulator_watch.cpp), and what that has to know of who is at work (emulator.cpp). */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Where a kernel is. Threads are the grid's, from 1 on; phase: barriers that were passed, of all blocks. */
+struct mg_emu_place {
+  uint32_t thread; /* 0: the host */
+  uint32_t first_of_block, block_threads, phase;
+};
+extern mg_emu_place mg_emu_at;
+
+[[noreturn]] void mg_emu_violation(const char *what);
+bool mg_emu_on_device(const void *at, size_t bytes);
+
+/* A kernel begins; a block does. */
+void mg_emu_forget_device();
+void mg_emu_forget_shared();
+
+extern "C" {
+extern char __start_mg_cuda_shared[], __stop_mg_cuda_shared[];
+}
+
+#endif
