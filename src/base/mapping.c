@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -24,8 +26,8 @@
 #endif
 
 enum { MOST_SETS = 16, MOST_MAPPED = 16384 /* of the 65530 mappings that a process may have */ };
-/* Of one fault, the kernel may map as much as the page cache has in one piece. */
-enum { MOST_AROUND = 2 << 20 };
+/* Of one fault, the kernel may map as much as the page cache has in one piece, and pieces within so much of memory. */
+enum { MOST_AROUND = 2 << 20, AROUND = 64 << 10 };
 
 typedef struct mapped_file {
   char *_Atomic at; /* NULL: not mapped yet; UNABLE */
@@ -44,6 +46,7 @@ struct mg_mappings {
 
 static char UNABLE[1];
 static _Atomic(mg_mappings *) sets[MOST_SETS]; /* those that the handler looks for */
+static atomic_int looking;                     /* handlers that look at sets now */
 static struct sigaction before_us;
 static pthread_mutex_t handling = PTHREAD_MUTEX_INITIALIZER;
 
@@ -75,7 +78,10 @@ static bool replace_page(uintptr_t at) {
 /* Whoever touched the page goes on with zeros, and is told by mg_mappings_check. */
 static void on_bus_error(int number, siginfo_t *info, void *context) {
   const int error = errno;
-  if (replace_page((uintptr_t)info->si_addr)) {
+  atomic_fetch_add(&looking, 1);
+  const bool ours = replace_page((uintptr_t)info->si_addr);
+  atomic_fetch_sub(&looking, 1); /* before the next handler, which need not return */
+  if (ours) {
     errno = error;
     return;
   }
@@ -111,9 +117,17 @@ static bool enter(mg_mappings *mappings) {
   return false;
 }
 
+/* Afterwards no handler (of a thread that looks at another set's file) has it before it. */
 static void leave(const mg_mappings *mappings) {
   for (int k = 0; k < MOST_SETS; k++)
     if (atomic_load(&sets[k]) == mappings) atomic_store(&sets[k], NULL);
+  while (atomic_load(&looking) > 0) sched_yield();
+}
+
+/* Where address space is rationed, whole files would take what memory is to be had from. */
+static bool is_rationed(void) {
+  struct rlimit limit;
+  return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY;
 }
 
 /* ---- files ---- */
@@ -129,7 +143,8 @@ mg_status mg_mappings_create(size_t files, mg_mappings **out) {
   m->files = files;
   m->page = (uintptr_t)sysconf(_SC_PAGESIZE);
   pthread_mutex_init(&m->lock, NULL);
-  if (!enter(m)) m->mapped = MOST_MAPPED; /* nothing is shown where nobody would notice a page that vanishes */
+  /* Nothing is shown where nobody would notice a page that vanishes. */
+  if (is_rationed() || !enter(m)) m->mapped = MOST_MAPPED;
   *out = m;
   return MG_OK;
 }
@@ -195,6 +210,14 @@ const char *mg_window_at(const mg_window *w, size_t file, uint64_t offset, size_
   return in <= w->size && size <= w->size - in ? w->from + in : NULL;
 }
 
+/* What may have come to be mapped on its account. */
+static void note_pages(mg_window *w, const char *at, size_t file_size) {
+  const uint64_t end = w->offset + w->size, before = w->offset / MOST_AROUND * MOST_AROUND;
+  const uint64_t behind = (end + MOST_AROUND - 1) / MOST_AROUND * MOST_AROUND + AROUND;
+  w->first = at + (before > AROUND ? before - AROUND : 0);
+  w->end = at + (behind < file_size ? behind : file_size);
+}
+
 const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, const char *path, uint64_t offset, size_t size,
                            size_t extent) {
   mapped_file *f = &m->file[file];
@@ -205,12 +228,10 @@ const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, co
   if (end < offset + size) end = offset + size;
   if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) return NULL;
   const uint64_t first = offset - offset % m->page;
-  /* Fails where touching a page would, and where the kernel is too old. */
-  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) return NULL;
   *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
-  const uint64_t last = (end + MOST_AROUND - 1) / MOST_AROUND * MOST_AROUND;
-  w->first = at + offset / MOST_AROUND * MOST_AROUND;
-  w->end = at + (last < f->size ? last : f->size);
+  note_pages(w, at, f->size);
+  /* Fails where touching a page would, and where the kernel is too old. */
+  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) mg_window_close(w);
   return w->from;
 }
 

@@ -274,54 +274,66 @@ cleanup:
 
 /* ---- is it up to date? ---- */
 
+/* A shard that is there: what it holds, and the checkpoint's files when it was last found in order. */
+typedef struct present {
+  mg_seen seen;
+  mg_shard *shard; /* NULL where the note said it all */
+  mg_shard_brief brief;
+  const mg_file_stamp *files; /* the note's or the shard's own */
+  size_t file_count;
+} present;
+
+/* Who puts another shard in place (from a backup, say) leaves the note of the one before: its checkpoint was another one. That
+   of a copied shard holds. */
+static void find_stamps(const char *path, present *there) {
+  bool same_boot;
+  const mg_seen *seen = &there->seen;
+  const bool is_of =
+      seen->described ? mg_shard_seal_equal(&seen->brief.seal, &there->brief.seal) : mg_seen_is_of(path, seen, &same_boot);
+  const bool own = there->shard != NULL && !is_of;
+  there->files = own ? there->shard->stamps : seen->files;
+  there->file_count = own ? there->shard->file_count : seen->file_count;
+}
+
 /* Is the shard as its writer left it? Checks the checksums where that is not known. */
-static mg_status trust(const char *path, const mg_seen *seen, const mg_shard_brief *brief) {
+static mg_status trust(const char *path, const present *there) {
   enum { SETTLED_SECONDS = 60 };
   mg_status status = MG_OK;
   bool same_boot;
   mg_file_stamp stamp;
   MG_TRY(mg_file_stamp_get(path, &stamp), done);
-  const bool noted = mg_seen_is_of(path, seen, &same_boot);
-  if (noted && seen->durable) return MG_OK;
+  if (mg_seen_is_of(path, &there->seen, &same_boot) && there->seen.durable) return MG_OK;
   if (!same_boot) MG_TRY(mg_shard_verify(path), done);
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   if (same_boot && (int64_t)now.tv_sec * 1000000000 - stamp.mtime_ns < (int64_t)SETTLED_SECONDS * 1000000000) return MG_OK;
   MG_TRY(mg_sync_file(path), done);
   /* A note that can't be written (a read-only directory) costs the check next time, no more. */
-  if (noted || seen->valid) note_shard(path, brief, seen->files, seen->file_count, true);
+  note_shard(path, &there->brief, there->files, there->file_count, true);
 done:
   return status;
 }
 
-static bool same_stamps(const mg_file_stamp *a, size_t a_count, const mg_file_stamp *b, size_t b_count) {
-  if (a_count != b_count) return false;
-  for (size_t k = 0; k < a_count; k++)
-    if (!mg_file_stamp_equal(&a[k], &b[k])) return false;
-  return true;
+/* Those of which more is wanted than a note says are opened: here what is damaged can be written anew. */
+static bool note_suffices(const char *path, const mg_seen *seen) {
+  return !seen->brief.is_base && seen->brief.dtype != MG_F16 && mg_seen_vouches(path, seen);
 }
-
-/* A shard that is there: what it holds, and the checkpoint's files when it was last found in order. */
-typedef struct present {
-  mg_seen seen;
-  mg_shard *shard; /* NULL where the note said it all */
-  mg_shard_brief brief;
-} present;
 
 static mg_status look(const char *path, present *there) {
   mg_status status = MG_OK;
   *there = (present){0};
   mg_seen_read(path, &there->seen);
-  if (mg_seen_vouches(path, &there->seen)) {
+  if (note_suffices(path, &there->seen)) {
     there->brief = there->seen.brief;
   } else {
     MG_TRY(mg_shard_open(path, &there->shard), done);
     there->brief = mg_shard_brief_of(there->shard);
   }
-  MG_TRY(trust(path, &there->seen, &there->brief), done);
+  find_stamps(path, there);
+  MG_TRY(trust(path, there), done);
   /* A note of an earlier version: from now on it says what the shard holds. */
   if (there->seen.valid && !there->seen.described && there->seen.durable)
-    note_shard(path, &there->brief, there->seen.files, there->seen.file_count, true);
+    note_shard(path, &there->brief, there->files, there->file_count, true);
 done:
   return status;
 }
@@ -329,6 +341,13 @@ done:
 static void present_free(present *there) {
   mg_seen_free(&there->seen);
   mg_shard_close(&there->shard);
+}
+
+static bool same_stamps(const mg_file_stamp *a, size_t a_count, const mg_file_stamp *b, size_t b_count) {
+  if (a_count != b_count) return false;
+  for (size_t k = 0; k < a_count; k++)
+    if (!mg_file_stamp_equal(&a[k], &b[k])) return false;
+  return true;
 }
 
 /* *current: the shard holds what packing would write. */
@@ -343,9 +362,7 @@ static mg_status compare_with_checkpoint(packer *p, const char *path, const pres
                          is->table_hash == mg_tensor_table_hash(p->table) &&
                          (is->is_base || is->base_hash == p->job->base_hash);
   if (!same_kind) return MG_OK;
-  const mg_file_stamp *known = seen->valid ? seen->files : there->shard->stamps;
-  const size_t count = seen->valid ? seen->file_count : there->shard->file_count;
-  if (!p->job->rehash && same_stamps(known, count, p->shard.stamps, p->shard.file_count)) {
+  if (!p->job->rehash && same_stamps(there->files, there->file_count, p->shard.stamps, p->shard.file_count)) {
     *current = true;
     return MG_OK;
   }

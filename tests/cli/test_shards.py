@@ -64,6 +64,20 @@ class Shards(Case):
         with h5py.File(victim) as file:
             np.testing.assert_array_equal(file["values"][()], good)
 
+    def test_damaged_metadata_is_written_anew(self):
+        """Of the base's shard and of scales: a run needs them, whatever a note says."""
+        config = write_yaml(self.path("f16.yaml"), self.path("f", "base"), self.pattern, shards={"dir": "shards", "dtype": "f16"}, result="r.h5")
+        self.good("pack", "-c", config)
+        for name in ("_base.h5", "s0001.h5"):
+            victim = self.path("shards", name)
+            stamp = os.stat(victim)
+            with open(victim, "r+b") as file:
+                file.seek(200)
+                file.write(b"\xff")
+            os.utime(victim, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+            done = self.good("run", "-c", config, "--fresh")
+            self.assertIn(f"{name}: its metadata is damaged (checksum); it is written anew", done.stderr)
+
     def test_contents_count_more_than_times(self):
         checkpoint = self.path("f", "source_s0002", "model.safetensors")
         os.utime(checkpoint)
@@ -82,6 +96,38 @@ class Shards(Case):
         os.utime(checkpoint, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         self.assertIn("0 written, 3 up to date", self.good("pack", "-c", self.config).stderr)
         self.assertIn("1 written, 2 up to date", self.good("pack", "-c", self.config, "--rehash").stderr)
+
+    def test_a_note_is_of_the_shard_that_it_describes(self):
+        victim, checkpoint = self.path("shards", "s0002.h5"), self.path("f", "source_s0002", "model.safetensors")
+        shutil.copy2(victim, self.path("kept.h5"))
+        with open(checkpoint, "r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\x80\x3f")
+        self.assertIn("1 written, 2 up to date", self.good("pack", "-c", self.config).stderr)
+        with h5py.File(victim) as file:
+            good = file["values"][()]
+        shutil.copy2(self.path("kept.h5"), victim)  # the note stays that of the newer one
+        self.assertIn("1 written, 2 up to date", self.good("pack", "-c", self.config).stderr)
+        with h5py.File(victim) as file:
+            np.testing.assert_array_equal(file["values"][()], good)
+
+    def test_a_copy_with_its_notes_is_checked_and_kept(self):
+        os.utime(self.path("f", "source_s0002", "model.safetensors"))
+        self.good("pack", "-c", self.config)  # from here on only the note knows the checkpoint's new time
+        os.rename(self.path("shards"), self.path("moved"))
+        shutil.copytree(self.path("moved"), self.path("shards"))
+        done = self.good("pack", "-c", self.config, "-v")
+        self.assertIn("0 written, 3 up to date", done.stderr)
+        known = self.times()
+        self.good("pack", "-c", self.config)
+        self.assertEqual(self.times(), known)
+
+    def test_a_lost_note_costs_one_check(self):
+        notes = self.files(".seen")
+        for path in notes:
+            os.remove(path)
+        self.assertIn("0 written, 3 up to date", self.good("pack", "-c", self.config).stderr)
+        self.assertEqual(self.files(".seen"), notes)
 
     def test_shards_suffice(self):
         self.good("run", "-c", self.config)

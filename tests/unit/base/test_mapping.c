@@ -6,10 +6,13 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -177,6 +180,55 @@ static void other_bus_errors_are_not_ours(void **state) {
   free(path);
 }
 
+/* KiB of files that this process has in memory. */
+static long resident(void) {
+  long all, shared = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  assert_non_null(file);
+  assert_int_equal(fscanf(file, "%*d %ld %ld", &all, &shared), 2);
+  fclose(file);
+  return shared * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+/* Whoever walks over a file has nothing of it in memory afterwards, though the kernel shows more than it is asked to. */
+static void nothing_stays_behind_a_window(void **state) {
+  (void)state;
+  if (!able) skip();
+  enum { ALL = 16 << 20, TILE = 20000, WINDOW = 128 << 10 };
+  mg_mappings *own = NULL;
+  mg_window w = {0};
+  char *path = in_dir("long");
+  const int fd = open(path, O_RDWR | O_CREAT, 0600);
+  for (int k = 0; k < ALL; k += 4096) assert_int_equal(write(fd, content, 4096), 4096); /* the page cache has it in pages */
+  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  const long before = resident();
+  for (uint64_t offset = 12345; offset + TILE <= ALL; offset += TILE) {
+    if (mg_window_at(&w, 0, offset, TILE) != NULL) continue;
+    mg_window_show(own, &w, 0, fd, path, offset, TILE, WINDOW);
+  }
+  mg_window_close(&w);
+  assert_in_range(resident() - before + 64, 0, 128); /* the C library's pages come and go, too */
+  mg_mappings_destroy(&own);
+  close(fd);
+  free(path);
+}
+
+/* Whole files would take address space that is rationed from those who allocate. */
+static void rationed_address_space_is_left_alone(void **state) {
+  (void)state;
+  mg_mappings *own = NULL;
+  mg_window w = {0};
+  struct rlimit before, low;
+  assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+  low = before;
+  low.rlim_cur = (rlim_t)1 << 60;
+  if (before.rlim_cur != RLIM_INFINITY || setrlimit(RLIMIT_AS, &low) != 0) skip();
+  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+  assert_null(mg_window_show(own, &w, 0, fds[0], paths[0], 0, 10, 10));
+  mg_mappings_destroy(&own);
+}
+
 static void *look(void *context) {
   const size_t file = (size_t)(uintptr_t)context % FILES;
   mg_window w = {0};
@@ -200,6 +252,41 @@ static void threads_look_at_the_same_files(void **state) {
   }
 }
 
+static atomic_bool enough;
+
+static void *come_and_go(void *context) {
+  mg_mappings *passing = NULL;
+  while (!atomic_load(&enough) && mg_mappings_create(FILES, &passing) == MG_OK) mg_mappings_destroy(&passing);
+  return context;
+}
+
+/* The handler looks through all sets for the page that vanished. */
+static void sets_come_and_go_while_pages_vanish(void **state) {
+  (void)state;
+  if (!able) skip();
+  char *path = in_dir("vanishing");
+  pthread_t thread;
+  atomic_store(&enough, false);
+  assert_int_equal(pthread_create(&thread, NULL, come_and_go, NULL), 0);
+  for (int turn = 0; turn < 100; turn++) {
+    mg_mappings *own = NULL;
+    mg_window w = {0};
+    assert_int_equal(mg_replace_file(path, content, SIZE), MG_OK);
+    const int fd = open(path, O_RDWR);
+    assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+    const char *at = mg_window_show(own, &w, 0, fd, path, 0, SIZE, SIZE);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    for (size_t k = 0; at != NULL && k < SIZE; k += 4096) assert_int_equal(at[k], 0);
+    assert_int_equal(mg_mappings_check(own), at != NULL ? MG_ERR_IO : MG_OK);
+    mg_window_close(&w);
+    mg_mappings_destroy(&own);
+    close(fd);
+  }
+  atomic_store(&enough, true);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  free(path);
+}
+
 static void more_sets_than_are_watched_show_nothing(void **state) {
   (void)state;
   enum { MANY = 40 };
@@ -220,7 +307,10 @@ int main(void) {
       cmocka_unit_test(what_is_on_disk_only_is_left_to_reading),
       cmocka_unit_test(a_file_cut_short_is_noticed),
       cmocka_unit_test(other_bus_errors_are_not_ours),
+      cmocka_unit_test(nothing_stays_behind_a_window),
+      cmocka_unit_test(rationed_address_space_is_left_alone),
       cmocka_unit_test(threads_look_at_the_same_files),
+      cmocka_unit_test(sets_come_and_go_while_pages_vanish),
       cmocka_unit_test(more_sets_than_are_watched_show_nothing),
   };
   return cmocka_run_group_tests(tests, make_files, remove_files);
