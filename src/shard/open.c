@@ -100,6 +100,13 @@ mg_status mg_shard_seal_of(int fd, const char *path, mg_shard_seal *seal) {
   return status;
 }
 
+mg_status mg_shard_seal_check(const char *path, mg_shard_seal *seal) {
+  mg_user_block block;
+  const mg_status status = check_user_block(path, &block);
+  if (status == MG_OK) *seal = seal_of(&block);
+  return status;
+}
+
 mg_status mg_shard_seal_read(const char *path, mg_shard_seal *seal) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);

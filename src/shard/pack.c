@@ -314,16 +314,11 @@ done:
   return status;
 }
 
-/* Those of which more is wanted than a note says are opened: here what is damaged can be written anew. */
-static bool note_suffices(const char *path, const mg_seen *seen) {
-  return !seen->brief.is_base && seen->brief.dtype != MG_F16 && mg_seen_vouches(path, seen);
-}
-
 static mg_status look(const char *path, present *there) {
   mg_status status = MG_OK;
   *there = (present){0};
   mg_seen_read(path, &there->seen);
-  if (note_suffices(path, &there->seen)) {
+  if (mg_seen_vouches(path, &there->seen)) {
     there->brief = there->seen.brief;
   } else {
     MG_TRY(mg_shard_open(path, &there->shard), done);

@@ -121,7 +121,7 @@ bool mg_seen_vouches(const char *shard_path, const mg_seen *seen) {
   mg_shard_seal seal;
   bool same_boot;
   return seen->described && mg_seen_is_of(shard_path, seen, &same_boot) && (seen->durable || same_boot) &&
-         mg_shard_seal_read(shard_path, &seal) == MG_OK && mg_shard_seal_equal(&seal, &seen->brief.seal);
+         mg_shard_seal_check(shard_path, &seal) == MG_OK && mg_shard_seal_equal(&seal, &seen->brief.seal);
 }
 
 /* Not synced: a note that a crash takes away is as good as none. */

@@ -19,6 +19,9 @@ typedef struct mg_user_block {
 /** Hash of everything between the user block and the end of the file that is not values. */
 mg_status mg_hash_metadata(int fd, const char *path, const mg_user_block *block, uint64_t *hash);
 
+/** A shard's seal, which its metadata was held against. MG_ERR_CORRUPT: it is damaged. */
+mg_status mg_shard_seal_check(const char *path, mg_shard_seal *seal);
+
 /** Of a file that is open; path is for the message. */
 mg_status mg_shard_seal_of(int fd, const char *path, mg_shard_seal *seal);
 
@@ -85,8 +88,8 @@ void mg_seen_read(const char *shard_path, mg_seen *seen);
 mg_status mg_seen_write(const char *shard_path, const mg_seen *seen);
 void mg_seen_free(mg_seen *seen);
 /**
- * The shard at path is the one of the note, as its writer left it as far as that can be known without reading it: so the note
- * says what it holds, and the HDF5 library need not.
+ * The shard at path is the one of the note, its metadata whole and its values as their writer left them as far as that can be
+ * known without reading them: so the note says what it holds, and the HDF5 library need not.
  */
 bool mg_seen_vouches(const char *shard_path, const mg_seen *seen);
 /** The same file as noted; *same_boot: on this host since it was last started. */
