@@ -38,13 +38,7 @@ INLINE __m512 load(const void *row, mg_dtype dtype, __m512 scale, size_t at) {
   return _mm512_mul_ps(_mm512_cvtph_ps(half), scale);
 }
 
-/* What a loading means, known to the compiler. */
-typedef struct loading {
-  mg_dtype dtype;
-  bool stored, less;
-} loading;
-
-INLINE void diagonal_step(const void *const *row, loading how, const __m512 *factor, const float *minus, size_t at, float *out,
+INLINE void diagonal_step(const void *const *row, mg_load how, const __m512 *factor, const float *minus, size_t at, float *out,
                           __m512 *sum) {
   __m512 x[GROUP], off = _mm512_setzero_ps();
   if (how.less) off = _mm512_loadu_ps(minus + at);
@@ -64,7 +58,7 @@ INLINE void diagonal_step(const void *const *row, loading how, const __m512 *fac
     }
 }
 
-INLINE void diagonal(const mg_group_rows *rows, loading how, int steps, double *const *acc) {
+INLINE void diagonal(const mg_group_rows *rows, mg_load how, int steps, double *const *acc) {
   __m512 sum[DIAGONAL], factor[GROUP];
   const void *from[GROUP]; /* in registers: as far as the compiler can see, storing to out might change rows */
   const float *minus = rows->minus;
@@ -121,19 +115,13 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
 #define DEFINE_DIAGONAL(name, ...)                                                                                             \
   TARGET static void name(const mg_group_rows *rows, int steps, double *const *acc) {                                          \
-    diagonal(rows, (loading){__VA_ARGS__}, steps, acc);                                                                        \
+    diagonal(rows, (mg_load){__VA_ARGS__}, steps, acc);                                                                        \
   }
 #define DEFINE_BLOCK(name, columns, before)                                                                                    \
   TARGET static void name(const float *const *x, const float *const *y, int steps, double *const *acc, mg_ahead ahead) {       \
     block(x, y, columns, before, steps, acc, ahead);                                                                           \
   }
-DEFINE_DIAGONAL(as_they_are, MG_F32, false, false)
-DEFINE_DIAGONAL(floats, MG_F32, true, false)
-DEFINE_DIAGONAL(bfloats, MG_BF16, true, false)
-DEFINE_DIAGONAL(halves, MG_F16, true, false)
-DEFINE_DIAGONAL(floats_less, MG_F32, true, true)
-DEFINE_DIAGONAL(bfloats_less, MG_BF16, true, true)
-DEFINE_DIAGONAL(halves_less, MG_F16, true, true)
+MG_EACH_LOADING(DEFINE_DIAGONAL)
 DEFINE_BLOCK(before_1, 1, true)
 DEFINE_BLOCK(before_2, 2, true)
 DEFINE_BLOCK(before_3, 3, true)
@@ -145,7 +133,7 @@ DEFINE_BLOCK(behind_4, 4, false)
 
 static const mg_kernels kernels = {.group = GROUP,
                                    .columns = COLUMNS,
-                                   .diagonal = {as_they_are, floats, bfloats, halves, floats_less, bfloats_less, halves_less},
+                                   .diagonal = MG_ALL_LOADINGS,
                                    .before = {NULL, before_1, before_2, before_3, before_4},
                                    .behind = {NULL, behind_1, behind_2, behind_3, behind_4}};
 

@@ -23,6 +23,25 @@ typedef enum mg_loading {
   MG_LOADINGS
 } mg_loading;
 
+/** What a loading means: the type of the rows, whether their floats are stored, whether something comes off. */
+typedef struct mg_load {
+  mg_dtype dtype;
+  bool stored, less;
+} mg_load;
+
+/** DEFINE(name, a mg_load's fields) for each loading, in order. */
+#define MG_EACH_LOADING(DEFINE)                                                                                                \
+  DEFINE(as_they_are, MG_F32, false, false)                                                                                    \
+  DEFINE(floats, MG_F32, true, false)                                                                                          \
+  DEFINE(bfloats, MG_BF16, true, false)                                                                                        \
+  DEFINE(halves, MG_F16, true, false)                                                                                          \
+  DEFINE(floats_less, MG_F32, true, true)                                                                                      \
+  DEFINE(bfloats_less, MG_BF16, true, true)                                                                                    \
+  DEFINE(halves_less, MG_F16, true, true)
+/** The functions of those names, in order. */
+#define MG_ALL_LOADINGS                                                                                                        \
+  { as_they_are, floats, bfloats, halves, floats_less, bfloats_less, halves_less }
+
 /** A group's rows from an element on. */
 typedef struct mg_group_rows {
   const void *row[MG_MOST_GROUP];
