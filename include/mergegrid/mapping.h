@@ -20,7 +20,7 @@ typedef struct mg_window {
   const char *from; /**< where the byte at `offset` is; NULL: nothing is shown */
   uint64_t offset;
   size_t size;
-  const char *first, *end; /**< what may have come to be mapped on its account */
+  struct mg_mapped_file *shows; /**< of which this is a part */
 } mg_window;
 
 /** A set of `files` files. */

@@ -26,14 +26,18 @@
 #endif
 
 enum { MOST_SETS = 16, MOST_MAPPED = 16384 /* of the 65530 mappings that a process may have */ };
-/* Of one fault, the kernel may map as much as the page cache has in one piece, and pieces within so much of memory. */
-enum { MOST_AROUND = 2 << 20, AROUND = 64 << 10 };
+/*
+ * Of one fault, the kernel may map as much as the page cache has in one piece, at most a block; and pieces within so much of
+ * memory around. So pages are let go by blocks, when no window shows a part of a block any more.
+ */
+enum { BLOCK = 2 << 20, AROUND = 64 << 10 };
 
-typedef struct mapped_file {
+typedef struct mg_mapped_file {
   char *_Atomic at; /* NULL: not mapped yet; UNABLE */
   size_t size;
   const char *path;
-  atomic_bool broken; /* zeros were put in place of a page */
+  atomic_uint *windows; /* [blocks + 1] that show a part of it; 0 behind the last */
+  atomic_bool broken;   /* zeros were put in place of a page */
 } mapped_file;
 
 struct mg_mappings {
@@ -156,6 +160,7 @@ void mg_mappings_destroy(mg_mappings **mappings) {
   for (size_t f = 0; f < m->files; f++) {
     char *at = atomic_load(&m->file[f].at);
     if (at != NULL && at != UNABLE) munmap(at, m->file[f].size);
+    free(m->file[f].windows);
   }
   pthread_mutex_destroy(&m->lock);
   free(m->file);
@@ -166,7 +171,8 @@ void mg_mappings_destroy(mg_mappings **mappings) {
 static char *map_file(mg_mappings *m, mapped_file *file, int fd, const char *path) {
   struct stat info;
   if (m->mapped >= MOST_MAPPED || fstat(fd, &info) != 0 || info.st_size <= 0) return UNABLE;
-  char *at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+  file->windows = mg_alloc_zero((size_t)info.st_size / BLOCK + 2, sizeof *file->windows);
+  char *at = file->windows != NULL ? mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
   if (at == MAP_FAILED) return UNABLE; /* a limit on address space, say */
   file->size = (size_t)info.st_size;
   file->path = path;
@@ -210,33 +216,38 @@ const char *mg_window_at(const mg_window *w, size_t file, uint64_t offset, size_
   return in <= w->size && size <= w->size - in ? w->from + in : NULL;
 }
 
-/* What may have come to be mapped on its account. */
-static void note_pages(mg_window *w, const char *at, size_t file_size) {
-  const uint64_t end = w->offset + w->size, before = w->offset / MOST_AROUND * MOST_AROUND;
-  const uint64_t behind = (end + MOST_AROUND - 1) / MOST_AROUND * MOST_AROUND + AROUND;
-  w->first = at + (before > AROUND ? before - AROUND : 0);
-  w->end = at + (behind < file_size ? behind : file_size);
+static void let_go(mapped_file *f, size_t block) {
+  char *at = atomic_load(&f->at);
+  size_t begin = block * BLOCK, end = f->size - begin < BLOCK ? f->size : begin + BLOCK;
+  if (block > 0 && atomic_load(&f->windows[block - 1]) == 0) begin -= AROUND;
+  if (end < f->size && atomic_load(&f->windows[block + 1]) == 0) end = f->size - end < AROUND ? f->size : end + AROUND;
+  /* Should another window come to show a part of it just now, its pages come back when they are touched. */
+  madvise(at + begin, end - begin, MADV_DONTNEED);
 }
 
 const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, const char *path, uint64_t offset, size_t size,
                            size_t extent) {
   mapped_file *f = &m->file[file];
-  mg_window_close(w);
-  const char *at = file_at(m, f, fd, path);
-  if (at == UNABLE || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) return NULL;
+  mg_window before = *w;
+  w->from = NULL;
+  char *at = file_at(m, f, fd, path);
+  if (at == UNABLE || size == 0 || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) goto done;
   uint64_t end = f->size - offset > extent ? offset + extent : f->size;
   if (end < offset + size) end = offset + size;
-  if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) return NULL;
+  if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) goto done;
   const uint64_t first = offset - offset % m->page;
-  *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset)};
-  note_pages(w, at, f->size);
+  *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset), .shows = f};
+  for (size_t block = offset / BLOCK; block <= (end - 1) / BLOCK; block++) atomic_fetch_add(&f->windows[block], 1);
   /* Fails where touching a page would, and where the kernel is too old. */
-  if (madvise((void *)(uintptr_t)(at + first), (size_t)(end - first), MADV_POPULATE_READ) != 0) mg_window_close(w);
+  if (madvise(at + first, (size_t)(end - first), MADV_POPULATE_READ) != 0) mg_window_close(w);
+done:
+  mg_window_close(&before); /* only now: of a block that goes on being shown, the pages stay */
   return w->from;
 }
 
 void mg_window_close(mg_window *w) {
-  /* Neighbours that another window shows come back when they are touched. */
-  if (w->from != NULL) madvise((void *)(uintptr_t)w->first, (size_t)(w->end - w->first), MADV_DONTNEED);
+  if (w->from == NULL) return;
+  for (size_t block = w->offset / BLOCK; block <= (w->offset + w->size - 1) / BLOCK; block++)
+    if (atomic_fetch_sub(&w->shows->windows[block], 1) == 1) let_go(w->shows, block);
   w->from = NULL;
 }
