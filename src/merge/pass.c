@@ -306,12 +306,12 @@ static float *place_of(const mg_pass *p, const chunk *c, size_t recipe) {
   return p->out[recipe] + c->range->offset + (c->first - c->range->first);
 }
 
-/* Recipe k, and with it those behind it that are sums of the same rows too: a row is then loaded once for several. Their
-   number. */
+/* To recipe k, those behind it that are sums of the same rows too: a row is then loaded once for several. Their number. Recipe
+   k stays one of them even if another thread has just found that it fails. */
 static size_t gather_sums(pass_worker *w, const chunk *c, size_t k) {
   mg_pass *p = w->pass;
-  size_t count = 0;
-  for (size_t m = k; m < p->terms.count; m++) {
+  size_t count = 1;
+  for (size_t m = k + 1; m < p->terms.count; m++) {
     mg_pass_recipe *r = &p->recipes[m];
     if (r->set != p->recipes[k].set || w->taken[m] || is_elsewhere(p, c, m) || has_failed(p, r, (size_t)(c - p->chunks)) ||
         !mg_is_sum_of_rows(r, c->range->tensor))

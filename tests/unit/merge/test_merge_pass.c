@@ -541,7 +541,7 @@ static void test_first_failure(void **state) {
         .deltas = &deltas, .quantities = known, .recipes = list, .count = 2, .threads = round == 0 ? 1 : 4};
     assert_int_equal(mg_pass_create(&terms, &pass), MG_OK);
     assert_int_equal(mg_pass_run(pass, whole.ranges, whole.count, out, NULL, NULL), MG_OK);
-    assert_null(mg_pass_failure(pass, 1));
+    if (mg_pass_failure(pass, 1) != NULL) fail_msg("%s", mg_pass_failure(pass, 1));
     assert_non_null(strstr(mg_pass_failure(pass, 0), "is not finite"));
     if (round == 0) snprintf(first, sizeof first, "%s", mg_pass_failure(pass, 0));
     assert_string_equal(mg_pass_failure(pass, 0), first);
