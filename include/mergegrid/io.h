@@ -40,13 +40,13 @@ mg_status mg_file_readable(const char *path);
 mg_status mg_read_at(int fd, const char *path, void *buffer, size_t size, uint64_t offset);
 mg_status mg_write_at(int fd, const char *path, const void *buffer, size_t size, uint64_t offset);
 
-/** Reads what is at offset in the page cache, and waits for nothing: how many bytes of size from the first on. */
-size_t mg_read_cached(int fd, void *buffer, size_t size, uint64_t offset);
 /**
  * Reads like mg_read_at, for a reader that walks through a file in rising offsets: pages that are not in the page cache yet
  * make it announce the next `ahead` bytes to the kernel, so that the device reads on while the caller computes.
+ * *announced (unless NULL) is then where that ends, and else left alone.
  */
-mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size, uint64_t offset, size_t ahead);
+mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size, uint64_t offset, size_t ahead,
+                            uint64_t *announced);
 
 /** Writes path.tmp.<pid>, fsyncs, renames to path, fsyncs the directory. */
 mg_status mg_replace_file(const char *path, const void *data, size_t size);

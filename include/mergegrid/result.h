@@ -21,6 +21,8 @@
 
 enum { MG_SCHEMA_VERSION = 1 };
 
+struct json_t;
+
 typedef struct mg_rank_report {
   char host[64], device[64]; /**< device: where it sits on its host, "" where processors compute */
   double busy_seconds, read_seconds, bytes_read;
@@ -328,6 +330,8 @@ typedef struct mg_show_options {
  * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
+/** Prints a jansson value, of which a reference is given up, as commands with --json do. MG_ERR_NOMEM, also for NULL. */
+mg_status mg_print_json(struct json_t *root);
 
 /**
  * Prints what changed from one result to another: what they were computed from, their configurations, sources, targets,

@@ -146,18 +146,16 @@ mg_status mg_read_at(int fd, const char *path, void *buffer, size_t size, uint64
   return MG_OK;
 }
 
-size_t mg_read_cached(int fd, void *buffer, size_t size, uint64_t offset) {
+mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size, uint64_t offset, size_t ahead,
+                            uint64_t *announced) {
   const struct iovec range = {.iov_base = buffer, .iov_len = size};
-  const ssize_t got = preadv2(fd, &range, 1, (off_t)offset, RWF_NOWAIT);
-  return got > 0 ? (size_t)got : 0;
-}
-
-mg_status mg_read_streaming(int fd, const char *path, void *buffer, size_t size, uint64_t offset, size_t ahead) {
   /* What is in the page cache comes at once, without an announcement's cost; the rest waits for the device either way, so
      the device may as well be told what is wanted next. */
-  const size_t have = mg_read_cached(fd, buffer, size, offset);
-  if (have == size) return MG_OK;
+  const ssize_t got = preadv2(fd, &range, 1, (off_t)offset, RWF_NOWAIT);
+  if (got == (ssize_t)size) return MG_OK;
+  const size_t have = got > 0 ? (size_t)got : 0;
   if (ahead > 0) posix_fadvise(fd, (off_t)(offset + have), (off_t)(size - have + ahead), POSIX_FADV_WILLNEED);
+  if (announced != NULL) *announced = offset + size + ahead;
   return mg_read_at(fd, path, (char *)buffer + have, size - have, offset + have);
 }
 

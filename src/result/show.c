@@ -160,7 +160,7 @@ static json_t *all_json(const mg_matrices *m, const pair *pairs, size_t count, s
   return root;
 }
 
-static mg_status print_json(json_t *root) {
+mg_status mg_print_json(json_t *root) {
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
@@ -174,7 +174,7 @@ static mg_status show_cells(const mg_grid_view *view, const mg_show_options *opt
   enum { USUAL = 20 };
   const size_t top = (size_t)options->top;
   if (options->json)
-    return print_json(
+    return mg_print_json(
         json_pack("{s:s, s:o}", "result", view->table.path, "grid", mg_grid_json(view, top > 0 ? top : SIZE_MAX)));
   mg_grid_print(view);
   mg_grid_print_cells(view, top > 0 ? top : USUAL);
@@ -197,7 +197,7 @@ static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const
     json_t *root = all_json(&m, pairs, count, top);
     if (root != NULL && view != NULL) json_object_set_new(root, "grid", mg_grid_json(view, 0));
     if (root != NULL && scoped) json_object_set_new(root, "microscope", mg_microscope_json(&scope, top));
-    MG_TRY(print_json(root), cleanup);
+    MG_TRY(mg_print_json(root), cleanup);
   } else {
     print_text(&m, pairs, count, top);
     if (view != NULL) mg_grid_print(view);

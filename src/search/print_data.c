@@ -52,12 +52,7 @@ mg_status mg_search_print_json(const mg_search_input *in, const mg_search_found 
                 in->matrix, "weights", c->equal_weights ? "equal" : "similarity", "include_target", (int)c->include_target,
                 "num_languages", (json_int_t)in->space.k, "subsets", count_json(mg_search_count(in->n, in->space.k)),
                 "searched", count_json(found->searched), "candidates", candidates, "best", best);
-  char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
-  json_decref(root);
-  if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  puts(text);
-  free(text);
-  return MG_OK;
+  return mg_print_json(root);
 }
 
 /* ---- CSV ---- */

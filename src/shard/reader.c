@@ -60,7 +60,7 @@ mg_status mg_reader_show(mg_reader *reader, size_t tensor, int64_t first, int64_
   if (*raw == NULL) *raw = mg_window_show(reader->mappings, &reader->window, at->file, *fd, path, offset, size, SEEN);
   if (*raw != NULL) return MG_OK;
   *raw = room;
-  return mg_read_streaming(*fd, path, room, size, offset, AHEAD);
+  return mg_read_streaming(*fd, path, room, size, offset, AHEAD, NULL);
 }
 
 mg_status mg_reader_check(const mg_reader *reader) { return mg_mappings_check(reader->mappings); }

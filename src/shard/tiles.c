@@ -94,16 +94,6 @@ static void keep_ahead(announced *a, const extent *from, int fd, size_t seen, si
   a->until = end + ahead;
 }
 
-/* Reads what the page cache did not have all of. */
-static mg_status read_row(mg_rows *rows, announced *a, const extent *from, int fd, void *to) {
-  const size_t have = mg_read_cached(fd, to, from->size, from->offset);
-  if (have == from->size) return MG_OK;
-  const size_t want = from->size - have + rows->ahead;
-  posix_fadvise(fd, (off_t)(from->offset + have), (off_t)want, POSIX_FADV_WILLNEED);
-  if (a != NULL) *a = (announced){from->file, from->offset + have + want};
-  return mg_read_at(fd, from->path, (char *)to + have, from->size - have, from->offset + have);
-}
-
 /* In window k of the sight (NULL: of none), or read to `to`; *at says where. */
 static mg_status fetch(mg_rows *rows, mg_rows_sight *sight, size_t k, const extent *from, void *to, const void **at) {
   mg_status status = MG_OK;
@@ -120,7 +110,9 @@ static mg_status fetch(mg_rows *rows, mg_rows_sight *sight, size_t k, const exte
         mg_window_show(sight->mappings, &sight->window[k], from->file, fd, from->path, from->offset, from->size, sight->extent);
   }
   if (*at == NULL) {
-    status = read_row(rows, sight != NULL ? &sight->announced[k] : NULL, from, fd, to);
+    uint64_t until = 0;
+    status = mg_read_streaming(fd, from->path, to, from->size, from->offset, rows->ahead, &until);
+    if (sight != NULL && until != 0) sight->announced[k] = (announced){from->file, until};
     *at = to;
   }
   mg_file_release(rows->cache, slot);

@@ -30,7 +30,7 @@ mg_status mg_shard_verify(const char *path) {
     for (int64_t first = 0; first < t->numel; first += MG_LEAF, block++) {
       const int64_t count = t->numel - first < MG_LEAF ? t->numel - first : MG_LEAF;
       const uint64_t offset = shard->data_offset + (uint64_t)(t->offset + first) * size;
-      MG_TRY(mg_read_streaming(fd, path, buffer, (size_t)count * size, offset, 4 << 20), cleanup);
+      MG_TRY(mg_read_streaming(fd, path, buffer, (size_t)count * size, offset, 4 << 20, NULL), cleanup);
       if (mg_hash(buffer, (size_t)count * size) == shard->checksum[block]) continue;
       if (bad++ < LISTED_BLOCKS)
         mg_text_append(&lines, "\n  tensor %s, elements %lld to %lld (bytes %llu to %llu of the file)", t->name,

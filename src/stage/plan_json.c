@@ -118,10 +118,5 @@ mg_status mg_plan_print_json(const mg_config *config, const mg_prediction *p) {
   if (root != NULL && p->with_microscope) json_object_set_new(root, "microscope", microscope_json(p, &h));
   if (root != NULL && p->device != NULL) json_object_set_new(root, "device", device_json(p));
   if (root != NULL && p->parts > 0) json_object_set_new(root, "part", part_json(p));
-  char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
-  json_decref(root);
-  if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");
-  puts(text);
-  free(text);
-  return MG_OK;
+  return mg_print_json(root);
 }

@@ -15,15 +15,9 @@
 
 #include "merge/device.h"
 #include "mergegrid/cka.h"
-#include "test_device.h"
+#include "on_device.h"
 
-static mg_device *device;
-static const mg_device_ops *ops;
 static mg_queue *queue;
-
-static uint32_t state_of_random = 1;
-static uint32_t random_word(void) { return state_of_random = state_of_random * 1664525u + 1013904223u; }
-static float random_float(void) { return (float)((int)(random_word() >> 8) % 20001 - 10000) / 10000.0f; }
 
 static int open_device(void **state) {
   (void)state;
@@ -36,18 +30,6 @@ static int close_device(void **state) {
   (void)state;
   ops->close_queue(queue);
   return 0;
-}
-
-static void *take(size_t bytes) {
-  void *piece;
-  assert_int_equal(ops->take(device, bytes, "a test", &piece), MG_OK);
-  return piece;
-}
-
-static void *pin(size_t bytes) {
-  void *host;
-  assert_int_equal(ops->pin(device, bytes, &host), MG_OK);
-  return host;
 }
 
 /* ---- counting ---- */

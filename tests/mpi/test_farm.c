@@ -7,18 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/stop.h"
-
-static int rank, ranks, failures;
-
-#define CHECK(condition)                                                                                                       \
-  do {                                                                                                                         \
-    if (!(condition)) {                                                                                                        \
-      fprintf(stderr, "rank %d: %s:%d: %s does not hold\n", rank, __FILE__, __LINE__, #condition);                             \
-      failures++;                                                                                                              \
-    }                                                                                                                          \
-  } while (0)
 
 typedef struct trial {
   int64_t units;

@@ -11,18 +11,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "mergegrid/schedule.h"
 #include "mergegrid/shared.h"
-
-static int rank, ranks, failures;
-
-#define CHECK(condition)                                                                                                       \
-  do {                                                                                                                         \
-    if (!(condition)) {                                                                                                        \
-      fprintf(stderr, "rank %d: %s:%d: %s does not hold\n", rank, __FILE__, __LINE__, #condition);                             \
-      failures++;                                                                                                              \
-    }                                                                                                                          \
-  } while (0)
 
 /* Words are written in turns; all of them are read. one: does the node have it once? */
 static void in_turns(size_t words, bool one) {

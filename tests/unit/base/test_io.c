@@ -39,9 +39,9 @@ static void short_reads_are_corrupt(void **state) {
   const int fd = open(path, O_RDONLY);
   assert_int_equal(mg_read_at(fd, path, buffer, 10, 0), MG_OK);
   assert_int_equal(mg_read_at(fd, path, buffer, 11, 0), MG_ERR_CORRUPT);
-  assert_int_equal(mg_read_streaming(fd, path, buffer, 4, 6, 1 << 20), MG_OK);
+  assert_int_equal(mg_read_streaming(fd, path, buffer, 4, 6, 1 << 20, NULL), MG_OK);
   assert_memory_equal(buffer, "6789", 4);
-  assert_int_equal(mg_read_streaming(fd, path, buffer, 5, 6, 1 << 20), MG_ERR_CORRUPT);
+  assert_int_equal(mg_read_streaming(fd, path, buffer, 5, 6, 1 << 20, NULL), MG_ERR_CORRUPT);
   close(fd);
   free(path);
 }
