@@ -70,7 +70,8 @@ mg_status mg_ops_get(const char *backend, const mg_ops **ops);
 
 /**
  * For main, before anything else. Where OpenBLAS does not know the processor and takes its oldest kernels although the
- * processor runs better ones, starts the program anew with those (OPENBLAS_CORETYPE, which is left alone where it is set).
+ * processor runs better ones, has it take those, in place or by starting the program anew (OPENBLAS_CORETYPE, which is left
+ * alone where it is set).
  */
 void mg_ops_suit_processor(char **argv);
 
