@@ -19,9 +19,11 @@ typedef struct packer {
   const mg_member *member; /* the checkpoint packed */
   const mg_tensor_table *table;
   mg_reader *source, *base; /* base: NULL when the base itself is packed */
-  char *raw, *base_raw, *stored;
+  char *raw, *base_raw;
   const void *seen; /* a block's raw values: there, or in the page cache */
-  float *values, *back;
+  mg_spool spool;
+  float *values; /* a block's differences: in the spool where that is how they are stored */
+  float *room, *back;
   mg_shard shard; /* being made */
   double *tensor_error;
   double error2, norm2;
@@ -63,6 +65,21 @@ static mg_status report_nonfinite(const packer *p, size_t tensor, int64_t elemen
                  file, t->name, (long long)element);
 }
 
+/* Differences of raw values to p->values; *bad: the first that is not finite, or −1. Piece by piece, while the cache has them.
+ */
+static void subtract(const packer *p, mg_dtype dtype, const char *base, mg_dtype base_dtype, int64_t count, int64_t *bad) {
+  enum { PIECE = 4096 };
+  const size_t size = mg_dtype_size(dtype), base_size = base != NULL ? mg_dtype_size(base_dtype) : 0;
+  *bad = -1;
+  for (int64_t first = 0; first < count; first += PIECE) {
+    const int64_t n = count - first < PIECE ? count - first : PIECE;
+    mg_subtract_to_f32(p->values + first, (const char *)p->seen + (size_t)first * size, dtype,
+                       base != NULL ? base + (size_t)first * base_size : NULL, base_dtype, (size_t)n);
+    const int64_t at = *bad >= 0 || p->job->allow_nonfinite ? -1 : mg_first_nonfinite(p->values + first, n);
+    if (at >= 0) *bad = first + at;
+  }
+}
+
 /* Differences of one block to p->values; feeds the hash with the raw bytes. */
 static mg_status read_block(packer *p, size_t tensor, int64_t first, int64_t count, uint64_t *hash) {
   mg_status status = MG_OK;
@@ -75,11 +92,11 @@ static mg_status read_block(packer *p, size_t tensor, int64_t first, int64_t cou
   *hash = mg_hash_more(*hash, p->seen, (size_t)count * mg_dtype_size(dtype));
   const mg_dtype base_dtype = p->base != NULL ? mg_location_dtype(&p->job->family->base, tensor) : MG_DTYPE_COUNT;
   const void *base = NULL;
+  int64_t bad;
   if (base_dtype != MG_DTYPE_COUNT) MG_TRY(mg_reader_show(p->base, tensor, first, count, p->base_raw, &base), done);
-  mg_subtract_to_f32(p->values, p->seen, dtype, base, base_dtype, (size_t)count);
+  subtract(p, dtype, base, base_dtype, count, &bad);
   MG_TRY(mg_reader_check(p->source), done);
   if (p->base != NULL) MG_TRY(mg_reader_check(p->base), done);
-  const int64_t bad = p->job->allow_nonfinite ? -1 : mg_first_nonfinite(p->values, count);
   if (bad >= 0) status = report_nonfinite(p, tensor, first + bad, bad);
 done:
   return status;
@@ -101,17 +118,15 @@ static float choose_scale(const float *values, int64_t count) {
   return ldexpf(1, shift);
 }
 
-/* Rounds the block as it is stored, and adds to the errors what that lost. */
-static const void *round_block(packer *p, int64_t count, float scale, double *error2, double *norm2) {
-  if (p->shard.dtype == MG_F32) return p->values;
-  mg_from_f32(p->stored, p->values, p->shard.dtype, (size_t)count, scale);
-  mg_to_f32(p->back, p->stored, p->shard.dtype, (size_t)count, 1 / scale);
+/* Rounds the block to the spool as it is stored, and adds to the errors what that lost. */
+static void round_block(packer *p, void *stored, int64_t count, float scale, double *error2, double *norm2) {
+  mg_from_f32(stored, p->values, p->shard.dtype, (size_t)count, scale);
+  mg_to_f32(p->back, stored, p->shard.dtype, (size_t)count, 1 / scale);
   for (int64_t k = 0; k < count; k++) {
     const double lost = (double)p->back[k] - (double)p->values[k];
     *error2 += lost * lost;
     *norm2 += (double)p->values[k] * (double)p->values[k];
   }
-  return p->stored;
 }
 
 static mg_status poll(packer *p, int64_t count) {
@@ -125,7 +140,7 @@ static mg_status poll(packer *p, int64_t count) {
 
 static double relative(double error2, double norm2) { return norm2 > 0 ? sqrt(error2 / norm2) : 0; }
 
-static mg_status pack_tensor(packer *p, size_t tensor, int fd, const char *path, uint64_t data_offset) {
+static mg_status pack_tensor(packer *p, size_t tensor) {
   mg_status status = MG_OK;
   const mg_tensor *t = &p->table->tensors[tensor];
   const size_t size = mg_dtype_size(p->shard.dtype);
@@ -135,12 +150,14 @@ static mg_status pack_tensor(packer *p, size_t tensor, int fd, const char *path,
   size_t block = p->shard.first_block[tensor];
   for (int64_t first = 0; first < t->numel; first += MG_LEAF, block++) {
     const int64_t count = t->numel - first < MG_LEAF ? t->numel - first : MG_LEAF;
+    void *stored = mg_spool_room(&p->spool);
+    p->values = p->shard.dtype == MG_F32 ? stored : p->room;
     MG_TRY(read_block(p, tensor, first, count, &p->shard.checkpoint_hash), done);
     const float scale = p->shard.dtype == MG_F16 ? choose_scale(p->values, count) : 1;
-    const void *stored = round_block(p, count, scale, &error2, &norm2);
+    if (p->shard.dtype != MG_F32) round_block(p, stored, count, scale, &error2, &norm2);
     p->shard.scale[block] = scale;
     p->shard.checksum[block] = mg_hash(stored, (size_t)count * size);
-    MG_TRY(mg_write_at(fd, path, stored, (size_t)count * size, data_offset + (uint64_t)(t->offset + first) * size), done);
+    MG_TRY(mg_spool_take(&p->spool, (size_t)count * size), done);
     MG_TRY(poll(p, count), done);
   }
   p->tensor_error[tensor] = relative(error2, norm2);
@@ -177,7 +194,8 @@ done:
 static void packer_destroy(packer *p) {
   mg_reader_destroy(&p->source);
   mg_reader_destroy(&p->base);
-  free(p->raw), free(p->base_raw), free(p->stored), free(p->values), free(p->back), free(p->tensor_error);
+  mg_spool_close(&p->spool);
+  free(p->raw), free(p->base_raw), free(p->room), free(p->back), free(p->tensor_error);
   free(p->shard.checksum), free(p->shard.scale), free(p->shard.first_block);
 }
 
@@ -199,13 +217,11 @@ static mg_status packer_create(const mg_pack_job *job, packer *p) {
                  .base_hash = job->base_hash};
   p->raw = mg_alloc_aligned(MG_LEAF * sizeof(double));
   p->base_raw = mg_alloc_aligned(MG_LEAF * sizeof(double));
-  p->values = mg_alloc_aligned(MG_LEAF * sizeof(float));
+  p->room = mg_alloc_aligned(MG_LEAF * sizeof(float));
   p->back = mg_alloc_aligned(MG_LEAF * sizeof(float));
-  p->stored = mg_alloc_aligned(MG_LEAF * sizeof(uint16_t));
   p->tensor_error = mg_alloc_zero(p->table->count, sizeof *p->tensor_error);
   p->shard.first_block = mg_alloc(p->table->count + 1, sizeof *p->shard.first_block);
-  if (!p->raw || !p->base_raw || !p->values || !p->back || !p->stored || !p->tensor_error || !p->shard.first_block)
-    return MG_ERR_NOMEM;
+  if (!p->raw || !p->base_raw || !p->room || !p->back || !p->tensor_error || !p->shard.first_block) return MG_ERR_NOMEM;
   mg_count_blocks(p->table, p->shard.first_block);
   p->shard.block_count = p->shard.first_block[p->table->count];
   p->shard.checksum = mg_alloc_zero(p->shard.block_count, sizeof *p->shard.checksum);
@@ -230,9 +246,10 @@ static mg_status write_values(packer *p, const char *temporary) {
     status = mg_fail_errno(MG_ERR_IO, "%s", temporary);
     goto cleanup;
   }
+  MG_TRY(mg_spool_open(&p->spool, fd, temporary, data_offset), cleanup);
   p->shard.checkpoint_hash = 0;
-  for (size_t tensor = 0; tensor < p->table->count; tensor++)
-    MG_TRY(pack_tensor(p, tensor, fd, temporary, data_offset), cleanup);
+  for (size_t tensor = 0; tensor < p->table->count; tensor++) MG_TRY(pack_tensor(p, tensor), cleanup);
+  MG_TRY(mg_spool_flush(&p->spool), cleanup);
   p->shard.rounding_error = relative(p->error2, p->norm2);
   if (p->shard.is_base) p->shard.base_hash = p->shard.checkpoint_hash;
   p->shard.content_hash = mg_shard_content_hash(&p->shard);

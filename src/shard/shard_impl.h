@@ -36,6 +36,25 @@ mg_status mg_shard_file_create(const char *path, const mg_shard *shard, const mg
 mg_status mg_shard_file_finish(mg_shard_file **file, const mg_shard *shard, const double *tensor_error);
 void mg_shard_file_abandon(mg_shard_file **file);
 
+/** Values to be written one behind the other, of which some are still here. */
+typedef struct mg_spool {
+  int fd;
+  const char *path; /* borrowed */
+  char *buffer;
+  uint64_t at;   /* where the buffer's first byte belongs in the file */
+  size_t filled; /* bytes */
+} mg_spool;
+
+/** Close it even where this fails; fd stays the caller's. */
+mg_status mg_spool_open(mg_spool *spool, int fd, const char *path, uint64_t offset);
+/** Forgets what was not flushed. */
+void mg_spool_close(mg_spool *spool);
+/** Where the next values go, up to a leaf's floats; valid until they are taken. */
+void *mg_spool_room(const mg_spool *spool);
+/** The first `size` bytes of the room are values. */
+mg_status mg_spool_take(mg_spool *spool, size_t size);
+mg_status mg_spool_flush(mg_spool *spool);
+
 /* ---- reading a member's tensors ---- */
 
 typedef struct mg_reader mg_reader;
