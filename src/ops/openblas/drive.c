@@ -13,7 +13,7 @@ typedef struct run {
   bool whole; /* its elements fill whole steps; else every row goes through scratch, filled with zeros */
   void *scratch;
   int scratch_first; /* scratch row of the tile's row 0 */
-  int fetched;       /* rows of which the next run is in the cache, or on its way there */
+  int fetched;       /* blocks of which each has fetched half of two rows of the next run */
   float *zeros;      /* a row of zeros, for groups that are not full */
   const float **at;  /* the floats of each row once it has been loaded; behind them zeros, up to whole groups */
   double *spare;     /* accumulators of the pairs that do not exist */
@@ -41,27 +41,37 @@ static void load_row(const run *r, int k) {
   if (r->at[k] == to) mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, to);
 }
 
+/* Where row k is in the next run; of 16-bit rows that and the run behind it, at every other run. */
+static const char *next_run(const run *r, int k) {
+  if (k >= r->tile->rows) return (const char *)r->zeros;
+  const size_t size = size_of(r, k);
+  if (size < sizeof(float) && r->first / MG_RUN % 2 != 0) return (const char *)r->zeros;
+  return (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size;
+}
+
 /*
  * Rows lie pages apart, where hardware prefetching does not follow, and a run's blocks are about as many as its rows. So each
- * of them fetches a page of one row, a line a step: rows may come from memory (a mapped file) at the rate of arithmetic. Of
- * 16-bit rows that is two runs, at every other one. Behind the tile's last run is either the next tile's first or something
- * that does not matter.
+ * of them fetches half of a page of each of two rows: rows may come from memory (a mapped file) at the rate of arithmetic. Two
+ * in turn, so that the hardware, which follows within a page, gets ahead of either: a line that is on its way when it is asked
+ * for keeps none of the few buffers busy that all misses of the first-level cache share. Behind the tile's last run is either
+ * the next tile's first or something that does not matter.
  */
-static mg_ahead fetch_row(run *r) {
-  if (r->fetched >= r->tile->rows) return (mg_ahead){.at = (const char *)r->zeros};
-  const int k = r->fetched++;
-  const size_t size = size_of(r, k);
-  const bool had = size < sizeof(float) && r->first / MG_RUN % 2 != 0;
-  const char *at = (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size;
-  return (mg_ahead){.at = at, .step = had ? 0 : MG_LINE};
+static mg_ahead fetch_two(run *r) {
+  const int k = r->fetched++, first = k / 2 * 2;
+  const size_t half = k % 2 != 0 ? MG_FETCH / 2 : 0;
+  return (mg_ahead){.at = next_run(r, first) + half, .other = next_run(r, first + 1) + half};
 }
+
+static bool has_fetched(const run *r) { return r->fetched >= r->tile->rows + r->tile->rows % 2; }
 
 /* What too few blocks have left. */
 static void fetch_others(run *r) {
-  while (r->fetched < r->tile->rows) {
-    const mg_ahead ahead = fetch_row(r);
-    for (int step = 0; ahead.step > 0 && step < MG_RUN / MG_LANES; step++)
-      __builtin_prefetch(ahead.at + (size_t)step * ahead.step, 0, 2);
+  while (!has_fetched(r)) {
+    const mg_ahead ahead = fetch_two(r);
+    for (size_t line = 0; line < MG_FETCH / 2; line += MG_LINE) {
+      __builtin_prefetch(ahead.at + line, 0, 2);
+      __builtin_prefetch(ahead.other + line, 0, 2);
+    }
   }
 }
 
@@ -108,14 +118,14 @@ static void diagonal_block(const run *r, int row, double *acc) {
 static void block_before(run *r, int row, int column, int n, double *acc) {
   double *pair[MG_MOST_COLUMNS];
   for (int j = 0; j < n; j++) pair[j] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, column + j, row);
-  r->kernels->before[n](r->at + row, r->at + column, r->steps, pair, fetch_row(r));
+  r->kernels->before[n](r->at + row, r->at + column, r->steps, pair, fetch_two(r));
 }
 
 /* Full group [row, row + group) against rows [column, column + n), all behind it. */
 static void block_behind(run *r, int row, int column, int n, double *acc) {
   double *pair[MG_MOST_GROUP];
   for (int i = 0; i < r->kernels->group; i++) pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
-  r->kernels->behind[n](r->at + row, r->at + column, r->steps, pair, fetch_row(r));
+  r->kernels->behind[n](r->at + row, r->at + column, r->steps, pair, fetch_two(r));
 }
 
 static void begin_run(run *r, int64_t first) {
@@ -177,7 +187,7 @@ static void blocks_across(run *a, run *b, int row, double *acc) {
     for (int i = 0; i < group; i++)
       pair[i] =
           row + i < a->tile->rows ? acc + MG_ACCUMULATORS * ((size_t)(row + i) * (size_t)columns + (size_t)column) : a->spare;
-    a->kernels->behind[n](a->at + row, b->at + column, a->steps, pair, fetch_row(a->fetched < a->tile->rows ? a : b));
+    a->kernels->behind[n](a->at + row, b->at + column, a->steps, pair, fetch_two(has_fetched(a) ? b : a));
   }
 }
 

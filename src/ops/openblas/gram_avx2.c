@@ -80,9 +80,14 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
     __m256 sum[GROUP * COLUMNS];
 #pragma GCC unroll 12
     for (int p = 0; p < GROUP * n; p++) sum[p] = _mm256_setzero_ps();
-    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16, ahead.at += ahead.step) {
+    for (size_t at = HALF * h; at < 16 * (size_t)steps; at += 16) {
       __m256 a[GROUP];
-      _mm_prefetch(ahead.at, _MM_HINT_T1);
+      if (h == 0) {
+        const char *next = ahead.at;
+        _mm_prefetch(next + 2 * at, _MM_HINT_T1);
+        ahead.at = ahead.other;
+        ahead.other = next;
+      }
 #pragma GCC unroll 3
       for (int i = 0; i < GROUP; i++) a[i] = _mm256_loadu_ps(x[i] + at);
 #pragma GCC unroll 4

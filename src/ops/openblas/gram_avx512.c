@@ -88,9 +88,12 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
   __m512 sum[GROUP * COLUMNS];
 #pragma GCC unroll 24
   for (int p = 0; p < GROUP * n; p++) sum[p] = _mm512_setzero_ps();
-  for (size_t at = 0; at < 16 * (size_t)steps; at += 16, ahead.at += ahead.step) {
+  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
     __m512 a[GROUP];
-    _mm_prefetch(ahead.at, _MM_HINT_T1);
+    const char *next = ahead.at;
+    _mm_prefetch(next + 2 * at, _MM_HINT_T1);
+    ahead.at = ahead.other;
+    ahead.other = next;
 #pragma GCC unroll 6
     for (int i = 0; i < GROUP; i++) {
       a[i] = _mm512_loadu_ps(x[i] + at);

@@ -3,12 +3,16 @@
 
 #include "ops_impl.h"
 
-enum { MG_MOST_COLUMNS = 4, MG_MOST_GROUP = 8, MG_LINE = 64 /* bytes of a cache line */ };
+enum {
+  MG_MOST_COLUMNS = 4,
+  MG_MOST_GROUP = 8,
+  MG_LINE = 64,                     /* bytes of a cache line */
+  MG_FETCH = MG_RUN * sizeof(float) /* bytes of a row that are fetched for its next run, or its next two */
+};
 
-/** What a block fetches into the cache beside its work, `step` bytes on after every 16 elements. */
+/** What a block fetches into the cache beside its work: in turn a line of the one and of the other, after every 16 elements. */
 typedef struct mg_ahead {
-  const char *at;
-  size_t step;
+  const char *at, *other;
 } mg_ahead;
 
 /** How a group's rows come to its diagonal. */
