@@ -115,11 +115,24 @@ static char *pack(const fixture *f, int s, mg_dtype dtype, mg_pack_outcome *outc
   return path;
 }
 
+/* Of all places in a cache line where a tensor might begin, that of most elements is its first. */
+static void check_lines(const mg_shard *shard) {
+  int64_t at[64] = {0};
+  for (size_t t = 0; t < shard->table.count; t++) {
+    const mg_tensor *tensor = &shard->table.tensors[t];
+    at[(shard->data_offset + (uint64_t)tensor->offset * mg_dtype_size(shard->dtype)) % 64] += tensor->numel;
+  }
+  for (size_t k = 1; k < 64; k++)
+    if (at[k] > at[0])
+      fail_msg("%lld elements lie %zu bytes behind a line's begin, and %lld at it", (long long)at[k], k, (long long)at[0]);
+}
+
 /* The stored values against θ − θ0 in double. */
 static void check_values(const fixture *f, const char *path, int s, double bound) {
   mg_shard *shard = NULL;
   assert_int_equal(mg_shard_open(path, &shard), MG_OK);
   assert_int_equal(shard->table.elements, f->family->table.elements);
+  check_lines(shard);
   const size_t size = mg_dtype_size(shard->dtype);
   const int fd = open(path, O_RDONLY);
   double error2 = 0, norm2 = 0;
