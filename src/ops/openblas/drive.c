@@ -41,11 +41,12 @@ static void load_row(const run *r, int k) {
   if (r->at[k] == to) mg_load_run(r->tile, k, r->first, left < MG_RUN ? left : MG_RUN, to);
 }
 
-/* Where row k is in the next run; of 16-bit rows that and the run behind it, at every other run. */
+/* Where row k is in the next run. Of 16-bit rows a page is that and the run behind it: half of the rows have their turn now,
+   half at the next run, so that as much comes from memory in each. */
 static const char *next_run(const run *r, int k) {
   if (k >= r->tile->rows) return (const char *)r->zeros;
   const size_t size = size_of(r, k);
-  if (size < sizeof(float) && r->first / MG_RUN % 2 != 0) return (const char *)r->zeros;
+  if (size < sizeof(float) && (r->first / MG_RUN + k) % 2 != 0) return (const char *)r->zeros;
   return (const char *)r->tile->row[k] + (size_t)(r->first + MG_RUN) * size;
 }
 
