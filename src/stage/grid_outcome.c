@@ -21,6 +21,7 @@ typedef struct mg_grid_outcome {
   ptrdiff_t at;          /* the target at hand */
   int32_t *by_sequence, *by_text, *labels, *scored;
   mg_grid_tables tables;
+  size_t matrix_count;
   const char **matrix_names;
   const mg_strings **matrix_labels;
   const double **matrices;
@@ -412,9 +413,10 @@ static mg_status list_matrices(mg_grid_stage *s, mg_grid_outcome *o) {
   if (o->matrix_names == NULL || o->matrix_labels == NULL || o->matrices == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < s->matrix_count; k++) {
     const mg_similarity *matrix = s->matrices[k].keep.labels.count > 0 ? &s->matrices[k].keep : &s->matrices[k].first;
-    o->matrix_names[k] = s->matrices[k].name;
-    o->matrix_labels[k] = &matrix->labels;
-    o->matrices[k] = matrix->values;
+    if (matrix->labels.count == 0) continue; /* declared, but no cell went by it */
+    o->matrix_names[o->matrix_count] = s->matrices[k].name;
+    o->matrix_labels[o->matrix_count] = &matrix->labels;
+    o->matrices[o->matrix_count++] = matrix->values;
   }
   return MG_OK;
 }
@@ -444,7 +446,7 @@ mg_status mg_grid_stage_collect(mg_grid_stage *s, mg_result_grid *out) {
                           .methods = o->tables.methods,
                           .best_count = o->tables.best_count,
                           .best = o->tables.best,
-                          .matrix_count = s->matrix_count,
+                          .matrix_count = o->matrix_count,
                           .matrix_names = o->matrix_names,
                           .matrix_labels = o->matrix_labels,
                           .matrices = o->matrices,
