@@ -74,6 +74,9 @@ typedef struct mg_result_nxn {
   mg_status (*answer)(void *context, size_t source, int part, size_t target, int32_t *predictions, float *logits,
                       mg_scores *scores);
   const double *accuracy; /**< [2, N, M], filled in as answers are given */
+  /** [N, M] why a source has failed on a target; NULL: it has not. Its scores are NaN; where it has no prediction it says −1.
+   */
+  const char *const *failures;
 } mg_result_nxn;
 
 /** One cell as the result has it; strings borrowed, NULL is "". NaN where a number is not to be had. */
@@ -291,8 +294,13 @@ typedef struct mg_result_pairs {
 /** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
 mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
 void mg_result_pairs_free(mg_result_pairs *pairs);
-/** Cells of the grid that failed; 0 without a grid. */
-mg_status mg_result_failed_cells(const char *path, size_t *failed);
+/** What of a result has failed while the rest went on. */
+typedef struct mg_failures {
+  size_t evaluations; /**< of the stage nxn: sources × targets */
+  size_t cells;       /**< of the grid */
+} mg_failures;
+/** 0 of a stage that it lacks. */
+mg_status mg_result_failures(const char *path, mg_failures *failures);
 bool mg_result_has_grid(const char *path);
 
 /** The digest of a result's microscope (mg_result_microscope), the caller frees; NULL where it has none. */

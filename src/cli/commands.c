@@ -97,6 +97,22 @@ static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
   return mg_stage_merge_cell(comm, &options, command->output);
 }
 
+/* Done, and yet not all of it. */
+static mg_status say_failures(const char *result, const mg_failures *failures) {
+  if (failures->evaluations > 0 && failures->cells > 0)
+    return mg_fail(MG_SOME_FAILED,
+                   "%s is done, but %zu evaluations of the stage nxn and %zu cells failed: mergegrid show %s names the former, "
+                   "with --where status=failed the latter",
+                   result, failures->evaluations, failures->cells, result);
+  if (failures->evaluations > 0)
+    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu evaluations of the stage nxn failed: mergegrid show %s names them",
+                   result, failures->evaluations, result);
+  if (failures->cells > 0)
+    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
+                   result, failures->cells, result);
+  return MG_OK;
+}
+
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
   mg_status status = MG_OK;
   mg_config *config = NULL;
@@ -118,11 +134,9 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
                                     .parts = (int)(command->part[0] > 0 ? command->part[1] : command->parts),
                                     .gather = command->verb == MG_VERB_GATHER,
                                     .compute_missing = command->compute_missing};
-    size_t failed_cells;
-    MG_TRY(mg_stage_run(comm, config, &options, &failed_cells), cleanup);
-    if (failed_cells > 0)
-      status = mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
-                       config->result, failed_cells, config->result);
+    mg_failures failures;
+    MG_TRY(mg_stage_run(comm, config, &options, &failures), cleanup);
+    status = say_failures(config->result, &failures);
   }
 cleanup:
   mg_config_free(&config);

@@ -158,17 +158,19 @@ bool mg_result_has_grid(const char *path) {
   return has;
 }
 
-mg_status mg_result_failed_cells(const char *path, size_t *failed) {
+mg_status mg_result_failures(const char *path, mg_failures *failures) {
   mg_status status = MG_OK;
   mg_result_reader *r = NULL;
-  mg_strings states = {0};
-  *failed = 0;
+  mg_strings states = {0}, evaluations = {0};
+  *failures = (mg_failures){0};
   MG_TRY(mg_result_open(path, &r), cleanup);
+  if (mg_result_has(r, "/nxn/failures")) MG_TRY(mg_h5_read_strings(&r->h5, "/nxn/failures/source", &evaluations), cleanup);
+  failures->evaluations = evaluations.count;
   if (!mg_result_has(r, "/grid")) goto cleanup;
   MG_TRY(mg_h5_read_strings(&r->h5, "/grid/cells/status", &states), cleanup);
-  for (size_t k = 0; k < states.count; k++) *failed += strcmp(states.items[k], "failed") == 0;
+  for (size_t k = 0; k < states.count; k++) failures->cells += strcmp(states.items[k], "failed") == 0;
 cleanup:
-  mg_strings_free(&states);
+  mg_strings_free(&states), mg_strings_free(&evaluations);
   mg_result_close(&r);
   return status;
 }

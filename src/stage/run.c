@@ -241,7 +241,7 @@ cleanup:
   return status;
 }
 
-static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
+static mg_status run_stages(mg_attempt *a, mg_failures *failures) {
   mg_status status = MG_OK;
   mg_stages stages = {0};
   mg_identity identity = {0};
@@ -250,7 +250,8 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
   MG_TRY(take_over(a, &stages, &identity, &complete), cleanup);
   if (complete) {
     mg_info("%s is complete and was computed from the same inputs: nothing to do (--fresh starts over)", a->config->result);
-    if (a->rank == 0 && stages.grid != NULL) status = mg_result_failed_cells(a->config->result, failed_cells);
+    if (a->rank == 0 && stages.nxn != NULL) status = mg_result_failures(a->config->result, failures);
+    if (stages.grid == NULL) failures->cells = 0;
     MG_TRY(mg_agree(a->comm, status), cleanup);
     goto cleanup;
   }
@@ -261,9 +262,10 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
     goto cleanup;
   }
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
-  if (stages.grid != NULL) *failed_cells = mg_grid_stage_failed(stages.grid);
+  if (a->rank == 0 && stages.nxn != NULL) failures->evaluations = mg_nxn_failed(stages.nxn);
+  if (a->rank == 0 && stages.grid != NULL) failures->cells = mg_grid_stage_failed(stages.grid);
 cleanup:
-  if (status == MG_OK) MPI_Bcast(failed_cells, (int)sizeof *failed_cells, MPI_BYTE, 0, a->comm);
+  if (status == MG_OK) MPI_Bcast(failures, (int)sizeof *failures, MPI_BYTE, 0, a->comm);
   close_stages(&stages);
   mg_identity_free(&identity);
   return status;
@@ -277,9 +279,9 @@ static mg_status check_stage_to(const mg_config *config) {
   return status;
 }
 
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells) {
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failures) {
   mg_status status = MG_OK;
-  *failed_cells = 0;
+  *failures = (mg_failures){0};
   mg_roster roster = {0};
   mg_attempt a = {.comm = comm, .config = config, .options = options, .roster = &roster, .began = mg_now()};
   MPI_Comm_rank(comm, &a.rank);
@@ -297,7 +299,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MG_TRY(mg_attempt_open_rows(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
   MG_TRY(mg_attempt_print_places(&a), cleanup);
-  MG_TRY(run_stages(&a, failed_cells), cleanup);
+  MG_TRY(run_stages(&a, failures), cleanup);
 cleanup:
   mg_rows_close(&a.rows);
   mg_device_close(&a.device);
