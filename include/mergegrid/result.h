@@ -291,8 +291,15 @@ typedef struct mg_result_pairs {
 /** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
 mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
 void mg_result_pairs_free(mg_result_pairs *pairs);
-/** Cells of the grid that failed; 0 without a grid. */
-mg_status mg_result_failed_cells(const char *path, size_t *failed);
+/** What failed of a result: cells of the grid; setups of the microscope, its reference among them. */
+typedef struct mg_failures {
+  size_t cells, setups;
+} mg_failures;
+/** 0 of a stage that the result does not have. */
+mg_status mg_result_failures(const char *path, mg_failures *failures);
+/** "completed"; "failed": it is there, but came to nothing; "skipped": it is not there. error: NULL or "" where there is none.
+ */
+const char *mg_setup_status(bool exists, const char *error);
 bool mg_result_has_grid(const char *path);
 
 /** The digest of a result's microscope (mg_result_microscope), the caller frees; NULL where it has none. */
