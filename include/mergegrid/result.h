@@ -344,7 +344,8 @@ mg_status mg_print_json(struct json_t *root);
  * Prints what changed from one result to another: what they were computed from, their configurations, sources, targets,
  * cosines; and on the texts that both have (by id, with the right class of the same name) what sources and cells say, with
  * McNemar's exact test, Holm-corrected over those that predict something else, and method settings pooled over the cells of
- * both (statistics.h). options: top and json are looked at. Stages that either lacks are left out.
+ * both (statistics.h); and setups of the microscope, with what their models are made from and which numbers changed. options:
+ * top and json are looked at. Stages that either lacks are left out.
  */
 mg_status mg_result_diff(const char *before, const char *now, const mg_show_options *options);
 
