@@ -291,8 +291,15 @@ typedef struct mg_result_pairs {
 /** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
 mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
 void mg_result_pairs_free(mg_result_pairs *pairs);
-/** Cells of the grid that failed; 0 without a grid. */
-mg_status mg_result_failed_cells(const char *path, size_t *failed);
+/** What failed of a result: cells of the grid; setups of the microscope, its reference among them. */
+typedef struct mg_failures {
+  size_t cells, setups;
+} mg_failures;
+/** 0 of a stage that the result does not have. */
+mg_status mg_result_failures(const char *path, mg_failures *failures);
+/** "completed"; "failed": it is there, but came to nothing; "skipped": it is not there. error: NULL or "" where there is none.
+ */
+const char *mg_setup_status(bool exists, const char *error);
 bool mg_result_has_grid(const char *path);
 
 /** The digest of a result's microscope (mg_result_microscope), the caller frees; NULL where it has none. */
@@ -337,7 +344,8 @@ mg_status mg_print_json(struct json_t *root);
  * Prints what changed from one result to another: what they were computed from, their configurations, sources, targets,
  * cosines; and on the texts that both have (by id, with the right class of the same name) what sources and cells say, with
  * McNemar's exact test, Holm-corrected over those that predict something else, and method settings pooled over the cells of
- * both (statistics.h). options: top and json are looked at. Stages that either lacks are left out.
+ * both (statistics.h); and setups of the microscope, with what their models are made from and which numbers changed. options:
+ * top and json are looked at. Stages that either lacks are left out.
  */
 mg_status mg_result_diff(const char *before, const char *now, const mg_show_options *options);
 

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "mergegrid/config.h"
+#include "mergegrid/result.h"
 #include "mergegrid/run.h"
 #include "mergegrid/status.h"
 
@@ -27,11 +28,11 @@ typedef struct mg_run_options {
 } mg_run_options;
 
 /**
- * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failed_cells:
- * of the grid, in the result that is there now. With a part: its shares of the stages, in a journal of its own; MG_STOPPED
+ * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failed: in
+ * these stages of the result that is there now. With a part: its shares of the stages, in a journal of its own; MG_STOPPED
  * where a stage builds on shares that others have not done yet. gather: MG_STOPPED names the parts that have not done theirs.
  */
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells);
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failed);
 
 /**
  * Collective. Merges what the section recipe says and writes it to the new directory output as a checkpoint: F32

@@ -97,6 +97,20 @@ static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
   return mg_stage_merge_cell(comm, &options, command->output);
 }
 
+static mg_status say_failures(const char *result, const mg_failures *failed) {
+  if (failed->cells == 0 && failed->setups == 0) return MG_OK;
+  if (failed->setups == 0)
+    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
+                   result, failed->cells, result);
+  if (failed->cells == 0)
+    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu setups of the microscope failed: mergegrid show %s names them", result,
+                   failed->setups, result);
+  return mg_fail(MG_SOME_FAILED,
+                 "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them; and so did %zu setups "
+                 "of the microscope: mergegrid show %s names these",
+                 result, failed->cells, result, failed->setups, result);
+}
+
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
   mg_status status = MG_OK;
   mg_config *config = NULL;
@@ -118,11 +132,9 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
                                     .parts = (int)(command->part[0] > 0 ? command->part[1] : command->parts),
                                     .gather = command->verb == MG_VERB_GATHER,
                                     .compute_missing = command->compute_missing};
-    size_t failed_cells;
-    MG_TRY(mg_stage_run(comm, config, &options, &failed_cells), cleanup);
-    if (failed_cells > 0)
-      status = mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
-                       config->result, failed_cells, config->result);
+    mg_failures failed;
+    MG_TRY(mg_stage_run(comm, config, &options, &failed), cleanup);
+    MG_TRY(say_failures(config->result, &failed), cleanup);
   }
 cleanup:
   mg_config_free(&config);

@@ -241,7 +241,15 @@ cleanup:
   return status;
 }
 
-static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
+/* Rank 0. In the stages that were asked for alone: what else the result holds is not this run's. */
+static mg_status find_failures(const mg_attempt *a, const mg_stages *stages, mg_failures *failed) {
+  const mg_status status = mg_result_failures(a->config->result, failed);
+  if (stages->grid == NULL) failed->cells = 0;
+  if (stages->microscope == NULL) failed->setups = 0;
+  return status;
+}
+
+static mg_status run_stages(mg_attempt *a, mg_failures *failed) {
   mg_status status = MG_OK;
   mg_stages stages = {0};
   mg_identity identity = {0};
@@ -250,8 +258,7 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
   MG_TRY(take_over(a, &stages, &identity, &complete), cleanup);
   if (complete) {
     mg_info("%s is complete and was computed from the same inputs: nothing to do (--fresh starts over)", a->config->result);
-    if (a->rank == 0 && stages.grid != NULL) status = mg_result_failed_cells(a->config->result, failed_cells);
-    MG_TRY(mg_agree(a->comm, status), cleanup);
+    MG_TRY(mg_agree(a->comm, a->rank == 0 ? find_failures(a, &stages, failed) : MG_OK), cleanup);
     goto cleanup;
   }
   if (a->config->shards.stage_to != NULL && !mg_parts_only_gather(&a->parts)) MG_TRY(mg_attempt_stage_shards(a), cleanup);
@@ -261,9 +268,10 @@ static mg_status run_stages(mg_attempt *a, size_t *failed_cells) {
     goto cleanup;
   }
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
-  if (stages.grid != NULL) *failed_cells = mg_grid_stage_failed(stages.grid);
+  if (stages.grid != NULL) failed->cells = mg_grid_stage_failed(stages.grid);
+  if (stages.microscope != NULL) failed->setups = mg_microscope_failed(stages.microscope);
 cleanup:
-  if (status == MG_OK) MPI_Bcast(failed_cells, (int)sizeof *failed_cells, MPI_BYTE, 0, a->comm);
+  if (status == MG_OK) MPI_Bcast(failed, (int)sizeof *failed, MPI_BYTE, 0, a->comm);
   close_stages(&stages);
   mg_identity_free(&identity);
   return status;
@@ -277,9 +285,9 @@ static mg_status check_stage_to(const mg_config *config) {
   return status;
 }
 
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, size_t *failed_cells) {
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failed) {
   mg_status status = MG_OK;
-  *failed_cells = 0;
+  *failed = (mg_failures){0};
   mg_roster roster = {0};
   mg_attempt a = {.comm = comm, .config = config, .options = options, .roster = &roster, .began = mg_now()};
   MPI_Comm_rank(comm, &a.rank);
@@ -297,7 +305,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MG_TRY(mg_attempt_open_rows(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
   MG_TRY(mg_attempt_print_places(&a), cleanup);
-  MG_TRY(run_stages(&a, failed_cells), cleanup);
+  MG_TRY(run_stages(&a, failed), cleanup);
 cleanup:
   mg_rows_close(&a.rows);
   mg_device_close(&a.device);

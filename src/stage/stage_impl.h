@@ -513,6 +513,8 @@ mg_status mg_microscope_covered(const mg_microscope_stage *stage, const char *re
 mg_status mg_microscope_compute(mg_microscope_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_microscope_collect(mg_microscope_stage *stage, mg_result_microscope *out);
+/** Rank 0, once it has computed: setups that failed, the reference among them. */
+size_t mg_microscope_failed(const mg_microscope_stage *stage);
 
 const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);
