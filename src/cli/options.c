@@ -71,7 +71,7 @@ static const option OPTIONS[] = {
     {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN) | OF(MERGE), "KEY",
      "a cell's key, or a prefix that no other cell's has"},
     {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
-     "the cell that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties"},
+     "the merge that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties; no baseline, no vote"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(DIFF), "N", "changes to list (default 10), least p first"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW) | OF(SEARCH) | OF(DIFF), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},

@@ -227,13 +227,16 @@ class Cells(unittest.TestCase):
     def test_best(self):
         merges = [cell for cell in self.cells if cell["locale"] == "nl-NL" and cell["status"] == "completed" and cell["method"] not in ("majority", "own", "best_source", "best_zero_shot")]
         best = max(merges, key=lambda cell: cell["select_accuracy"])  # the first of equals
-        self.merge("own", "--best", "locale=nl-NL")
-        self.assertEqual(self.details["method"], "own")
-        self.assertIn(f"own is one source as it is; the best merge is cell {best['key']}", self.said)
-        others = "|".join(sorted({cell["method"] for cell in merges}))
-        self.merge("best", "--best", f"locale=nl-NL,method={others}")
+        own = self.cell(method="own")
+        self.assertGreater(own["select_accuracy"], best["select_accuracy"])
+        self.merge("best", "--best", "locale=nl-NL")
         self.assertEqual(self.details["key"], best["key"])
-        self.assertIn(f"cell {best['key']}, {best['method']} for nl-NL", self.said)
+        self.assertIn(f"best of locale=nl-NL: cell {best['key']}, {best['method']} for nl-NL", self.said)
+        self.assertIn(f"note: a baseline scores better: cell {own['key']}, own for nl-NL, one source as it is, accuracy {own['select_accuracy']:.4f}", self.said)
+        others = "|".join(sorted({cell["method"] for cell in merges}))
+        self.merge("conditions", "--best", f"locale=nl-NL,method={others}")
+        self.assertEqual(self.details["key"], best["key"])
+        self.assertIn(f"note: a baseline scores better: cell {own['key']}", self.said)  # also where the conditions leave it out
         dense = self.cell(method="ties", **{"ties.density": "0.5"})
         self.merge("dense", "--best", "locale=nl-NL,ties.density=0.5")
         self.assertEqual(self.details["key"], dense["key"])
@@ -241,6 +244,25 @@ class Cells(unittest.TestCase):
         self.assertIn("--best: 'langauge' is no column of the cells", self.merge("no", "--best", "langauge=nl-NL", code=2))
         self.assertIn("none of them is a merge that was completed", self.merge("no", "--best", "method=majority", code=1))
         self.assertIn("none of them is a merge that was completed", self.merge("no", "--best", "seed=7", code=1))
+        refused = self.merge("no", "--best", "locale=nl-NL,method=own|majority", code=1)
+        self.assertIn("2 cells match, and none of them is a merge that was completed", refused)
+        self.assertIn(f"the best baseline among them, own for nl-NL, is written by --cell {own['key']}", refused)
+
+    def test_best_of_a_target_whose_baselines_are_worse(self):
+        """Baselines of other targets are no measure; nor is one that is only as good."""
+        best = {}
+        for target in TARGETS:
+            mine = [cell for cell in self.cells if cell["locale"] == target and cell["status"] == "completed"]
+            merges = [cell for cell in mine if cell["method"] not in ("majority", "own", "best_source", "best_zero_shot")]
+            baselines = [cell["select_accuracy"] for cell in mine if cell["method"] in ("own", "best_source", "best_zero_shot")]
+            best[target] = max(merges, key=lambda cell: cell["select_accuracy"], default=None), max(baselines, default=0)
+        for target, (merge, baseline) in best.items():
+            if merge is None:
+                continue
+            with self.subTest(target=target):
+                self.merge(f"best-{target}", "--best", f"locale={target}")
+                self.assertEqual(self.details["key"], merge["key"])
+                self.assertEqual("a baseline scores better" in self.said, baseline > merge["select_accuracy"])
 
     def test_refusals(self):
         self.assertRegex(self.merge("no", "--cell", self.cell(status="failed")["key"], code=1), "average for nl-NL\\) failed: .*num_languages is 9")
