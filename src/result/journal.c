@@ -139,8 +139,10 @@ mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit,
   uint64_t at = 0;
   mg_journal_file *f = NULL;
   if (whole_bytes != NULL) *whole_bytes = 0;
-  if (access(path, F_OK) != 0 && errno == ENOENT) return MG_OK; /* killed before the first record */
-  MG_TRY(mg_journal_open(path, attempt, &f), cleanup);
+  status = mg_journal_open(path, attempt, &f);
+  /* killed before the first record; or, for a reader that does not own it, removed since the result is there */
+  if (status != MG_OK && access(path, F_OK) != 0 && errno == ENOENT) return MG_OK;
+  if (status != MG_OK) goto cleanup;
   while (at < f->size) {
     mg_record record;
     MG_TRY(read_record(f, at, &record, &whole, &torn), cleanup);

@@ -67,8 +67,6 @@ mg_status mg_attempts_compare(const char *result, int except, const mg_identity 
 
 /* ---- journal ---- */
 
-enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 };
-
 mg_status mg_journal_write(int fd, const char *path, uint64_t offset, uint32_t kind, const void *payload, size_t size);
 /* The whole records of one file. *whole: bytes they take. Says so where more than a torn tail is ignored. */
 mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole);
