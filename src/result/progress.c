@@ -234,10 +234,14 @@ static mg_status make_cells(reading *r) {
 
 mg_status mg_grid_progress_read(const char *result, mg_grid_progress *progress) {
   mg_status status = MG_OK;
+  /* logits are most of a journal, and nobody asks for them here */
+  static const uint32_t wanted[] = {MG_RECORD_CELL, MG_RECORD_MANIFEST};
+  const mg_journal_kinds kinds = {2, wanted};
   reading r = {.out = progress};
   *progress = (mg_grid_progress){0};
   MG_TRY(list_paths(result, &r.paths), cleanup);
-  for (; r.journals < r.paths.count; r.journals++) MG_TRY(mg_journal_replay(r.paths.items[r.journals], visit, &r), cleanup);
+  for (; r.journals < r.paths.count; r.journals++)
+    MG_TRY(mg_journal_skim(r.paths.items[r.journals], &kinds, visit, &r), cleanup);
   if (r.has_manifest) MG_TRY(make_cells(&r), cleanup);
 cleanup:
   mg_strings_free(&r.paths);

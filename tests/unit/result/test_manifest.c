@@ -246,6 +246,31 @@ static void torn_journals(void **state) {
   free(data), free(path);
 }
 
+/* Of what other stages journal, only that it is there is looked at: what is damaged in it hides nothing behind it. */
+static void other_stages(void **state) {
+  (void)state;
+  char *path, *data = NULL;
+  size_t size;
+  mg_grid_progress p;
+  mg_text payload = {0};
+  mg_run *a = begin(result);
+  for (int k = 0; k < 1000; k++) mg_text_append(&payload, "%d", k);
+  append(a, 3, &payload);
+  append_manifest(a);
+  append_answer(a, 0, NULL);
+  path = mg_attempt_path(result, 1, "journal");
+  assert_int_equal(mg_read_file(path, 1 << 24, &data, &size), MG_OK);
+  data[500] ^= 1;
+  assert_int_equal(mg_replace_file(path, data, size), MG_OK);
+  assert_int_equal(mg_grid_progress_read(result, &p), MG_OK);
+  assert_int_equal(p.records, 3);
+  assert_true(p.bytes > 2890);
+  assert_finished(&p, 0);
+  mg_grid_progress_free(&p);
+  stop(a);
+  free(data), free(path);
+}
+
 /* Answers that are not of these texts: shorter, of classes that there are not, no answer at all. The cell is not finished. */
 static void odd_answers(void **state) {
   (void)state;
@@ -303,6 +328,7 @@ int main(void) {
                                      cmocka_unit_test_setup(parts_are_read_together, clear),
                                      cmocka_unit_test_setup(torn_journals, clear),
                                      cmocka_unit_test_setup(odd_answers, clear),
+                                     cmocka_unit_test_setup(other_stages, clear),
                                      cmocka_unit_test(damaged_manifests)};
   return cmocka_run_group_tests(tests, make_all, remove_dir);
 }
