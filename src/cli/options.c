@@ -68,7 +68,8 @@ static const option OPTIONS[] = {
      "only cells of the grid that match: method=ties|average,locale=sw-KE"},
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
-     "cells to list (default 20), the most accurate first; without a grid: closest and farthest pairs (default 5)"},
+     "cells to list (default 20, in JSON and CSV all), the most accurate first; without a grid: closest and farthest pairs "
+     "(default 5)"},
     {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN) | OF(MERGE), "KEY",
      "a cell's key, or a prefix that no other cell's has"},
     {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
