@@ -325,8 +325,8 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
 mg_status mg_result_export(const mg_strings *paths, const char *dir, mg_export_layout layout);
 
 typedef struct mg_show_options {
-  int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
-  bool json;
+  int top;           /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
+  bool json, csv;    /**< csv: the cells alone, as grid_cells.csv has them */
   const char *where; /**< conditions on the cells' columns: "method=ties|average,locale=sw-KE"; NULL: none */
   const char *sort;  /**< a column of the cells, '-' in front for falling; NULL: none */
 } mg_show_options;
@@ -337,6 +337,12 @@ typedef struct mg_show_options {
  * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
+/**
+ * The same of a run whose result is not there yet: its state, its parts', the size of its journals, and the cells of its grid
+ * that are finished so far (grid_journal.h), with what waits for the others left out, and said. Should the result appear
+ * meanwhile, it is shown. MG_ERR_INPUT: no run of that name either; cells are asked for and none are known yet.
+ */
+mg_status mg_result_show_progress(const char *path, const mg_show_options *options);
 /** Prints a jansson value, of which a reference is given up, as commands with --json do. MG_ERR_NOMEM, also for NULL. */
 mg_status mg_print_json(struct json_t *root);
 

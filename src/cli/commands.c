@@ -159,72 +159,12 @@ cleanup:
   return status;
 }
 
-typedef struct journal_size {
-  size_t records;
-  double bytes;
-} journal_size;
-
-static mg_status count_record(void *context, const mg_record *record) {
-  journal_size *total = context;
-  total->records++;
-  total->bytes += (double)record->size;
-  return MG_OK;
-}
-
-/* What jobs of `run --part` say of themselves; *seen: how many there are. */
-static mg_status print_parts(const char *result, size_t *seen) {
-  mg_status status = MG_OK;
-  int *found = NULL;
-  size_t count = 0;
-  MG_TRY(mg_parts_find(result, &found, &count), cleanup);
-  for (size_t k = 0; k < count; k++)
-    for (int part = 1; part <= found[k]; part++) {
-      mg_part_report report;
-      char *path = mg_part_path(result, part, found[k]);
-      status = path != NULL ? mg_part_read_report(path, part, &report) : MG_ERR_NOMEM;
-      free(path);
-      if (status != MG_OK) goto cleanup;
-      printf("part %d of %d: %s%s%s\n", part, found[k], report.attempt > 0 ? report.state : "never begun",
-             report.stage[0] != '\0' ? ", " : "", report.stage);
-      ++*seen;
-    }
-cleanup:
-  free(found);
-  return status;
-}
-
-/* A result, and before there is one its state and journal. */
+/* A result, and before there is one how far its run is. */
 static mg_status run_show(const mg_command *command) {
-  mg_status status = MG_OK;
   const char *path = command->files.items[0];
-  mg_text state = {0}, all = {0};
-  size_t parts = 0;
-  journal_size journal = {0};
-  char size[32];
-  MG_TRY(mg_run_read_state(path, &state, &all), cleanup);
-  if (mg_path_exists(path)) {
-    const mg_show_options options = {
-        .top = (int)command->top, .json = command->json, .where = command->where, .sort = command->sort};
-    MG_TRY(mg_result_show(path, &options), cleanup);
-    goto cleanup;
-  }
-  if (!command->json) MG_TRY(print_parts(path, &parts), cleanup);
-  if (state.size == 0) {
-    if (parts == 0) status = mg_fail(MG_ERR_INPUT, "%s: no such result, and no run of that name is under way", path);
-    goto cleanup;
-  }
-  MG_TRY(mg_journal_replay(path, count_record, &journal), cleanup);
-  if (command->json) {
-    printf("{\"result\": null, \"state\": \"%s\", \"journal_records\": %zu, \"journal_bytes\": %.0f}\n", state.data,
-           journal.records, journal.bytes);
-  } else {
-    printf("%s: no result yet\nstate %s", path, all.data);
-    printf("journal %zu records, %s\n", journal.records, mg_format_bytes(journal.bytes, size));
-  }
-cleanup:
-  mg_text_free(&state);
-  mg_text_free(&all);
-  return status;
+  const mg_show_options options = {
+      .top = (int)command->top, .json = command->json, .csv = command->csv, .where = command->where, .sort = command->sort};
+  return mg_path_exists(path) ? mg_result_show(path, &options) : mg_result_show_progress(path, &options);
 }
 
 /* The keys of --cell, then those that stand behind the result. */

@@ -253,7 +253,8 @@ mg_status mg_attempt_share(const mg_attempt *attempt, mg_status status, void **i
 mg_status mg_attempt_poll(void *context);
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
 
-enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_CELL = 4, MG_RECORD_SCOPE = 5 };
+/** Kinds of records; 4 and 6 are the grid's (grid_journal.h). */
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_SCOPE = 5 };
 
 /** The metric task_vector_cosine. */
 typedef struct mg_gram_stage mg_gram_stage;
