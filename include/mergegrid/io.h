@@ -75,4 +75,7 @@ size_t mg_file_cache_bound(void);
 mg_status mg_file_acquire(mg_file_cache *cache, uint64_t key, const char *path, int *fd, mg_file_slot **slot);
 void mg_file_release(mg_file_cache *cache, mg_file_slot *slot);
 
+/** A field of /proc/self/status ("VmPTE") in bytes; 0 where it is not known. */
+uint64_t mg_process_memory(const char *field);
+
 #endif

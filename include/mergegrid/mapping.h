@@ -23,8 +23,12 @@ typedef struct mg_window {
   struct mg_mapped_file *shows; /**< of which this is a part */
 } mg_window;
 
-/** A set of `files` files. */
-mg_status mg_mappings_create(size_t files, mg_mappings **mappings);
+/** Page tables of all that was ever shown may stay until the files are unmapped (before Linux 6.14): 16 GiB are shown of 4 KiB.
+ */
+enum { MG_MOST_TABLES = 32 << 20 };
+
+/** A set of `files` files. Once the process has more than most_tables bytes of page tables, nothing more is shown. */
+mg_status mg_mappings_create(size_t files, size_t most_tables, mg_mappings **mappings);
 /** No window of it may be looked through any more. */
 void mg_mappings_destroy(mg_mappings **mappings);
 

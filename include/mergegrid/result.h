@@ -294,13 +294,18 @@ typedef struct mg_result_pairs {
 /** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
 mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
 void mg_result_pairs_free(mg_result_pairs *pairs);
-/** What of a result has failed while the rest went on. */
+/**
+ * What failed of a result: evaluations of the stage nxn, sources × targets; cells of the grid; setups of the microscope, its
+ * reference among them.
+ */
 typedef struct mg_failures {
-  size_t evaluations; /**< of the stage nxn: sources × targets */
-  size_t cells;       /**< of the grid */
+  size_t evaluations, cells, setups;
 } mg_failures;
-/** 0 of a stage that it lacks. */
+/** 0 of a stage that the result does not have. */
 mg_status mg_result_failures(const char *path, mg_failures *failures);
+/** "completed"; "failed": it is there, but came to nothing; "skipped": it is not there. error: NULL or "" where there is none.
+ */
+const char *mg_setup_status(bool exists, const char *error);
 bool mg_result_has_grid(const char *path);
 
 /** The digest of a result's microscope (mg_result_microscope), the caller frees; NULL where it has none. */
@@ -326,8 +331,8 @@ typedef enum mg_export_layout { MG_EXPORT_FLAT, MG_EXPORT_MERGINGURIEL } mg_expo
 mg_status mg_result_export(const mg_strings *paths, const char *dir, mg_export_layout layout);
 
 typedef struct mg_show_options {
-  int top; /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
-  bool json;
+  int top;           /**< closest and farthest pairs, or cells, to print; 0: as many as is usual */
+  bool json, csv;    /**< csv: the cells alone, as grid_cells.csv has them */
   const char *where; /**< conditions on the cells' columns: "method=ties|average,locale=sw-KE"; NULL: none */
   const char *sort;  /**< a column of the cells, '-' in front for falling; NULL: none */
 } mg_show_options;
@@ -338,6 +343,12 @@ typedef struct mg_show_options {
  * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
+/**
+ * The same of a run whose result is not there yet: its state, its parts', the size of its journals, and the cells of its grid
+ * that are finished so far (grid_journal.h), with what waits for the others left out, and said. Should the result appear
+ * meanwhile, it is shown. MG_ERR_INPUT: no run of that name either; cells are asked for and none are known yet.
+ */
+mg_status mg_result_show_progress(const char *path, const mg_show_options *options);
 /** Prints a jansson value, of which a reference is given up, as commands with --json do. MG_ERR_NOMEM, also for NULL. */
 mg_status mg_print_json(struct json_t *root);
 
@@ -345,7 +356,8 @@ mg_status mg_print_json(struct json_t *root);
  * Prints what changed from one result to another: what they were computed from, their configurations, sources, targets,
  * cosines; and on the texts that both have (by id, with the right class of the same name) what sources and cells say, with
  * McNemar's exact test, Holm-corrected over those that predict something else, and method settings pooled over the cells of
- * both (statistics.h). options: top and json are looked at. Stages that either lacks are left out.
+ * both (statistics.h); and setups of the microscope, with what their models are made from and which numbers changed. options:
+ * top and json are looked at. Stages that either lacks are left out.
  */
 mg_status mg_result_diff(const char *before, const char *now, const mg_show_options *options);
 

@@ -23,6 +23,8 @@
 
 typedef struct mg_run mg_run;
 
+enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 }; /**< bytes of a record */
+
 enum { MG_RUN_ID = 17 }; /**< bytes of an attempt's id, a word that no other attempt has, with its end */
 
 typedef enum mg_run_mode { MG_RUN_CONTINUE, MG_RUN_RESUME, MG_RUN_FRESH } mg_run_mode;

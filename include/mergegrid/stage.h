@@ -28,11 +28,11 @@ typedef struct mg_run_options {
 } mg_run_options;
 
 /**
- * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failures:
- * in the result that is there now. With a part: its shares of the stages, in a journal of its own; MG_STOPPED
+ * Collective. Packs what is missing or outdated, runs the stages the configuration names and writes the result. *failed: in
+ * these stages of the result that is there now. With a part: its shares of the stages, in a journal of its own; MG_STOPPED
  * where a stage builds on shares that others have not done yet. gather: MG_STOPPED names the parts that have not done theirs.
  */
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failures);
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failed);
 
 /**
  * Collective. Merges what the section recipe says and writes it to the new directory output as a checkpoint: F32
@@ -44,14 +44,15 @@ mg_status mg_stage_merge(MPI_Comm comm, const mg_config *config, const char *out
 typedef struct mg_merge_cell_options {
   const char *result; /**< a finished result with a grid */
   const char *cell;   /**< its key, or a prefix that no other cell's has; NULL: … */
-  const char *best;   /**< … the most accurate for which these conditions hold, as of mg_grid_table_where */
+  const char *best;   /**< … the most accurate merge for which these conditions hold, as of mg_grid_table_where */
   const mg_strings
       *settings; /**< as of mg_config_parse, for the result's configuration; paths relative to the current directory */
 } mg_merge_cell_options;
 
 /**
  * Collective; rank 0 works. The same for a cell of a result: what it was merged from is in the result, but for the sources'
- * shards (or checkpoints) and the tokenizer. MG_ERR_INPUT: no such cell, one that failed, was not computed or is a vote,
+ * shards (or checkpoints) and the tokenizer. With `best` a note says whether a baseline of the same target is better than the
+ * merge. MG_ERR_INPUT: no such cell, no merge that `best` holds for, one that failed, was not computed or is a vote,
  * sources that are not what the result was computed from.
  */
 mg_status mg_stage_merge_cell(MPI_Comm comm, const mg_merge_cell_options *options, const char *output);

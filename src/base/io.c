@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -244,4 +245,16 @@ mg_status mg_lock_wait(const char *path, int *lock) {
     *lock = -1;
   }
   return status;
+}
+
+uint64_t mg_process_memory(const char *field) {
+  char line[256];
+  uint64_t kibibytes = 0;
+  FILE *file = fopen("/proc/self/status", "r");
+  if (file == NULL) return 0;
+  const size_t length = strlen(field);
+  while (fgets(line, sizeof line, file) != NULL)
+    if (strncmp(line, field, length) == 0 && line[length] == ':') sscanf(line + length + 1, "%" SCNu64, &kibibytes);
+  fclose(file);
+  return kibibytes * 1024;
 }

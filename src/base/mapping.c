@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "mergegrid/io.h"
 #include "mergegrid/text.h"
 
 #ifndef MADV_POPULATE_READ /* Linux 5.14 */
@@ -45,7 +46,10 @@ struct mg_mappings {
   size_t files, mapped;
   uintptr_t page;
   mapped_file *file;
-  atomic_bool broken; /* some file is */
+  size_t most_tables;
+  atomic_size_t shown; /* bytes, since the page tables were last looked at */
+  atomic_bool full;    /* there are too many of them */
+  atomic_bool broken;  /* some file is */
 };
 
 static char UNABLE[1];
@@ -136,7 +140,7 @@ static bool is_rationed(void) {
 
 /* ---- files ---- */
 
-mg_status mg_mappings_create(size_t files, mg_mappings **out) {
+mg_status mg_mappings_create(size_t files, size_t most_tables, mg_mappings **out) {
   mg_mappings *m = mg_alloc_zero(1, sizeof *m);
   if (m == NULL) return MG_ERR_NOMEM;
   m->file = mg_alloc_zero(files, sizeof *m->file);
@@ -145,6 +149,7 @@ mg_status mg_mappings_create(size_t files, mg_mappings **out) {
     return MG_ERR_NOMEM;
   }
   m->files = files;
+  m->most_tables = most_tables;
   m->page = (uintptr_t)sysconf(_SC_PAGESIZE);
   pthread_mutex_init(&m->lock, NULL);
   /* Nothing is shown where nobody would notice a page that vanishes. */
@@ -203,6 +208,17 @@ mg_status mg_mappings_check(mg_mappings *m) {
 
 /* ---- windows ---- */
 
+/* Are there too many page tables, now that so much more was shown? Asks the kernel when they may have grown by an eighth. */
+static bool is_full(mg_mappings *m, size_t more) {
+  enum { BYTES_A_TABLE_BYTE = 512 };
+  const size_t shown = atomic_fetch_add(&m->shown, more) + more;
+  if (shown / BYTES_A_TABLE_BYTE >= m->most_tables / 8) {
+    atomic_store(&m->shown, 0);
+    if (mg_process_memory("VmPTE") > m->most_tables) atomic_store(&m->full, true);
+  }
+  return atomic_load(&m->full);
+}
+
 /* The page cache says so without waiting for anything. */
 static bool is_cached(int fd, uint64_t offset) {
   char byte;
@@ -234,7 +250,7 @@ const char *mg_window_show(mg_mappings *m, mg_window *w, size_t file, int fd, co
   if (at == UNABLE || size == 0 || offset > f->size || size > f->size - offset || atomic_load(&f->broken)) goto done;
   uint64_t end = f->size - offset > extent ? offset + extent : f->size;
   if (end < offset + size) end = offset + size;
-  if (!is_cached(fd, offset) || !is_cached(fd, end - 1)) goto done;
+  if (!is_cached(fd, offset) || !is_cached(fd, end - 1) || is_full(m, (size_t)(end - offset))) goto done;
   const uint64_t first = offset - offset % m->page;
   *w = (mg_window){.file = file, .from = at + offset, .offset = offset, .size = (size_t)(end - offset), .shows = f};
   for (size_t block = offset / BLOCK; block <= (end - 1) / BLOCK; block++) atomic_fetch_add(&f->windows[block], 1);

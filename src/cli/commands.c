@@ -97,20 +97,23 @@ static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
   return mg_stage_merge_cell(comm, &options, command->output);
 }
 
-/* Done, and yet not all of it. */
-static mg_status say_failures(const char *result, const mg_failures *failures) {
-  if (failures->evaluations > 0 && failures->cells > 0)
-    return mg_fail(MG_SOME_FAILED,
-                   "%s is done, but %zu evaluations of the stage nxn and %zu cells failed: mergegrid show %s names the former, "
-                   "with --where status=failed the latter",
-                   result, failures->evaluations, failures->cells, result);
-  if (failures->evaluations > 0)
-    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu evaluations of the stage nxn failed: mergegrid show %s names them",
-                   result, failures->evaluations, result);
-  if (failures->cells > 0)
-    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
-                   result, failures->cells, result);
-  return MG_OK;
+/* Done, and yet not all of it: how much of which stage, and what names it. */
+static mg_status say_failures(const char *result, const mg_failures *failed) {
+  const struct {
+    size_t count;
+    const char *of, *more;
+  } kinds[] = {{failed->evaluations, "evaluations of the stage nxn", ""},
+               {failed->cells, "cells", " --where status=failed"},
+               {failed->setups, "setups of the microscope", ""}};
+  mg_text text = {0};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+    if (kinds[k].count > 0)
+      mg_text_append(&text, "%s%zu %s failed: mergegrid show %s%s names them", text.size > 0 ? "; " : "", kinds[k].count,
+                     kinds[k].of, result, kinds[k].more);
+  if (text.failed) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = text.size > 0 ? mg_fail(MG_SOME_FAILED, "%s is done, but %s", result, text.data) : MG_OK;
+  mg_text_free(&text);
+  return status;
 }
 
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
@@ -134,9 +137,9 @@ static mg_status run_collective(const mg_command *command, MPI_Comm comm) {
                                     .parts = (int)(command->part[0] > 0 ? command->part[1] : command->parts),
                                     .gather = command->verb == MG_VERB_GATHER,
                                     .compute_missing = command->compute_missing};
-    mg_failures failures;
-    MG_TRY(mg_stage_run(comm, config, &options, &failures), cleanup);
-    status = say_failures(config->result, &failures);
+    mg_failures failed;
+    MG_TRY(mg_stage_run(comm, config, &options, &failed), cleanup);
+    MG_TRY(say_failures(config->result, &failed), cleanup);
   }
 cleanup:
   mg_config_free(&config);
@@ -161,72 +164,12 @@ cleanup:
   return status;
 }
 
-typedef struct journal_size {
-  size_t records;
-  double bytes;
-} journal_size;
-
-static mg_status count_record(void *context, const mg_record *record) {
-  journal_size *total = context;
-  total->records++;
-  total->bytes += (double)record->size;
-  return MG_OK;
-}
-
-/* What jobs of `run --part` say of themselves; *seen: how many there are. */
-static mg_status print_parts(const char *result, size_t *seen) {
-  mg_status status = MG_OK;
-  int *found = NULL;
-  size_t count = 0;
-  MG_TRY(mg_parts_find(result, &found, &count), cleanup);
-  for (size_t k = 0; k < count; k++)
-    for (int part = 1; part <= found[k]; part++) {
-      mg_part_report report;
-      char *path = mg_part_path(result, part, found[k]);
-      status = path != NULL ? mg_part_read_report(path, part, &report) : MG_ERR_NOMEM;
-      free(path);
-      if (status != MG_OK) goto cleanup;
-      printf("part %d of %d: %s%s%s\n", part, found[k], report.attempt > 0 ? report.state : "never begun",
-             report.stage[0] != '\0' ? ", " : "", report.stage);
-      ++*seen;
-    }
-cleanup:
-  free(found);
-  return status;
-}
-
-/* A result, and before there is one its state and journal. */
+/* A result, and before there is one how far its run is. */
 static mg_status run_show(const mg_command *command) {
-  mg_status status = MG_OK;
   const char *path = command->files.items[0];
-  mg_text state = {0}, all = {0};
-  size_t parts = 0;
-  journal_size journal = {0};
-  char size[32];
-  MG_TRY(mg_run_read_state(path, &state, &all), cleanup);
-  if (mg_path_exists(path)) {
-    const mg_show_options options = {
-        .top = (int)command->top, .json = command->json, .where = command->where, .sort = command->sort};
-    MG_TRY(mg_result_show(path, &options), cleanup);
-    goto cleanup;
-  }
-  if (!command->json) MG_TRY(print_parts(path, &parts), cleanup);
-  if (state.size == 0) {
-    if (parts == 0) status = mg_fail(MG_ERR_INPUT, "%s: no such result, and no run of that name is under way", path);
-    goto cleanup;
-  }
-  MG_TRY(mg_journal_replay(path, count_record, &journal), cleanup);
-  if (command->json) {
-    printf("{\"result\": null, \"state\": \"%s\", \"journal_records\": %zu, \"journal_bytes\": %.0f}\n", state.data,
-           journal.records, journal.bytes);
-  } else {
-    printf("%s: no result yet\nstate %s", path, all.data);
-    printf("journal %zu records, %s\n", journal.records, mg_format_bytes(journal.bytes, size));
-  }
-cleanup:
-  mg_text_free(&state);
-  mg_text_free(&all);
-  return status;
+  const mg_show_options options = {
+      .top = (int)command->top, .json = command->json, .csv = command->csv, .where = command->where, .sort = command->sort};
+  return mg_path_exists(path) ? mg_result_show(path, &options) : mg_result_show_progress(path, &options);
 }
 
 /* The keys of --cell, then those that stand behind the result. */

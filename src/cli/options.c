@@ -62,16 +62,18 @@ static const option OPTIONS[] = {
     {"max-hours", 0, HOURS, offsetof(mg_command, max_hours), OF(SEARCH), "H",
      "refuse what would take longer, by the rate measured (default 1)"},
     {"csv", 0, FLAG, offsetof(mg_command, csv), OF(SEARCH), NULL, "print CSV"},
+    {"csv", 0, FLAG, offsetof(mg_command, csv), OF(SHOW), NULL, "print the cells as CSV, with all their columns"},
     {"yaml", 0, FLAG, offsetof(mg_command, yaml), OF(SEARCH), NULL, "print a section grid that sweeps the subsets listed"},
     {"where", 0, TEXT, offsetof(mg_command, where), OF(RUN) | OF(GATHER) | OF(SHOW), "COLUMN=VALUE,...",
      "only cells of the grid that match: method=ties|average,locale=sw-KE"},
     {"sort", 0, TEXT, offsetof(mg_command, sort), OF(SHOW), "COLUMN", "cells by a column, falling with - in front: -accuracy"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(SHOW), "N",
-     "cells to list (default 20), the most accurate first; without a grid: closest and farthest pairs (default 5)"},
+     "cells to list (default 20, in JSON and CSV all), the most accurate first; without a grid: closest and farthest pairs "
+     "(default 5)"},
     {"cell", 0, LIST, offsetof(mg_command, cells), OF(EXPLAIN) | OF(MERGE), "KEY",
      "a cell's key, or a prefix that no other cell's has"},
     {"best", 0, TEXT, offsetof(mg_command, best), OF(MERGE), "COLUMN=VALUE,...",
-     "the cell that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties"},
+     "the merge that is most accurate on the texts recipes are chosen by: locale=sw-KE,method=ties; no baseline, no vote"},
     {"top", 0, COUNT, offsetof(mg_command, top), OF(DIFF), "N", "changes to list (default 10), least p first"},
     {"json", 0, FLAG, offsetof(mg_command, json), OF(PLAN) | OF(SHOW) | OF(SEARCH) | OF(DIFF), NULL, "print JSON"},
     {"output", 'o', TEXT, offsetof(mg_command, output), OF(EXPORT) | OF(MERGE), "DIR", "where to write; required"},
@@ -108,7 +110,7 @@ static const verb VERBS[MG_VERB_COUNT] = {
     [MG_VERB_GATHER] = {"gather", "-c run.yaml", "write the result of a run that was divided with run --part", 0, 0},
     [MG_VERB_MERGE] = {"merge", "-c run.yaml | RESULT -o DIR",
                        "write a recipe, or a result's cell (--cell, --best), as a checkpoint", 0, 1},
-    [MG_VERB_SHOW] = {"show", "RESULT", "print what a result, or a run under way, holds", 1, 1},
+    [MG_VERB_SHOW] = {"show", "RESULT", "print what a result holds, or what a run under way has finished so far", 1, 1},
     [MG_VERB_EXPLAIN] = {"explain", "RESULT --cell KEY [KEY]", "how a cell came about, with numbers; or why two cells differ",
                          1, 3},
     [MG_VERB_SEARCH] = {"search", "RESULT --locale TARGET -k K", "score every subset of K sources from the result's matrices",
@@ -163,7 +165,7 @@ void mg_command_help(const mg_command *command, FILE *out) {
   fputs("\npack, run and gather work alone or under mpirun and srun. Options of a command: mergegrid COMMAND --help; keys of "
         "the\n"
         "configuration: mergegrid --help config.\n\n"
-        "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, but cells or\n"
+        "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, some cells, setups or\n"
         "            sources on targets failed; 75 stopped on a signal or a budget, or parts are missing: run again.\n"
         "            RESULT.state says the same in its first line.\n",
         out);
@@ -323,6 +325,8 @@ static mg_status check_complete(const mg_command *command) {
   if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
   if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if (command->verb == MG_VERB_SEARCH && check_search(command) != MG_OK) return MG_ERR_USAGE;
+  if (command->verb == MG_VERB_SHOW && command->json && command->csv)
+    return usage(command, "--json and --csv exclude each other", NULL);
   if ((command->verb == MG_VERB_EXPORT || command->verb == MG_VERB_MERGE) && command->output == NULL)
     return usage(command, "-o DIR is missing", NULL);
   const bool family = command->base != NULL || command->sources != NULL;

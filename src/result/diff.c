@@ -43,6 +43,15 @@ static mg_status read_config(const mg_result_reader *reader, mg_identity *flat) 
 
 /* ---- sides ---- */
 
+/* What another version wrote may have keys that there are no more: then what a setup came to is all that is known of it. */
+static mg_status read_declared(mg_diff_side *s) {
+  char *yaml = NULL;
+  mg_status status = mg_result_read_config(s->reader, &yaml);
+  if (status == MG_OK) status = mg_config_parse_in(".", "/provenance/config", yaml, strlen(yaml), NULL, &s->declared);
+  free(yaml);
+  return status == MG_ERR_CONFIG || status == MG_ERR_INPUT ? MG_OK : status;
+}
+
 static mg_status open_side(const char *path, mg_diff_side *s) {
   mg_status status = MG_OK;
   s->path = path;
@@ -52,6 +61,9 @@ static mg_status open_side(const char *path, mg_diff_side *s) {
   MG_TRY(read_config(s->reader, &s->config), done);
   s->has_grid = mg_result_has(s->reader, "/grid");
   if (s->has_grid) MG_TRY(mg_grid_read_table(s->reader, &s->grid), done);
+  s->has_microscope = mg_result_has(s->reader, "/microscope");
+  if (s->has_microscope) MG_TRY(mg_microscope_read(&s->reader->h5, &s->scope), done);
+  if (s->has_microscope) MG_TRY(read_declared(s), done);
 done:
   return status;
 }
@@ -60,6 +72,8 @@ static void close_side(mg_diff_side *s) {
   mg_matrices_free(&s->m);
   mg_identity_free(&s->inputs), mg_identity_free(&s->config);
   if (s->has_grid) mg_grid_table_free(&s->grid);
+  mg_microscope_tables_free(&s->scope);
+  mg_config_free(&s->declared);
   mg_result_close(&s->reader);
 }
 
@@ -71,7 +85,7 @@ static void compare_value(mg_diff_values *v, const char *name, const char *befor
   v->items[v->count++] = (mg_diff_value){name, before, now};
 }
 
-static mg_status compare_values(const mg_identity *before, const mg_identity *now, mg_diff_values *v) {
+mg_status mg_diff_values_compare(const mg_identity *before, const mg_identity *now, mg_diff_values *v) {
   v->items = mg_alloc(before->count + now->count, sizeof *v->items);
   if (v->items == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < before->count; k++)
@@ -114,6 +128,7 @@ static mg_status compare_cosines(mg_diff *d) {
 /* ---- all ---- */
 
 static void free_diff(mg_diff *d) {
+  mg_diff_microscope_free(&d->scope);
   for (int k = 0; k < 2; k++) {
     mg_strings_free(&d->gone[k]), mg_strings_free(&d->come[k]);
     close_side(&d->side[k]);
@@ -128,12 +143,13 @@ mg_status mg_result_diff(const char *before, const char *now, const mg_show_opti
   mg_diff d = {0};
   MG_TRY(open_side(before, &d.side[0]), cleanup);
   MG_TRY(open_side(now, &d.side[1]), cleanup);
-  MG_TRY(compare_values(&d.side[0].inputs, &d.side[1].inputs, &d.inputs), cleanup);
-  MG_TRY(compare_values(&d.side[0].config, &d.side[1].config, &d.config), cleanup);
+  MG_TRY(mg_diff_values_compare(&d.side[0].inputs, &d.side[1].inputs, &d.inputs), cleanup);
+  MG_TRY(mg_diff_values_compare(&d.side[0].config, &d.side[1].config, &d.config), cleanup);
   MG_TRY(compare_lists(&d.side[0].m.ids, &d.side[1].m.ids, &d.gone[0], &d.come[0]), cleanup);
   MG_TRY(compare_lists(&d.side[0].m.targets, &d.side[1].m.targets, &d.gone[1], &d.come[1]), cleanup);
   MG_TRY(compare_cosines(&d), cleanup);
   MG_TRY(mg_diff_answers_compare(&d), cleanup);
+  MG_TRY(mg_diff_microscope_compare(&d), cleanup);
   if (options->json)
     status = mg_diff_print_json(&d);
   else

@@ -17,15 +17,20 @@ static const char *or_nothing(const char *text) { return text != NULL ? text : "
 
 /* ---- words ---- */
 
+void mg_diff_print_values(const mg_diff_values *v, int indent) {
+  for (size_t k = 0; k < v->count; k++)
+    printf("%*s%-28s %s\n%*s%-28s %s\n", indent, "", v->items[k].name, or_nothing(v->items[k].before), indent, "", "",
+           or_nothing(v->items[k].now));
+}
+
 static void print_values(const char *what, const mg_diff_values *v) {
   printf("\n%s: ", what);
   if (v->count == 0) printf("all %zu the same\n", v->compared);
   if (v->count > 0) printf("%zu of %zu differ\n", v->count, v->compared);
-  for (size_t k = 0; k < v->count; k++)
-    printf("  %-28s %s\n  %-28s %s\n", v->items[k].name, or_nothing(v->items[k].before), "", or_nothing(v->items[k].now));
+  mg_diff_print_values(v, 2);
 }
 
-static void print_list(const char *what, const mg_strings *list) {
+void mg_diff_print_list(const char *what, const mg_strings *list) {
   if (list->count == 0) return;
   printf("%s", what);
   for (size_t k = 0; k < list->count; k++) printf(" %s", list->items[k]);
@@ -117,22 +122,23 @@ void mg_diff_print(const mg_diff *d, size_t top) {
            or_nothing(d->side[k].m.version));
   print_values("computed from", &d->inputs);
   print_values("configuration", &d->config);
-  print_list("sources only in the old:", &d->gone[0]);
-  print_list("sources only in the new:", &d->come[0]);
-  print_list("targets only in the old:", &d->gone[1]);
-  print_list("targets only in the new:", &d->come[1]);
-  print_list("targets with other texts or labels, compared on those that both have:", &d->other_texts);
+  mg_diff_print_list("sources only in the old:", &d->gone[0]);
+  mg_diff_print_list("sources only in the new:", &d->come[0]);
+  mg_diff_print_list("targets only in the old:", &d->gone[1]);
+  mg_diff_print_list("targets only in the new:", &d->come[1]);
+  mg_diff_print_list("targets with other texts or labels, compared on those that both have:", &d->other_texts);
   print_matrices(d);
   print_failures(d, top);
   print_answers(d, "sources on targets", &d->nxn, false, top);
   print_grid(d, top);
+  mg_diff_microscope_print(d, top);
 }
 
 /* ---- JSON ---- */
 
 static json_t *text_or_null(const char *text) { return text != NULL ? json_string(text) : json_null(); }
 
-static json_t *values_json(const mg_diff_values *v) {
+json_t *mg_diff_values_json(const mg_diff_values *v) {
   json_t *list = json_array();
   for (size_t k = 0; k < v->count; k++)
     json_array_append_new(list, json_pack("{s:s, s:o, s:o}", "name", v->items[k].name, "old", text_or_null(v->items[k].before),
@@ -191,13 +197,14 @@ static json_t *grid_json(const mg_diff *d) {
 }
 
 mg_status mg_diff_print_json(const mg_diff *d) {
-  json_t *root = json_pack("{s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:{s:I, s:I, s:o}, s:o, s:o}", "old",
-                           d->side[0].path, "new", d->side[1].path, "inputs", values_json(&d->inputs), "configuration",
-                           values_json(&d->config), "sources", "only_old", mg_json_strings(&d->gone[0]), "only_new",
+  json_t *root = json_pack("{s:s, s:s, s:o, s:o, s:{s:o, s:o}, s:{s:o, s:o}, s:o, s:{s:I, s:I, s:o}, s:o, s:o, s:o}", "old",
+                           d->side[0].path, "new", d->side[1].path, "inputs", mg_diff_values_json(&d->inputs), "configuration",
+                           mg_diff_values_json(&d->config), "sources", "only_old", mg_json_strings(&d->gone[0]), "only_new",
                            mg_json_strings(&d->come[0]), "targets", "only_old", mg_json_strings(&d->gone[1]), "only_new",
                            mg_json_strings(&d->come[1]), "other_texts", mg_json_strings(&d->other_texts), "task_vector_cosine",
                            "pairs", (json_int_t)d->pairs, "changed", (json_int_t)d->pairs_changed, "largest",
-                           mg_json_number(d->pairs_changed > 0 ? d->largest : 0), "nxn", nxn_json(d), "grid", grid_json(d));
+                           mg_json_number(d->pairs_changed > 0 ? d->largest : 0), "nxn", nxn_json(d), "grid", grid_json(d),
+                           "microscope", mg_diff_microscope_json(d));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory for JSON");

@@ -31,6 +31,27 @@ static mg_status all_swept(const mg_export *export, mg_strings *swept) {
   return MG_OK;
 }
 
+void mg_cell_csv_names(mg_text *text, const mg_strings *swept) {
+  for (size_t k = 0; k < mg_cell_columns.count; k++)
+    mg_text_append(text, "%s%s", k > 0 ? "," : "", mg_cell_columns.items[k].name);
+  for (size_t s = 0; s < swept->count; s++) {
+    mg_text_append(text, ",");
+    mg_csv_field(text, swept->items[s]);
+  }
+}
+
+void mg_cell_csv(mg_text *text, const mg_grid_table *t, size_t cell, const mg_strings *swept) {
+  for (size_t k = 0; k < mg_cell_columns.count; k++) {
+    if (k > 0) mg_text_append(text, ",");
+    append_value(text, &mg_cell_columns.items[k], &t->cells[cell]);
+  }
+  for (size_t s = 0; s < swept->count; s++) {
+    const ptrdiff_t mine = mg_strings_find(&t->swept, swept->items[s]);
+    mg_text_append(text, ",");
+    if (mine >= 0) mg_csv_field(text, t->swept_values[(size_t)mine * t->cell_count + cell]);
+  }
+}
+
 static void append_cells(mg_text *text, const mg_export_result *r, const mg_strings *swept, bool named) {
   const mg_grid_table *t = &r->view.table;
   for (size_t c = 0; c < t->cell_count; c++) {
@@ -38,15 +59,7 @@ static void append_cells(mg_text *text, const mg_export_result *r, const mg_stri
       mg_csv_field(text, r->path);
       mg_text_append(text, ",");
     }
-    for (size_t k = 0; k < mg_cell_columns.count; k++) {
-      if (k > 0) mg_text_append(text, ",");
-      append_value(text, &mg_cell_columns.items[k], &t->cells[c]);
-    }
-    for (size_t s = 0; s < swept->count; s++) {
-      const ptrdiff_t mine = mg_strings_find(&t->swept, swept->items[s]);
-      mg_text_append(text, ",");
-      if (mine >= 0) mg_csv_field(text, t->swept_values[(size_t)mine * t->cell_count + c]);
-    }
+    mg_cell_csv(text, t, c, swept);
     mg_text_append(text, "\n");
   }
 }
@@ -57,12 +70,7 @@ static mg_status write_cells(const char *dir, const mg_export *export) {
   const bool named = export->count > 1;
   mg_status status = all_swept(export, &swept);
   if (named) mg_text_append(&text, "result,");
-  for (size_t k = 0; k < mg_cell_columns.count; k++)
-    mg_text_append(&text, "%s%s", k > 0 ? "," : "", mg_cell_columns.items[k].name);
-  for (size_t s = 0; s < swept.count; s++) {
-    mg_text_append(&text, ",");
-    mg_csv_field(&text, swept.items[s]);
-  }
+  mg_cell_csv_names(&text, &swept);
   mg_text_append(&text, "\n");
   for (size_t r = 0; r < export->count; r++) append_cells(&text, &export->results[r], &swept, named);
   if (status == MG_OK) status = mg_export_text(dir, "grid_cells.csv", &text);

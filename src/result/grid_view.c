@@ -64,13 +64,54 @@ cleanup:
   return status;
 }
 
-static void count(mg_grid_view *v, const bool *take) {
-  static const char *const states[3] = {"completed", "failed", "planned"};
-  for (size_t k = 0; k < v->table.cell_count; k++) {
-    if (!take[k]) continue;
-    v->order[v->matching++] = k;
-    for (size_t s = 0; s < 3; s++) v->counts[s] += strcmp(v->table.cells[k].status, states[s]) == 0;
+static bool has_status(const mg_result_cell *c, const char *status) { return strcmp(c->status, status) == 0; }
+
+/* Do conditions tell cells apart by their status? Then those that are not finished are wanted where they match. */
+static bool asks_status(const char *where) {
+  for (const char *at = where; at != NULL; at = strchr(at, ',')) {
+    at += strspn(at, ", ");
+    if (strncmp(at, "status=", sizeof "status=" - 1) == 0) return true;
   }
+  return false;
+}
+
+static void count(mg_grid_view *v, const char *where, const bool *take) {
+  static const char *const states[3] = {"completed", "failed", "planned"};
+  const bool every = !v->incomplete || asks_status(where);
+  for (size_t k = 0; k < v->table.cell_count; k++) {
+    const mg_result_cell *c = &v->table.cells[k];
+    const bool planned = has_status(c, "planned");
+    v->finished += !planned;
+    v->all += !planned || c->recipe[0] != '\0'; /* without a recipe it was left out (run --where) */
+    if (!take[k]) continue;
+    v->matching++;
+    for (size_t s = 0; s < 3; s++) v->counts[s] += has_status(c, states[s]);
+    if (every || !planned) v->order[v->listed++] = k;
+  }
+}
+
+/* Which of the table's cells are meant, counted and sorted; take [C] is the caller's to free. */
+static mg_status arrange(mg_grid_view *v, const char *where, const char *sort, bool **take) {
+  mg_status status = MG_OK;
+  *take = mg_alloc(v->table.cell_count, sizeof **take);
+  v->order = mg_alloc(v->table.cell_count, sizeof *v->order);
+  if (*take == NULL || v->order == NULL) return MG_ERR_NOMEM;
+  MG_TRY(mg_grid_table_where(&v->table, "--where", where, *take), done);
+  count(v, where, *take);
+  MG_TRY(mg_cells_sort(&v->table, sort, v->order, v->listed), done);
+done:
+  return status;
+}
+
+mg_status mg_grid_view_progress(mg_grid_progress *progress, const char *where, const char *sort, mg_grid_view *v) {
+  bool *take = NULL;
+  *v = (mg_grid_view){.table = progress->table, .select = progress->select, .incomplete = true};
+  progress->table = (mg_grid_table){0};
+  progress->select = NULL;
+  const mg_status status = arrange(v, where, sort, &take);
+  free(take);
+  if (status != MG_OK) mg_grid_view_free(v);
+  return status;
 }
 
 mg_status mg_grid_view_read(const mg_grid_reader *reader, const char *where, const char *sort, mg_grid_view *v) {
@@ -79,15 +120,7 @@ mg_status mg_grid_view_read(const mg_grid_reader *reader, const char *where, con
   *v = (mg_grid_view){0};
   MG_TRY(mg_grid_read_table(reader, &v->table), cleanup);
   MG_TRY(mg_h5_read_text(&reader->h5, "/nxn_select", "partition", &v->select), cleanup);
-  take = mg_alloc(v->table.cell_count, sizeof *take);
-  v->order = mg_alloc(v->table.cell_count, sizeof *v->order);
-  if (take == NULL || v->order == NULL) {
-    status = MG_ERR_NOMEM;
-    goto cleanup;
-  }
-  MG_TRY(mg_grid_table_where(&v->table, "--where", where, take), cleanup);
-  count(v, take);
-  MG_TRY(mg_cells_sort(&v->table, sort, v->order, v->matching), cleanup);
+  MG_TRY(arrange(v, where, sort, &take), cleanup);
   v->shown = (mg_grid_tables){v->table.method_count, v->table.methods, v->table.best_count, v->table.best};
   if (where != NULL) MG_TRY(compute(reader, take, v), cleanup);
 cleanup:
@@ -162,20 +195,34 @@ static json_t *cell_json(const mg_grid_table *t, size_t cell) {
   return object;
 }
 
+/* Tables over cells; while there will be more of these, how far it is instead, and which tables that leaves out. */
+static void add_tables(json_t *root, const mg_grid_view *v) {
+  json_object_set_new(root, "complete", json_boolean(!v->incomplete));
+  if (v->incomplete) {
+    json_object_set_new(root, "finished", json_integer((json_int_t)v->finished));
+    json_object_set_new(root, "to_finish", json_integer((json_int_t)v->all));
+    json_object_set_new(root, "not_yet_known", json_pack("[s, s]", "methods", "best"));
+    return;
+  }
+  json_object_set_new(root, "methods", rows_json(&mg_method_columns, v->shown.methods, v->shown.method_count));
+  json_object_set_new(root, "best", rows_json(&mg_best_columns, v->shown.best, v->shown.best_count));
+}
+
 json_t *mg_grid_json(const mg_grid_view *v, size_t most) {
   const mg_grid_table *t = &v->table;
   json_t *failures = json_array(), *cells = json_array();
-  for (size_t k = 0; k < v->matching; k++) {
+  for (size_t k = 0; k < v->listed; k++) {
     const mg_result_cell *c = &t->cells[v->order[k]];
-    if (strcmp(c->status, "failed") == 0)
+    if (has_status(c, "failed"))
       json_array_append_new(failures, json_pack("{s:s, s:s, s:s, s:s}", "key", c->key, "locale", c->locale, "method", c->method,
                                                 "error", c->error));
     if (k < most) json_array_append_new(cells, cell_json(t, v->order[k]));
   }
-  return json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "partition", t->partition, "select",
-                   v->select, "selected_on_partition", t->selected_on_partition, "cells", (json_int_t)t->cell_count, "matching",
-                   (json_int_t)v->matching, "completed", (json_int_t)v->counts[0], "failed", (json_int_t)v->counts[1],
-                   "planned", (json_int_t)v->counts[2], "failures", failures, "methods",
-                   rows_json(&mg_method_columns, v->shown.methods, v->shown.method_count), "best",
-                   rows_json(&mg_best_columns, v->shown.best, v->shown.best_count), "listed", cells);
+  json_t *root = json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:o}", "partition", t->partition, "select", v->select,
+                           "selected_on_partition", t->selected_on_partition, "cells", (json_int_t)t->cell_count, "matching",
+                           (json_int_t)v->matching, "completed", (json_int_t)v->counts[0], "failed", (json_int_t)v->counts[1],
+                           "planned", (json_int_t)v->counts[2], "failures", failures);
+  if (root != NULL) add_tables(root, v);
+  json_object_set_new(root, "listed", cells);
+  return root;
 }

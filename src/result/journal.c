@@ -92,8 +92,16 @@ static mg_status make_room(mg_journal_file *f, uint64_t size) {
   return MG_OK;
 }
 
-/* The record at offset. *whole is false where it is torn or damaged; *torn where it is just shorter than it says. */
-static mg_status read_record(mg_journal_file *f, uint64_t offset, mg_record *record, bool *whole, bool *torn) {
+static bool is_wanted(const mg_journal_kinds *kinds, uint32_t kind) {
+  bool wanted = kinds == NULL;
+  for (size_t k = 0; kinds != NULL && k < kinds->count; k++) wanted = wanted || kinds->items[k] == kind;
+  return wanted;
+}
+
+/* The record at offset; of other kinds than these (NULL: all) without its payload. *whole is false where it is torn or damaged;
+ * *torn where it is just shorter than it says. */
+static mg_status read_record(mg_journal_file *f, const mg_journal_kinds *kinds, uint64_t offset, mg_record *record, bool *whole,
+                             bool *torn) {
   mg_status status = MG_OK;
   record_header header;
   const uint64_t left = f->size > offset ? f->size - offset : 0;
@@ -108,13 +116,15 @@ static mg_status read_record(mg_journal_file *f, uint64_t offset, mg_record *rec
     *torn = true;
     return MG_OK;
   }
+  *record = (mg_record){.kind = header.kind, .size = (size_t)header.size, .place = {.attempt = f->attempt, .offset = offset}};
+  if (!is_wanted(kinds, header.kind)) {
+    *whole = true;
+    return MG_OK;
+  }
   MG_TRY(make_room(f, header.size), done);
   MG_TRY(mg_read_at(f->fd, f->path, f->payload, (size_t)header.size, offset + sizeof header), done);
   *whole = record_hash(&header, f->payload) == header.hash;
-  *record = (mg_record){.kind = header.kind,
-                        .payload = f->payload != NULL ? f->payload : "",
-                        .size = (size_t)header.size,
-                        .place = {.attempt = f->attempt, .offset = offset}};
+  record->payload = f->payload != NULL ? f->payload : "";
 done:
   return status;
 }
@@ -124,7 +134,7 @@ mg_status mg_journal_at(mg_journal_file *f, uint64_t offset, mg_record *record) 
   bool whole, torn;
   if (fstat(f->fd, &info) != 0) return mg_fail_errno(MG_ERR_IO, "%s", f->path);
   f->size = (uint64_t)info.st_size; /* it may have grown */
-  const mg_status status = read_record(f, offset, record, &whole, &torn);
+  const mg_status status = read_record(f, NULL, offset, record, &whole, &torn);
   if (status != MG_OK || whole) return status;
   return mg_fail(MG_ERR_CORRUPT, "%s: the record at byte %llu is not whole any more", f->path, (unsigned long long)offset);
 }
@@ -133,17 +143,20 @@ mg_status mg_journal_part(mg_journal_file *f, uint64_t offset, size_t first, siz
   return mg_read_at(f->fd, f->path, data, size, offset + sizeof(record_header) + first);
 }
 
-mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole_bytes) {
+mg_status mg_journal_read(const char *path, int attempt, const mg_journal_kinds *kinds, mg_journal_visit visit, void *context,
+                          uint64_t *whole_bytes) {
   mg_status status = MG_OK;
   bool whole = true, torn = false;
   uint64_t at = 0;
   mg_journal_file *f = NULL;
   if (whole_bytes != NULL) *whole_bytes = 0;
-  if (access(path, F_OK) != 0 && errno == ENOENT) return MG_OK; /* killed before the first record */
-  MG_TRY(mg_journal_open(path, attempt, &f), cleanup);
+  status = mg_journal_open(path, attempt, &f);
+  /* killed before the first record; or, for a reader that does not own it, removed since the result is there */
+  if (status != MG_OK && access(path, F_OK) != 0 && errno == ENOENT) return MG_OK;
+  if (status != MG_OK) goto cleanup;
   while (at < f->size) {
     mg_record record;
-    MG_TRY(read_record(f, at, &record, &whole, &torn), cleanup);
+    MG_TRY(read_record(f, kinds, at, &record, &whole, &torn), cleanup);
     if (!whole) break;
     MG_TRY(visit(context, &record), cleanup);
     at += sizeof(record_header) + record.size;
@@ -158,7 +171,7 @@ cleanup:
   return status;
 }
 
-mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *context) {
+mg_status mg_journal_skim(const char *result, const mg_journal_kinds *kinds, mg_journal_visit visit, void *context) {
   mg_status status = MG_OK;
   int *attempts = NULL;
   size_t count = 0;
@@ -171,10 +184,14 @@ mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *co
       status = MG_ERR_NOMEM;
       goto cleanup;
     }
-    MG_TRY(mg_journal_read(path, attempts[k], visit, context, NULL), cleanup);
+    MG_TRY(mg_journal_read(path, attempts[k], kinds, visit, context, NULL), cleanup);
   }
 cleanup:
   free(attempts);
   free(path);
   return status;
+}
+
+mg_status mg_journal_replay(const char *result, mg_journal_visit visit, void *context) {
+  return mg_journal_skim(result, NULL, visit, context);
 }

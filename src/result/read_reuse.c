@@ -158,19 +158,53 @@ bool mg_result_has_grid(const char *path) {
   return has;
 }
 
+const char *mg_setup_status(bool exists, const char *error) {
+  if (!exists) return "skipped";
+  return error != NULL && error[0] != '\0' ? "failed" : "completed";
+}
+
+static mg_status count_failed_cells(const mg_result_reader *r, size_t *failed) {
+  mg_strings states = {0};
+  const mg_status status = mg_h5_read_strings(&r->h5, "/grid/cells/status", &states);
+  for (size_t k = 0; k < states.count; k++) *failed += strcmp(states.items[k], "failed") == 0;
+  mg_strings_free(&states);
+  return status;
+}
+
+static mg_status count_failed_setups(const mg_result_reader *r, size_t *failed) {
+  mg_status status = MG_OK;
+  mg_strings errors = {0};
+  bool *exists = NULL;
+  hsize_t count = 0;
+  MG_TRY(mg_h5_read_strings(&r->h5, "/microscope/setups/error", &errors), cleanup);
+  MG_TRY(mg_h5_read_bools(&r->h5, "/microscope/setups/exists", 1, &count, &exists), cleanup);
+  if (count != errors.count)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /microscope/setups: columns of equal length were expected", r->h5.path);
+  for (size_t k = 0; status == MG_OK && k < errors.count; k++)
+    *failed += strcmp(mg_setup_status(exists[k], errors.items[k]), "failed") == 0;
+cleanup:
+  free(exists);
+  mg_strings_free(&errors);
+  return status;
+}
+
+static mg_status count_failed_evaluations(const mg_result_reader *r, size_t *failed) {
+  mg_strings sources = {0};
+  const mg_status status = mg_h5_read_strings(&r->h5, "/nxn/failures/source", &sources);
+  *failed = sources.count;
+  mg_strings_free(&sources);
+  return status;
+}
+
 mg_status mg_result_failures(const char *path, mg_failures *failures) {
   mg_status status = MG_OK;
   mg_result_reader *r = NULL;
-  mg_strings states = {0}, evaluations = {0};
   *failures = (mg_failures){0};
   MG_TRY(mg_result_open(path, &r), cleanup);
-  if (mg_result_has(r, "/nxn/failures")) MG_TRY(mg_h5_read_strings(&r->h5, "/nxn/failures/source", &evaluations), cleanup);
-  failures->evaluations = evaluations.count;
-  if (!mg_result_has(r, "/grid")) goto cleanup;
-  MG_TRY(mg_h5_read_strings(&r->h5, "/grid/cells/status", &states), cleanup);
-  for (size_t k = 0; k < states.count; k++) failures->cells += strcmp(states.items[k], "failed") == 0;
+  if (mg_result_has(r, "/nxn/failures")) MG_TRY(count_failed_evaluations(r, &failures->evaluations), cleanup);
+  if (mg_result_has(r, "/grid")) MG_TRY(count_failed_cells(r, &failures->cells), cleanup);
+  if (mg_result_has(r, "/microscope")) MG_TRY(count_failed_setups(r, &failures->setups), cleanup);
 cleanup:
-  mg_strings_free(&states), mg_strings_free(&evaluations);
   mg_result_close(&r);
   return status;
 }

@@ -67,11 +67,21 @@ mg_status mg_attempts_compare(const char *result, int except, const mg_identity 
 
 /* ---- journal ---- */
 
-enum { MG_JOURNAL_MAX_PAYLOAD = 1 << 30 };
-
 mg_status mg_journal_write(int fd, const char *path, uint64_t offset, uint32_t kind, const void *payload, size_t size);
-/* The whole records of one file. *whole: bytes they take. Says so where more than a torn tail is ignored. */
-mg_status mg_journal_read(const char *path, int attempt, mg_journal_visit visit, void *context, uint64_t *whole);
+/* Kinds of records whose payload is wanted. */
+typedef struct mg_journal_kinds {
+  size_t count;
+  const uint32_t *items;
+} mg_journal_kinds;
+
+/*
+ * The whole records of one file. kinds: of others (NULL: of none) the payload is neither read nor checked, and is NULL.
+ * *whole: bytes they take. Says so where more than a torn tail is ignored.
+ */
+mg_status mg_journal_read(const char *path, int attempt, const mg_journal_kinds *kinds, mg_journal_visit visit, void *context,
+                          uint64_t *whole);
+/* As mg_journal_replay, but for that. */
+mg_status mg_journal_skim(const char *result, const mg_journal_kinds *kinds, mg_journal_visit visit, void *context);
 
 /* One attempt's journal, open for reading single records again. */
 typedef struct mg_journal_file mg_journal_file;

@@ -188,14 +188,20 @@ mg_status mg_print_json(json_t *root) {
 
 /* Cells that were asked for, and the tables over them, alone. */
 static mg_status show_cells(const mg_grid_view *view, const mg_show_options *options) {
-  enum { USUAL = 20 };
-  const size_t top = (size_t)options->top;
-  if (options->json)
-    return mg_print_json(
-        json_pack("{s:s, s:o}", "result", view->table.path, "grid", mg_grid_json(view, top > 0 ? top : SIZE_MAX)));
+  const size_t top = options->top > 0 ? (size_t)options->top : SIZE_MAX;
+  if (options->csv) return mg_grid_print_csv(view, top);
+  if (options->json) return mg_print_json(json_pack("{s:s, s:o}", "result", view->table.path, "grid", mg_grid_json(view, top)));
   mg_grid_print(view);
-  mg_grid_print_cells(view, top > 0 ? top : USUAL);
+  mg_grid_print_cells(view, options->top > 0 ? top : MG_USUAL_CELLS);
   return MG_OK;
+}
+
+bool mg_show_asks_cells(const mg_show_options *options) {
+  return options->where != NULL || options->sort != NULL || options->csv;
+}
+
+const char *mg_show_order(const mg_show_options *options) {
+  return options->sort == NULL && options->top > 0 ? "-accuracy" : options->sort;
 }
 
 /* All that the result holds; the grid and the microscope last, where they are seen. */
@@ -232,15 +238,13 @@ mg_status mg_result_show(const char *path, const mg_show_options *options) {
   mg_grid_view view = {0};
   mg_status status = mg_h5_open(path, &reader.h5);
   if (status != MG_OK) return status;
-  const bool asks = options->where != NULL || options->sort != NULL, grid = mg_h5_has(&reader.h5, "/grid");
+  const bool asks = mg_show_asks_cells(options), grid = mg_h5_has(&reader.h5, "/grid");
   const bool cells = grid && (asks || options->top > 0);
-  /* the most accurate, where a number of cells and no order is asked for */
-  const char *sort = options->sort == NULL && options->top > 0 ? "-accuracy" : options->sort;
   if (asks && !grid) {
-    status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid, whose cells --where and --sort are about", path);
+    status = mg_fail(MG_ERR_INPUT, "%s: has no stage grid, whose cells --where, --sort and --csv are about", path);
     goto cleanup;
   }
-  if (grid) MG_TRY(mg_grid_view_read(&reader, options->where, sort, &view), cleanup);
+  if (grid) MG_TRY(mg_grid_view_read(&reader, options->where, mg_show_order(options), &view), cleanup);
   status = cells ? show_cells(&view, options) : show_all(&reader.h5, grid ? &view : NULL, options);
 cleanup:
   mg_grid_view_free(&view);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "grid_view_impl.h"
+#include "mergegrid/log.h"
 #include "mergegrid/text.h"
 
 /* A text in so many columns, UTF-8 as it is counted by characters. */
@@ -126,7 +127,7 @@ static void print_best(const mg_grid_view *v) {
 static void print_failures(const mg_grid_view *v) {
   enum { NAMED = 3 };
   size_t seen = 0;
-  for (size_t k = 0; k < v->matching; k++) {
+  for (size_t k = 0; k < v->listed; k++) {
     const mg_result_cell *c = &v->table.cells[v->order[k]];
     if (strcmp(c->status, "failed") != 0 || seen++ >= NAMED) continue;
     printf("  failed: %s %s ", c->key, c->locale);
@@ -137,6 +138,15 @@ static void print_failures(const mg_grid_view *v) {
   if (seen > NAMED) printf("  … and %zu more (--where status=failed)\n", seen - NAMED);
 }
 
+/* How far a grid is that is still computed. What waits for its end is named, so that nobody looks for it in vain. */
+static void print_incomplete(const mg_grid_view *v) {
+  const size_t cells = v->table.cell_count;
+  printf("not complete: %zu of %zu cells are finished so far", v->finished, v->all);
+  if (v->all < cells) printf(" (not counted: %zu that this run leaves out)", cells - v->all);
+  printf(
+      "\nthe best recipe of each target, what methods differ by and how significant that is are known once all are finished\n");
+}
+
 void mg_grid_print(const mg_grid_view *v) {
   const mg_grid_table *t = &v->table;
   printf("\ngrid: %zu cells", t->cell_count);
@@ -144,6 +154,7 @@ void mg_grid_print(const mg_grid_view *v) {
   printf(": %zu completed, %zu failed, %zu planned; scored on %s, sources chosen on %s%s\n", v->counts[0], v->counts[1],
          v->counts[2], t->partition, t->selected_on_partition ? t->partition : v->select,
          t->selected_on_partition ? " (the texts they are scored on)" : "");
+  if (v->incomplete) print_incomplete(v);
   print_failures(v);
   print_best(v);
   print_methods(v); /* last, since it is what is looked for */
@@ -151,7 +162,7 @@ void mg_grid_print(const mg_grid_view *v) {
 
 void mg_grid_print_cells(const mg_grid_view *v, size_t most) {
   const mg_grid_table *t = &v->table;
-  const size_t shown = most < v->matching ? most : v->matching;
+  const size_t shown = most < v->listed ? most : v->listed;
   int width = sizeof "method" - 1;
   for (size_t k = 0; k < shown; k++) {
     const mg_result_cell *c = &t->cells[v->order[k]];
@@ -177,5 +188,21 @@ void mg_grid_print_cells(const mg_grid_view *v, size_t most) {
       printf("%+8.4f", c->delta_vs_similarity);
     printf("  %s\n", c->sources);
   }
-  if (shown < v->matching) printf("… and %zu more (--top)\n", v->matching - shown);
+  if (shown < v->listed) printf("… and %zu more (--top)\n", v->listed - shown);
+}
+
+mg_status mg_grid_print_csv(const mg_grid_view *v, size_t most) {
+  mg_text text = {0};
+  mg_cell_csv_names(&text, &v->table.swept);
+  mg_text_append(&text, "\n");
+  for (size_t k = 0; k < v->listed && k < most; k++) {
+    mg_cell_csv(&text, &v->table, v->order[k], &v->table.swept);
+    mg_text_append(&text, "\n");
+  }
+  const mg_status status = text.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
+  if (status == MG_OK) fputs(text.data, stdout);
+  /* a table of rows has no place to say so itself */
+  if (v->incomplete) mg_info("note: not complete: %zu of %zu cells are finished so far", v->finished, v->all);
+  mg_text_free(&text);
+  return status;
 }

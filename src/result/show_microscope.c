@@ -30,6 +30,17 @@ static ptrdiff_t logit_row(const mg_frame *f, const char *model) {
   return -1;
 }
 
+static const char *status_of(const mg_frame *setups, size_t row) {
+  return mg_setup_status(mg_frame_number(setups, "exists", row) != 0, mg_frame_text(setups, "error", row));
+}
+
+/* With the reference, which may fail as well. */
+static size_t count_status(const mg_frame *setups, const char *status) {
+  size_t count = 0;
+  for (size_t k = 0; k < setups->rows; k++) count += strcmp(status_of(setups, k), status) == 0;
+  return count;
+}
+
 static void print_setup(const mg_microscope_tables *m, size_t row, size_t top) {
   const mg_frame *setups = &m->tables[MG_SCOPE_SETUPS], *layers = &m->tables[MG_SCOPE_LAYERS],
                  *logits = &m->tables[MG_SCOPE_LOGITS];
@@ -39,8 +50,7 @@ static void print_setup(const mg_microscope_tables *m, size_t row, size_t top) {
   size_t *ranked = rank_layers(layers, model, &count);
   printf("  %-16s %s%s%s\n", model, mode[0] != '\0' ? mode : path, sources[0] != '\0' ? " of " : "", sources);
   if (mg_frame_text(setups, "error", row)[0] != '\0')
-    printf("    %s: %s\n", mg_frame_number(setups, "exists", row) != 0 ? "failed" : "skipped",
-           mg_frame_text(setups, "error", row));
+    printf("    %s: %s\n", status_of(setups, row), mg_frame_text(setups, "error", row));
   for (size_t k = 0; ranked != NULL && k < count && k < top; k++)
     printf("    %s %-32s moved %.4g (L2 sum), cosine %.4f\n", k == 0 ? "most:" : "     ",
            mg_frame_text(layers, "layer", ranked[k]), mg_frame_number(layers, "delta_l2_sum", ranked[k]),
@@ -53,10 +63,12 @@ static void print_setup(const mg_microscope_tables *m, size_t row, size_t top) {
 }
 
 void mg_microscope_print(const mg_microscope_tables *m, size_t top) {
+  const mg_frame *setups = &m->tables[MG_SCOPE_SETUPS];
   printf("\nmicroscope: against %s", m->reference);
   if (m->probes > 0) printf("; %lld probe texts (%s, padding %sd)", (long long)m->probes, m->probe_source, m->padding);
-  printf("\n");
-  for (size_t k = 0; k < m->tables[MG_SCOPE_SETUPS].rows; k++) print_setup(m, k, top);
+  printf("\n  %zu setups with the reference: %zu completed, %zu failed, %zu skipped\n", setups->rows,
+         count_status(setups, "completed"), count_status(setups, "failed"), count_status(setups, "skipped"));
+  for (size_t k = 0; k < setups->rows; k++) print_setup(m, k, top);
 }
 
 /* ---- JSON ---- */
@@ -79,14 +91,17 @@ json_t *mg_microscope_json(const mg_microscope_tables *m, size_t top) {
   for (size_t k = 0; k < setups->rows; k++) {
     const char *model = mg_frame_text(setups, "model", k);
     const ptrdiff_t logit = logit_row(logits, model);
-    json_t *one = json_pack("{s:s, s:s, s:b, s:s, s:s, s:s, s:o}", "model", model, "kind", mg_frame_text(setups, "kind", k),
-                            "exists", mg_frame_number(setups, "exists", k) != 0, "error", mg_frame_text(setups, "error", k),
-                            "mode", mg_frame_text(setups, "mode", k), "sources", mg_frame_text(setups, "sources", k),
-                            "moved_most", layers_json(&m->tables[MG_SCOPE_LAYERS], model, top));
+    json_t *one =
+        json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:s, s:o}", "model", model, "kind", mg_frame_text(setups, "kind", k),
+                  "status", status_of(setups, k), "exists", mg_frame_number(setups, "exists", k) != 0, "error",
+                  mg_frame_text(setups, "error", k), "mode", mg_frame_text(setups, "mode", k), "sources",
+                  mg_frame_text(setups, "sources", k), "moved_most", layers_json(&m->tables[MG_SCOPE_LAYERS], model, top));
     if (one != NULL && logit >= 0)
       json_object_set_new(one, "confidence_mean", mg_json_number(mg_frame_number(logits, "confidence_mean", (size_t)logit)));
     json_array_append_new(list, one);
   }
-  return json_pack("{s:s, s:s, s:I, s:s, s:o}", "reference", m->reference, "padding", m->padding, "probes",
-                   (json_int_t)m->probes, "probe_source", m->probe_source, "setups", list);
+  return json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:o}", "reference", m->reference, "padding", m->padding, "probes",
+                   (json_int_t)m->probes, "probe_source", m->probe_source, "completed",
+                   (json_int_t)count_status(setups, "completed"), "failed", (json_int_t)count_status(setups, "failed"),
+                   "skipped", (json_int_t)count_status(setups, "skipped"), "setups", list);
 }

@@ -101,6 +101,17 @@ static bool map_shared(MPI_Comm node, mg_shared *s) {
 
 /* ---- blocks ---- */
 
+/* What the plan does not have is said aloud where it is more than the plan's slack. */
+static void say_not_shared(const mg_shared *s, const char *what) {
+  enum { SLACK = 16 << 20 };
+  const double more = (double)s->bytes * (s->ranks - 1);
+  if (more > SLACK)
+    mg_warn("%s can't be shared by the ranks of this node: every one keeps its own, %.3g GB more than planned in all", what,
+            more / 1e9);
+  else
+    mg_debug("%s can't be shared by the ranks of this node: every one keeps its own", what);
+}
+
 static mg_status have_own(mg_shared *s, const char *what) {
   s->rank = 0;
   s->ranks = 1;
@@ -123,7 +134,7 @@ mg_status mg_shared_create(MPI_Comm comm, uint64_t bytes, const char *what, mg_s
   s->mapped = s->ranks > 1 && map_shared(node, s);
   MPI_Comm_free(&node);
   if (!s->mapped) {
-    if (s->ranks > 1 && s->rank == 0) mg_debug("%s are not shared by the ranks of this node: every one keeps its own", what);
+    if (s->ranks > 1 && s->rank == 0) say_not_shared(s, what);
     status = have_own(s, what);
   }
   MG_TRY(mg_agree(comm, status), failed);

@@ -246,7 +246,7 @@ static mg_status write_values(packer *p, const char *temporary) {
     status = mg_fail_errno(MG_ERR_IO, "%s", temporary);
     goto cleanup;
   }
-  MG_TRY(mg_spool_open(&p->spool, fd, temporary, data_offset), cleanup);
+  MG_TRY(mg_spool_open(&p->spool, fd, temporary, data_offset, MG_LEAF * sizeof(float)), cleanup);
   p->shard.checkpoint_hash = 0;
   for (size_t tensor = 0; tensor < p->table->count; tensor++) MG_TRY(pack_tensor(p, tensor), cleanup);
   MG_TRY(mg_spool_flush(&p->spool), cleanup);

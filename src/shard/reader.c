@@ -29,7 +29,7 @@ mg_status mg_reader_create(const mg_member *member, mg_reader **out) {
     return MG_ERR_NOMEM;
   }
   for (size_t k = 0; k < member->files.count; k++) reader->fds[k] = -1;
-  const mg_status status = mg_mappings_create(member->files.count, &reader->mappings);
+  const mg_status status = mg_mappings_create(member->files.count, MG_MOST_TABLES, &reader->mappings);
   if (status != MG_OK)
     mg_reader_destroy(&reader);
   else

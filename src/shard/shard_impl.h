@@ -45,11 +45,11 @@ typedef struct mg_spool {
   size_t filled; /* bytes */
 } mg_spool;
 
-/** Close it even where this fails; fd stays the caller's. */
-mg_status mg_spool_open(mg_spool *spool, int fd, const char *path, uint64_t offset);
+/** room: the most bytes that are taken at once. Close it even where this fails; fd stays the caller's. */
+mg_status mg_spool_open(mg_spool *spool, int fd, const char *path, uint64_t offset, size_t room);
 /** Forgets what was not flushed. */
 void mg_spool_close(mg_spool *spool);
-/** Where the next values go, up to a leaf's floats; valid until they are taken. */
+/** Where the next values go; valid until they are taken. */
 void *mg_spool_room(const mg_spool *spool);
 /** The first `size` bytes of the room are values. */
 mg_status mg_spool_take(mg_spool *spool, size_t size);

@@ -6,13 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mergegrid/tiling.h"
 #include "shard_impl.h"
 
-enum { PIECE = 2 << 20, ROOM = MG_LEAF * sizeof(float) };
+enum { PIECE = 2 << 20 };
 
-mg_status mg_spool_open(mg_spool *spool, int fd, const char *path, uint64_t offset) {
-  *spool = (mg_spool){.fd = fd, .path = path, .at = offset, .buffer = mg_alloc_aligned(PIECE + ROOM)};
+mg_status mg_spool_open(mg_spool *spool, int fd, const char *path, uint64_t offset, size_t room) {
+  *spool = (mg_spool){.fd = fd, .path = path, .at = offset, .buffer = mg_alloc_aligned(PIECE + room)};
   return spool->buffer != NULL ? MG_OK : MG_ERR_NOMEM;
 }
 
@@ -32,9 +31,10 @@ static mg_status write_first(mg_spool *spool, size_t size) {
 }
 
 mg_status mg_spool_take(mg_spool *spool, size_t size) {
-  const size_t whole = PIECE - (size_t)(spool->at % PIECE); /* what is left of a piece of the file */
   spool->filled += size;
-  return spool->filled >= whole ? write_first(spool, whole) : MG_OK;
+  const uint64_t end = spool->at + spool->filled,
+                 bound = end - end % PIECE; /* the last that is reached, of the file's pieces */
+  return bound > spool->at ? write_first(spool, (size_t)(bound - spool->at)) : MG_OK;
 }
 
 mg_status mg_spool_flush(mg_spool *spool) { return spool->filled > 0 ? write_first(spool, spool->filled) : MG_OK; }

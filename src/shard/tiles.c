@@ -54,7 +54,7 @@ static size_t count_files(const mg_rows *rows) {
 
 mg_status mg_rows_sight_open(mg_rows *rows, size_t most_rows, mg_rows_sight **out) {
   if (rows->mappings == NULL) {
-    const mg_status status = mg_mappings_create(count_files(rows), &rows->mappings);
+    const mg_status status = mg_mappings_create(count_files(rows), MG_MOST_TABLES, &rows->mappings);
     if (status != MG_OK) return status;
   }
   mg_rows_sight *sight = mg_alloc_zero(1, sizeof *sight);

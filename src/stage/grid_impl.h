@@ -5,6 +5,7 @@
 
 #include "mergegrid/encoder.h"
 #include "mergegrid/grid.h"
+#include "mergegrid/grid_journal.h"
 #include "mergegrid/log.h"
 #include "mergegrid/merge.h"
 #include "nxn_impl.h"
@@ -44,13 +45,6 @@ typedef struct mg_grid_work {
 void mg_grid_work_free(mg_grid_work *work);
 /* A sequence's place among a target's. */
 size_t mg_grid_position(const mg_grid_work *work, size_t target, int64_t sequence);
-
-/* An item's result, as journaled: this, then predictions [sequences] of a merge that succeeded, or a message. */
-typedef struct mg_grid_answer {
-  uint64_t recipe;
-  uint32_t target, failed, size; /* of what follows, in bytes */
-  uint32_t zero;
-} mg_grid_answer;
 
 /* *turn [targets]: each target's turn, those first whose texts take longest to evaluate. The caller frees it. */
 mg_status mg_grid_turns(const mg_nxn_plan *nxn, size_t **turn);
@@ -186,5 +180,15 @@ mg_status mg_grid_vote(mg_grid_stage *stage);
 /* ---- rank 0: what came out (grid_outcome.c) ---- */
 
 void mg_grid_outcome_free(mg_grid_stage *stage);
+/*
+ * Cells with what is known of them: all they are made of, and accuracies of baselines; with `answers` also of merges and votes.
+ * What out points to lives until mg_grid_outcome_free; *source_mean (may be NULL) [C] as of mg_grid_manifest.
+ */
+mg_status mg_grid_make_cells(mg_grid_stage *stage, bool answers, mg_result_grid *out, const double **source_mean);
+
+/* ---- rank 0: what a reader of the journal has to know of the cells (grid_manifest.c) ---- */
+
+/* Into the journal, once recipes are known. */
+mg_status mg_grid_journal_manifest(mg_grid_stage *stage);
 
 #endif

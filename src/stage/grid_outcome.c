@@ -15,6 +15,7 @@ typedef struct mg_grid_outcome {
   char **swept;          /* [swept, C] */
   double *weights;       /* [C, N] */
   bool *selected;        /* [C, N] */
+  double *source_mean;   /* [C] */
   size_t *texts, *rows;  /* [M] */
   size_t **cell_of;      /* [M][rows] the cell a row is of */
   int64_t *positions;    /* [U] of the target at hand: of each text's sequence among the target's */
@@ -38,13 +39,14 @@ static mg_status make_room(mg_grid_stage *s, mg_grid_outcome *o) {
   o->swept = mg_alloc_zero(c, (s->grid.swept.count + 1) * sizeof *o->swept);
   o->weights = mg_alloc_zero(c, n * sizeof *o->weights);
   o->selected = mg_alloc_zero(c, n * sizeof *o->selected);
+  o->source_mean = mg_alloc(c, sizeof *o->source_mean);
   o->texts = mg_alloc(m, sizeof *o->texts), o->rows = mg_alloc_zero(m, sizeof *o->rows);
   o->cell_of = mg_alloc_zero(m, sizeof *o->cell_of);
   o->positions = mg_alloc(longest, sizeof *o->positions);
   o->by_sequence = mg_alloc(longest, sizeof *o->by_sequence), o->by_text = mg_alloc(longest, sizeof *o->by_text);
   o->labels = mg_alloc(longest, sizeof *o->labels), o->scored = mg_alloc(longest, sizeof *o->scored);
-  return o->cells && o->swept && o->weights && o->selected && o->texts && o->rows && o->cell_of && o->positions &&
-                 o->by_sequence && o->by_text && o->labels && o->scored
+  return o->cells && o->swept && o->weights && o->selected && o->source_mean && o->texts && o->rows && o->cell_of &&
+                 o->positions && o->by_sequence && o->by_text && o->labels && o->scored
              ? MG_OK
              : MG_ERR_NOMEM;
 }
@@ -56,7 +58,8 @@ void mg_grid_outcome_free(mg_grid_stage *s) {
   for (size_t m = 0; o->cell_of != NULL && m < s->nxn->plan.texts.targets.count; m++) free(o->cell_of[m]);
   mg_grid_tables_free(&o->tables);
   mg_strings_free(&o->strings);
-  free(o->cells), free(o->swept), free(o->weights), free(o->selected), free(o->texts), free(o->rows), free(o->cell_of);
+  free(o->cells), free(o->swept), free(o->weights), free(o->selected), free(o->source_mean), free(o->texts), free(o->rows),
+      free(o->cell_of);
   free(o->positions), free(o->by_sequence), free(o->by_text), free(o->labels), free(o->scored);
   free(o->matrix_names), free(o->matrix_labels), free(o->matrices);
   free(o);
@@ -151,12 +154,14 @@ done:
  * Accuracies of sources on a cell's target: the best of its own, of any but the target's, and the target's. A source that has
  * failed there is best of nothing; a mean that it belongs to is none.
  */
-static void compare_with_sources(const mg_grid_stage *s, size_t cell, mg_result_cell *out) {
+static void compare_with_sources(const mg_grid_stage *s, mg_grid_outcome *o, size_t cell) {
   const mg_grid_cell *c = &s->cells[cell];
+  mg_result_cell *out = &o->cells[cell];
   const double *accuracy = mg_nxn_accuracy(s->nxn, s->part);
   const size_t m = s->nxn->plan.texts.targets.count;
   double total = 0;
   bool has_own = false; /* of several the first, failed or not, which is whom the method `own` takes */
+  o->source_mean[cell] = NAN;
   if (c->target < 0) return;
   for (size_t k = 0; k < s->list->count; k++) {
     const double own = accuracy[k * m + (size_t)c->target];
@@ -170,7 +175,9 @@ static void compare_with_sources(const mg_grid_stage *s, size_t cell, mg_result_
     if (!isnan(own) && !(out->best_source >= own)) out->best_source = own;
     total += own;
   }
-  if (c->resolved.count > 0) out->merging_effect = out->accuracy - total / (double)c->resolved.count;
+  if (c->resolved.count == 0) return;
+  o->source_mean[cell] = total / (double)c->resolved.count;
+  out->merging_effect = out->accuracy - o->source_mean[cell];
 }
 
 /* ---- a cell's columns ---- */
@@ -366,7 +373,7 @@ failed:
   return status;
 }
 
-static mg_status make_cells(mg_grid_stage *s, mg_grid_outcome *o) {
+static mg_status make_cells(mg_grid_stage *s, mg_grid_outcome *o, bool answers) {
   mg_status status = MG_OK;
   const size_t m = s->nxn->plan.texts.targets.count;
   for (size_t t = 0; t < m; t++) {
@@ -391,9 +398,9 @@ static mg_status make_cells(mg_grid_stage *s, mg_grid_outcome *o) {
                             .delta_vs_similarity = NAN};
     if (c->same_as >= 0)
       copy_scores(s, o, k);
-    else if (c->recipe != 0 && c->state != MG_CELL_FAILED && (c->done || c->resolved.kind == MG_CELL_MODEL))
+    else if (c->recipe != 0 && c->state != MG_CELL_FAILED && ((answers && c->done) || c->resolved.kind == MG_CELL_MODEL))
       MG_TRY(score_cell(s, o, k), done);
-    compare_with_sources(s, k, out);
+    compare_with_sources(s, o, k);
     MG_TRY(describe(s, o, k), done);
   }
   for (size_t k = 0; k < s->grid.count; k++)
@@ -429,14 +436,12 @@ static mg_status list_matrices(mg_grid_stage *s, mg_grid_outcome *o) {
   return MG_OK;
 }
 
-mg_status mg_grid_stage_collect(mg_grid_stage *s, mg_result_grid *out) {
+mg_status mg_grid_make_cells(mg_grid_stage *s, bool answers, mg_result_grid *out, const double **source_mean) {
   mg_status status = MG_OK;
   mg_grid_outcome *o = s->outcome = mg_alloc_zero(1, sizeof *o);
   if (o == NULL) return MG_ERR_NOMEM;
   MG_TRY(make_room(s, o), done);
-  MG_TRY(make_cells(s, o), done);
-  MG_TRY(make_tables(s, o), done);
-  MG_TRY(list_matrices(s, o), done);
+  MG_TRY(make_cells(s, o, answers), done);
   *out = (mg_result_grid){.cell_count = s->grid.count,
                           .cells = o->cells,
                           .swept = &s->grid.swept,
@@ -449,17 +454,23 @@ mg_status mg_grid_stage_collect(mg_grid_stage *s, mg_result_grid *out) {
                           .context = s,
                           .predictions = give_row,
                           .partition = mg_partition_name(s->attempt->config->grid.partition),
-                          .selected_on_partition = s->part == 1,
-                          .method_count = o->tables.method_count,
-                          .methods = o->tables.methods,
-                          .best_count = o->tables.best_count,
-                          .best = o->tables.best,
-                          .matrix_count = o->matrix_count,
-                          .matrix_names = o->matrix_names,
-                          .matrix_labels = o->matrix_labels,
-                          .matrices = o->matrices,
-                          .reused_count = s->reused.count,
-                          .reused = (const char *const *)s->reused.items};
+                          .selected_on_partition = s->part == 1};
+  if (source_mean != NULL) *source_mean = o->source_mean;
+done:
+  return status;
+}
+
+mg_status mg_grid_stage_collect(mg_grid_stage *s, mg_result_grid *out) {
+  mg_status status = MG_OK;
+  MG_TRY(mg_grid_make_cells(s, true, out, NULL), done);
+  const mg_grid_outcome *o = s->outcome;
+  MG_TRY(make_tables(s, s->outcome), done);
+  MG_TRY(list_matrices(s, s->outcome), done);
+  out->method_count = o->tables.method_count, out->methods = o->tables.methods;
+  out->best_count = o->tables.best_count, out->best = o->tables.best;
+  out->matrix_count = o->matrix_count, out->matrix_names = o->matrix_names;
+  out->matrix_labels = o->matrix_labels, out->matrices = o->matrices;
+  out->reused_count = s->reused.count, out->reused = (const char *const *)s->reused.items;
 done:
   return status;
 }

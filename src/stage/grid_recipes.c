@@ -512,6 +512,7 @@ mg_status mg_grid_recipes(mg_grid_stage *s) {
       mg_grid_cut(s->work.items, s->work.item_count, s->attempt->ranks, s->plan.models, &s->work.groups, &s->work.group_count),
       done);
   MG_TRY(list_quantities(s), done);
+  MG_TRY(mg_grid_journal_manifest(s), done);
 done:
   return status;
 }

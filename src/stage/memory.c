@@ -2,7 +2,7 @@
 
 #include "stage_impl.h"
 
-/* A process with MPI, HDF5 and OpenBLAS in it before any work of ours. */
+/* A process with MPI, HDF5 and OpenBLAS in it before any work of ours, and MG_MOST_TABLES. */
 static const uint64_t PROCESS_BYTES = UINT64_C(64) << 20;
 
 static void add(mg_memory *m, uint64_t held, uint64_t working) {

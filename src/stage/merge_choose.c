@@ -81,39 +81,57 @@ static bool is_better(const mg_result_cell *row, const mg_result_cell *best) {
   return best == NULL || row->select_accuracy > best->select_accuracy;
 }
 
-static void say_best(const mg_chosen_cell *c, const char *conditions, const mg_result_cell *merge) {
-  const mg_result_cell *best = c->row;
+/* Of the cells that match (take NULL: of all), those of one kind, and of one target where that is given; NULL: none. */
+static const mg_result_cell *best_of_kind(const mg_chosen_cell *c, mg_method_kind kind, const char *locale, const bool *take) {
+  const mg_result_cell *best = NULL;
+  for (size_t k = 0; k < c->table.cell_count; k++) {
+    const mg_result_cell *row = &c->table.cells[k];
+    if ((take != NULL && !take[k]) || !is_kind(row, kind) || (locale != NULL && strcmp(row->locale, locale) != 0)) continue;
+    if (is_better(row, best)) best = row;
+  }
+  return best;
+}
+
+/* A baseline is no answer to which merge is best, but whoever takes the merge should know of it: also of one that the
+   conditions leave out, and of the same target only, since texts of another are easier or harder. */
+static void say_best(const mg_chosen_cell *c, const char *conditions) {
+  const mg_result_cell *best = c->row, *baseline = best_of_kind(c, MG_METHOD_MODEL, best->locale, NULL);
   mg_info("best of %s: cell %s, %s for %s, accuracy %.4f on the texts that are chosen by, %.4f on %s", conditions, best->key,
           best->method, best->locale, best->select_accuracy, best->accuracy, c->table.partition);
-  if (best == merge) return;
-  mg_info("%s is one source as it is%s%s%s%s", best->method, merge != NULL ? "; the best merge is cell " : "",
-          merge != NULL ? merge->key : "", merge != NULL ? ", " : "", merge != NULL ? merge->method : "");
+  if (baseline == NULL || !is_better(baseline, best)) return;
+  mg_info("note: a baseline scores better: cell %s, %s for %s, one source as it is, accuracy %.4f on the texts that are chosen "
+          "by, %.4f on %s; --cell %s writes it",
+          baseline->key, baseline->method, baseline->locale, baseline->select_accuracy, baseline->accuracy, c->table.partition,
+          baseline->key);
+}
+
+static mg_status no_best(const mg_chosen_cell *c, const char *conditions, const bool *take) {
+  const mg_result_cell *baseline = best_of_kind(c, MG_METHOD_MODEL, NULL, take);
+  mg_text text = {0};
+  size_t matching = 0;
+  for (size_t k = 0; k < c->table.cell_count; k++) matching += take[k];
+  if (baseline != NULL)
+    mg_text_append(&text, "; the best baseline among them, %s for %s, is written by --cell %s", baseline->method,
+                   baseline->locale, baseline->key);
+  mg_fail(MG_ERR_INPUT,
+          "%s: --best %s: %zu cells match, and none of them is a merge that was completed; mergegrid show %s --where '%s' "
+          "lists them%s",
+          c->result, conditions, matching, c->result, conditions, text.data != NULL ? text.data : "");
+  mg_text_free(&text);
+  return MG_ERR_INPUT;
 }
 
 static mg_status find_best(mg_chosen_cell *c, const char *conditions) {
-  mg_status status = MG_OK;
-  const mg_result_cell *merge = NULL;
-  size_t matching = 0;
   bool *take = mg_alloc(c->table.cell_count, sizeof *take);
   if (take == NULL) return MG_ERR_NOMEM;
-  MG_TRY(mg_grid_table_where(&c->table, "--best", conditions, take), cleanup);
-  for (size_t k = 0; k < c->table.cell_count; k++) {
-    const mg_result_cell *row = &c->table.cells[k];
-    if (!take[k]) continue;
-    matching++;
-    if (is_kind(row, MG_METHOD_VOTE)) continue;
-    if (is_better(row, c->row)) c->row = row;
-    if (is_kind(row, MG_METHOD_MERGE) && is_better(row, merge)) merge = row;
+  mg_status status = mg_grid_table_where(&c->table, "--best", conditions, take);
+  if (status == MG_OK) {
+    c->row = best_of_kind(c, MG_METHOD_MERGE, NULL, take);
+    if (c->row != NULL)
+      say_best(c, conditions);
+    else
+      status = no_best(c, conditions, take);
   }
-  if (c->row != NULL)
-    say_best(c, conditions, merge);
-  else
-    status =
-        mg_fail(MG_ERR_INPUT,
-                "%s: --best %s: %zu cells match, and none of them is a merge that was completed; mergegrid show %s --where "
-                "'%s' lists them",
-                c->result, conditions, matching, c->result, conditions);
-cleanup:
   free(take);
   return status;
 }

@@ -364,3 +364,10 @@ done:
 }
 
 mg_status mg_microscope_collect(mg_microscope_stage *s, mg_result_microscope *out) { return mg_scope_tables_make(s, out); }
+
+size_t mg_microscope_failed(const mg_microscope_stage *s) {
+  size_t failed = 0;
+  for (size_t k = 0; k < s->setup_count; k++)
+    failed += strcmp(mg_setup_status(s->setups[k].exists, s->setups[k].error), "failed") == 0;
+  return failed;
+}

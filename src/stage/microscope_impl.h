@@ -98,7 +98,7 @@ typedef struct mg_scope_setup {
   bool exists;
   char *error;        /* why not; or why it failed, */
   uint32_t failed_in; /* which the first unit says, whatever the order in which they arrive */
-  ptrdiff_t model;    /* −1: not there */
+  ptrdiff_t model;    /* −1: not there, or its terms come to no merge */
   char *sources;      /* "fr-FR:0.500, sw-KE:0.500" */
   const char *path, *mode, *target_lang, *preweight, *base_model; /* borrowed; NULL is "" */
   int num_languages;

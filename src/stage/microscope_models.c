@@ -21,6 +21,15 @@ static mg_status skip(const mg_microscope_stage *s, mg_scope_setup *setup) {
   return MG_OK;
 }
 
+/* It is there, but comes to nothing; the end of the run says so. The reference can't. */
+static mg_status fail(const mg_microscope_stage *s, mg_scope_setup *setup) {
+  free(setup->error);
+  setup->error = mg_strdup(mg_error_message());
+  if (setup->error == NULL) return MG_ERR_NOMEM;
+  if (is_reference(s, setup)) return mg_fail(MG_ERR_INPUT, "%s: microscope.reference: %s", setup->said->place, setup->error);
+  return MG_OK;
+}
+
 /* ---- what is known at once ---- */
 
 static mg_status find_source(const mg_microscope_stage *s, const char *id, ptrdiff_t *source) {
@@ -364,6 +373,14 @@ cleanup:
   return status;
 }
 
+/* Of one that did not resolve: has it failed, as the grid's cells do whose terms come to no merge? Else it is not there. */
+static bool has_failed(const mg_microscope_stage *s, const mg_scope_setup *setup) {
+  size_t cell;
+  if (setup->said->kind == MG_SETUP_CELL && setup->cell[0] != '\0' && find_cell(s, setup->cell, &cell) == MG_OK)
+    return s->stages->grid->cells[cell].state == MG_CELL_FAILED;
+  return setup->said->kind == MG_SETUP_RECIPE;
+}
+
 mg_status mg_scope_resolve(mg_microscope_stage *s) {
   mg_status status = MG_OK;
   surroundings r = {0};
@@ -380,7 +397,7 @@ mg_status mg_scope_resolve(mg_microscope_stage *s) {
     status = take(s, &r, setup, model);
     if (status == MG_OK) status = find_tensors(s, setup, model, w->has + w->model_count * tensors);
     if (status == MG_ERR_INPUT) {
-      MG_TRY(skip(s, setup), cleanup);
+      MG_TRY(has_failed(s, setup) ? fail(s, setup) : skip(s, setup), cleanup);
       memset(model, 0, sizeof *model);
       continue;
     }

@@ -211,7 +211,6 @@ mg_status mg_scope_tables_make(mg_microscope_stage *s, mg_result_microscope *out
     const mg_scope_setup *setup = &s->setups[k];
     const size_t first = t->parameter_count;
     t->setups[k] = setup_row(setup);
-    if (setup->exists && setup->error != NULL) mg_warn("microscope: %s failed: %s", setup->said->name, setup->error);
     if (!is_whole(setup)) continue;
     if (k > 0 && is_whole(&s->setups[0])) {
       MG_TRY(add_parameters(s, setup), done);

@@ -74,6 +74,21 @@ static void say_grid(const mg_result_grid *grid) {
           grid->cell_count, completed, failed, grid->cell_count - completed - failed, equal, grid->reused_count);
 }
 
+/* How many setups there are, the reference among them, and all that failed: they are few. */
+static void say_microscope(const mg_result_microscope *microscope) {
+  size_t failed = 0, skipped = 0;
+  for (size_t k = 0; k < microscope->setup_count; k++) {
+    const mg_result_setup *setup = &microscope->setups[k];
+    const char *status = mg_setup_status(setup->exists, setup->error);
+    skipped += strcmp(status, "skipped") == 0;
+    if (strcmp(status, "failed") != 0) continue;
+    mg_warn("microscope: %s failed: %s", setup->model, setup->error);
+    failed++;
+  }
+  mg_info("microscope: %zu setups with the reference, %zu completed, %zu failed, %zu skipped", microscope->setup_count,
+          microscope->setup_count - failed - skipped, failed, skipped);
+}
+
 static mg_status describe_modes(const mg_attempt *a, const mg_stages *stages, mg_text *mode) {
   char encoder[256];
   if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode());
@@ -139,6 +154,7 @@ mg_status mg_outcome_write(mg_attempt *a, const mg_stages *stages, const mg_iden
   if (stages->gram != NULL) say_compatibility(&compatibility, a->roster->list.count);
   if (stages->nxn != NULL) say_nxn(&nxn, &a->roster->list);
   if (stages->grid != NULL) say_grid(&grid);
+  if (stages->microscope != NULL) say_microscope(&microscope);
   mg_info("result in %s", a->config->result);
 cleanup:
   mg_text_free(&yaml);

@@ -1,22 +1,8 @@
-#include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 #include <time.h>
 
+#include "mergegrid/io.h"
 #include "stage_impl.h"
-
-/* A field of /proc/self/status in bytes; 0 if it is not there. */
-static uint64_t status_field(const char *name) {
-  char line[256];
-  uint64_t kibibytes = 0;
-  FILE *file = fopen("/proc/self/status", "r");
-  if (file == NULL) return 0;
-  const size_t length = strlen(name);
-  while (fgets(line, sizeof line, file) != NULL)
-    if (strncmp(line, name, length) == 0 && line[length] == ':') sscanf(line + length + 1, "%" SCNu64, &kibibytes);
-  fclose(file);
-  return kibibytes * 1024;
-}
 
 /*
  * While files are looked at in the page cache, the process's high-water mark counts pages that are the kernel's: more of them
@@ -26,7 +12,7 @@ static struct { uint64_t before, sampled; } peak;
 
 static uint64_t peak_of_mark(void) {
   /* The mark counts mapped files as well, which are the libraries otherwise: they stay as they are, so they come off. */
-  const uint64_t mark = status_field("VmHWM"), files = status_field("RssFile");
+  const uint64_t mark = mg_process_memory("VmHWM"), files = mg_process_memory("RssFile");
   return mark > files ? mark - files : mark;
 }
 
@@ -34,7 +20,7 @@ static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 void mg_peak_begin_seeing(void) { peak.before = mg_peak_memory(); }
 
-void mg_peak_sample(void) { peak.sampled = larger(peak.sampled, status_field("RssAnon") + status_field("RssShmem")); }
+void mg_peak_sample(void) { peak.sampled = larger(peak.sampled, mg_process_memory("RssAnon") + mg_process_memory("RssShmem")); }
 
 void mg_peak_end_seeing(void) {
   mg_peak_sample();

@@ -241,7 +241,16 @@ cleanup:
   return status;
 }
 
-static mg_status run_stages(mg_attempt *a, mg_failures *failures) {
+/* Rank 0. In the stages that were asked for alone: what else the result holds is not this run's. */
+static mg_status find_failures(const mg_attempt *a, const mg_stages *stages, mg_failures *failed) {
+  const mg_status status = mg_result_failures(a->config->result, failed);
+  if (stages->nxn == NULL) failed->evaluations = 0;
+  if (stages->grid == NULL) failed->cells = 0;
+  if (stages->microscope == NULL) failed->setups = 0;
+  return status;
+}
+
+static mg_status run_stages(mg_attempt *a, mg_failures *failed) {
   mg_status status = MG_OK;
   mg_stages stages = {0};
   mg_identity identity = {0};
@@ -250,9 +259,7 @@ static mg_status run_stages(mg_attempt *a, mg_failures *failures) {
   MG_TRY(take_over(a, &stages, &identity, &complete), cleanup);
   if (complete) {
     mg_info("%s is complete and was computed from the same inputs: nothing to do (--fresh starts over)", a->config->result);
-    if (a->rank == 0 && stages.nxn != NULL) status = mg_result_failures(a->config->result, failures);
-    if (stages.grid == NULL) failures->cells = 0;
-    MG_TRY(mg_agree(a->comm, status), cleanup);
+    MG_TRY(mg_agree(a->comm, a->rank == 0 ? find_failures(a, &stages, failed) : MG_OK), cleanup);
     goto cleanup;
   }
   if (a->config->shards.stage_to != NULL && !mg_parts_only_gather(&a->parts)) MG_TRY(mg_attempt_stage_shards(a), cleanup);
@@ -262,10 +269,11 @@ static mg_status run_stages(mg_attempt *a, mg_failures *failures) {
     goto cleanup;
   }
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
-  if (a->rank == 0 && stages.nxn != NULL) failures->evaluations = mg_nxn_failed(stages.nxn);
-  if (a->rank == 0 && stages.grid != NULL) failures->cells = mg_grid_stage_failed(stages.grid);
+  if (stages.nxn != NULL) failed->evaluations = mg_nxn_failed(stages.nxn);
+  if (stages.grid != NULL) failed->cells = mg_grid_stage_failed(stages.grid);
+  if (stages.microscope != NULL) failed->setups = mg_microscope_failed(stages.microscope);
 cleanup:
-  if (status == MG_OK) MPI_Bcast(failures, (int)sizeof *failures, MPI_BYTE, 0, a->comm);
+  if (status == MG_OK) MPI_Bcast(failed, (int)sizeof *failed, MPI_BYTE, 0, a->comm);
   close_stages(&stages);
   mg_identity_free(&identity);
   return status;
@@ -279,9 +287,9 @@ static mg_status check_stage_to(const mg_config *config) {
   return status;
 }
 
-mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failures) {
+mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_options *options, mg_failures *failed) {
   mg_status status = MG_OK;
-  *failures = (mg_failures){0};
+  *failed = (mg_failures){0};
   mg_roster roster = {0};
   mg_attempt a = {.comm = comm, .config = config, .options = options, .roster = &roster, .began = mg_now()};
   MPI_Comm_rank(comm, &a.rank);
@@ -299,7 +307,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MG_TRY(mg_attempt_open_rows(&a), cleanup);
   a.threads = mg_threads_auto(comm, config->compute.threads);
   MG_TRY(mg_attempt_print_places(&a), cleanup);
-  MG_TRY(run_stages(&a, failures), cleanup);
+  MG_TRY(run_stages(&a, failed), cleanup);
 cleanup:
   mg_rows_close(&a.rows);
   mg_device_close(&a.device);

@@ -253,7 +253,8 @@ mg_status mg_attempt_share(const mg_attempt *attempt, mg_status status, void **i
 mg_status mg_attempt_poll(void *context);
 mg_status mg_identity_add_hash(mg_identity *identity, const char *what, uint64_t hash);
 
-enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_CELL = 4, MG_RECORD_SCOPE = 5 };
+/** Kinds of records; 4 and 6 are the grid's (grid_journal.h). */
+enum { MG_RECORD_NODES = 1, MG_RECORD_FEATURES = 2, MG_RECORD_LOGITS = 3, MG_RECORD_SCOPE = 5 };
 
 /** The metric task_vector_cosine. */
 typedef struct mg_gram_stage mg_gram_stage;
@@ -524,6 +525,8 @@ mg_status mg_microscope_covered(const mg_microscope_stage *stage, const char *re
 mg_status mg_microscope_compute(mg_microscope_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_microscope_collect(mg_microscope_stage *stage, mg_result_microscope *out);
+/** Rank 0, once it has computed: setups that failed, the reference among them. */
+size_t mg_microscope_failed(const mg_microscope_stage *stage);
 
 const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *stage);
 const mg_cka_plan *mg_cka_stage_plan(const mg_cka_stage *stage);

@@ -227,13 +227,16 @@ class Cells(unittest.TestCase):
     def test_best(self):
         merges = [cell for cell in self.cells if cell["locale"] == "nl-NL" and cell["status"] == "completed" and cell["method"] not in ("majority", "own", "best_source", "best_zero_shot")]
         best = max(merges, key=lambda cell: cell["select_accuracy"])  # the first of equals
-        self.merge("own", "--best", "locale=nl-NL")
-        self.assertEqual(self.details["method"], "own")
-        self.assertIn(f"own is one source as it is; the best merge is cell {best['key']}", self.said)
-        others = "|".join(sorted({cell["method"] for cell in merges}))
-        self.merge("best", "--best", f"locale=nl-NL,method={others}")
+        own = self.cell(method="own")
+        self.assertGreater(own["select_accuracy"], best["select_accuracy"])
+        self.merge("best", "--best", "locale=nl-NL")
         self.assertEqual(self.details["key"], best["key"])
-        self.assertIn(f"cell {best['key']}, {best['method']} for nl-NL", self.said)
+        self.assertIn(f"best of locale=nl-NL: cell {best['key']}, {best['method']} for nl-NL", self.said)
+        self.assertIn(f"note: a baseline scores better: cell {own['key']}, own for nl-NL, one source as it is, accuracy {own['select_accuracy']:.4f}", self.said)
+        others = "|".join(sorted({cell["method"] for cell in merges}))
+        self.merge("conditions", "--best", f"locale=nl-NL,method={others}")
+        self.assertEqual(self.details["key"], best["key"])
+        self.assertIn(f"note: a baseline scores better: cell {own['key']}", self.said)  # also where the conditions leave it out
         dense = self.cell(method="ties", **{"ties.density": "0.5"})
         self.merge("dense", "--best", "locale=nl-NL,ties.density=0.5")
         self.assertEqual(self.details["key"], dense["key"])
@@ -241,6 +244,26 @@ class Cells(unittest.TestCase):
         self.assertIn("--best: 'langauge' is no column of the cells", self.merge("no", "--best", "langauge=nl-NL", code=2))
         self.assertIn("none of them is a merge that was completed", self.merge("no", "--best", "method=majority", code=1))
         self.assertIn("none of them is a merge that was completed", self.merge("no", "--best", "seed=7", code=1))
+        refused = self.merge("no", "--best", "locale=nl-NL,method=own|majority", code=1)
+        self.assertIn("2 cells match, and none of them is a merge that was completed", refused)
+        self.assertIn(f"the best baseline among them, own for nl-NL, is written by --cell {own['key']}", refused)
+
+    def test_best_of_a_target_whose_baselines_are_worse(self):
+        """Then nothing is said of them, nor of another target's, which are better than the merge."""
+        fixed = {"similarity_type": "REAL", "include_target": True}
+        grid = {"similarity": {"REAL": "nxn"}, "sweep": {"locale": ["sw-KE"], "similarity_type": ["REAL"], "num_languages": [2], "method": ["best_zero_shot"]},
+                "phases": [{"name": "merge", "fixed": {**fixed, "locale": "sw-KE", "num_languages": 1, "method": "average"}},
+                           {"name": "other", "fixed": {**fixed, "locale": "nl-NL", "num_languages": 2, "method": "own"}}]}
+        result = f"{self.out}/r.h5"
+        config = write_yaml(f"{self.out}/run.yaml", **family(self.out, LOCALES), family={"locales": LOCALES}, texts={"files": TEXTS}, nxn={"targets": TARGETS},
+                            stages=["compatibility", "nxn", "grid"], grid=grid, shards={"dir": "shards"}, result="r.h5")
+        self.assertEqual(run("run", "-c", config).returncode, 0)
+        cells = {cell["method"]: cell for cell in cells_of(result)}
+        self.assertLess(cells["best_zero_shot"]["select_accuracy"], cells["average"]["select_accuracy"])
+        self.assertGreater(cells["own"]["select_accuracy"], cells["average"]["select_accuracy"])
+        self.merge("best", "--best", "locale=sw-KE", result=result)
+        self.assertEqual(self.details["key"], cells["average"]["key"])
+        self.assertNotIn("a baseline scores better", self.said)
 
     def test_refusals(self):
         self.assertRegex(self.merge("no", "--cell", self.cell(status="failed")["key"], code=1), "average for nl-NL\\) failed: .*num_languages is 9")

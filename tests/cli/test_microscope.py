@@ -1,6 +1,7 @@
 """The stage microscope: its numbers against PyTorch's, one set of bits, cells from inner products, and what a user can get wrong."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,16 @@ class Microscope(Case):
 
     def run_good(self, name="a", ranks=0, **options):
         self.good("run", "-c", self.config(name, **options), ranks=ranks)
+        return self.checked(name)
+
+    def run_failing(self, name, count, ranks=0, **options):
+        """So many setups fail: the result is whole all the same, and the exit code tells. What was run, and the result."""
+        done = self.refused("run", "-c", self.config(name, **options), code=3, says=f"{name}.h5 is done, but {count} setups of the microscope failed",
+                            ranks=ranks)
+        self.assertEqual(self.state(self.path(f"{name}.h5")), "done")
+        return done, self.checked(name)
+
+    def checked(self, name):
         path = self.path(f"{name}.h5")
         subprocess.run([sys.executable, f"{SOURCE}/scripts/check-result", path], check=True)
         return path
@@ -338,6 +349,16 @@ class Checkpoints(Microscope):
         os.makedirs(self.path("empty"))
         self.not_run("empty", setups={"other": {"path": "empty"}})
 
+    def said_to_fail(self, done, path, count, names):
+        """The end of a run and `show` say how many setups failed, and which."""
+        counts = f"{count - len(names)} completed, {len(names)} failed, 0 skipped"
+        self.assertIn(f"microscope: {count} setups with the reference, {counts}", done.stderr)
+        self.assertEqual(re.findall("warning: microscope: (.*) failed: ", done.stderr), names)
+        self.assertIn(f"{count} setups with the reference: {counts}", self.good("show", path).stdout)
+        shown = json.loads(self.good("show", path, "--json").stdout)["microscope"]
+        self.assertEqual((shown["completed"], shown["failed"], shown["skipped"]), (count - len(names), len(names), 0))
+        self.assertEqual([setup["model"] for setup in shown["setups"] if setup["status"] == "failed"], names)
+
     def test_failures(self):
         """Each on its own, with the same words whoever meets it first; what is whole stays."""
         def spoil(name):
@@ -349,7 +370,8 @@ class Checkpoints(Microscope):
         setups = {"good": {"source": "fr-FR"}, "huge": huge, "large": {**huge, "sources": ["am-ET", "big"]},
                   "nan": self.copy("nan", tensors=spoil("roberta.encoder.layer.1.output.dense.weight")),
                   "lost": self.copy("lost", tensors=spoil("roberta.embeddings.word_embeddings.weight"))}
-        one = self.run_good("one", setups=setups, **options)
+        done, one = self.run_failing("one", 4, setups=setups, **options)
+        self.said_to_fail(done, one, 6, ["huge", "large", "nan", "lost"])
         rows = frames(one)["setups"].set_index("model")
         self.assertEqual(list(rows.index[rows.error != ""]), ["huge", "large", "nan", "lost"])
         self.assertTrue(rows.exists.all())
@@ -357,10 +379,27 @@ class Checkpoints(Microscope):
         self.assertRegex(rows.loc["huge", "error"], "^the merge's element .* of tensor .* is not finite$")
         self.assertEqual(set(frames(one)["parameter_deltas"].model), {"good"})
         self.assertEqual(set(frames(one)["logits"].model), {"reference", "good"})
-        self.assertEqual(result_bits(one), result_bits(self.run_good("three", ranks=3, setups=setups, **options)))
+        self.assertEqual(result_bits(one), result_bits(self.run_failing("three", 4, ranks=3, setups=setups, **options)[1]))
         self.assertIn("failed: the merge's element", self.good("show", one).stdout)
-        lost = self.run_good("lost", setups={"good": {"source": "fr-FR"}}, reference={"path": "nan"}, **options)
+        done, lost = self.run_failing("lost", 1, setups={"good": {"source": "fr-FR"}}, reference={"path": "nan"}, **options)
+        self.said_to_fail(done, lost, 2, ["reference"])
         self.assertEqual(len(frames(lost)["parameter_deltas"]), 0)
+        for ranks in (0, 2):  # nothing is computed again, and it is not forgotten either
+            again, _ = self.run_failing("one", 4, ranks=ranks, setups=setups, **options)
+            self.assertIn("nothing to do", again.stderr)
+        del setups["huge"], setups["large"], setups["nan"], setups["lost"]
+        self.run_good("one", setups=setups, **options)
+
+    def test_failures_in_parts(self):
+        """A part ends well whatever fails in it; what writes the result says so."""
+        nan = self.copy("nan", tensors=lambda tensors: {n: v * np.nan if n.endswith("layer.1.output.dense.bias") else v for n, v in tensors.items()})
+        setups = {**THREE, "nan": nan, "few": {"method": "average", "locale": "af-ZA", "num_languages": 99}}
+        _, whole = self.run_failing("whole", 2, stages=["microscope"], setups=setups)
+        config = self.config("parts", stages=["microscope"], setups=setups)
+        for part in ("1/2", "2/2"):
+            self.good("run", "-c", config, "--part", part)
+        self.refused("gather", "-c", config, code=3, says="parts.h5 is done, but 2 setups of the microscope failed")
+        self.same_bits(self.path("parts.h5"), result_bits(whole))
 
     def test_changed_directory(self):
         """A checkpoint that is another one now is looked at again."""
@@ -376,19 +415,39 @@ class Checkpoints(Microscope):
 class Wrong(Microscope):
     def test_missing(self):
         """What is missing is skipped and named; the reference can't be."""
-        setups = {**THREE, "gone": {"source": "fr-FX"}, "nowhere": {"path": "nowhere"}, "few": {"method": "average", "locale": "af-ZA", "num_languages": 99}}
+        setups = {**THREE, "gone": {"source": "fr-FX"}, "nowhere": {"path": "nowhere"}}
         done = self.good("run", "-c", self.config(setups=setups))
-        for text in ("gone is skipped: there is no source fr-FX (fr-FR?)", "nowhere is skipped", "few is skipped"):
+        for text in ("gone is skipped: there is no source fr-FX (fr-FR?)", "nowhere is skipped",
+                     "6 setups with the reference, 4 completed, 0 failed, 2 skipped"):
             self.assertIn(text, done.stderr)
         rows = frames(self.path("a.h5"))["setups"].set_index("model")
-        self.assertEqual(list(rows.index[~rows.exists]), ["gone", "nowhere", "few"])
-        self.assertTrue(rows.loc["few", "error"])
+        self.assertEqual(list(rows.index[~rows.exists]), ["gone", "nowhere"])
         shown = self.good("show", self.path("a.h5")).stdout
         self.assertIn("skipped: there is no source fr-FX", shown)
         os.remove(self.path("a.h5"))
         self.not_run(["a.yaml", "microscope.reference: there is no source xx-XX"], reference={"source": "xx-XX"}, ranks=3)
         self.not_run("microscope.reference: ", reference={"path": "nowhere"})
         self.not_run("microscope.reference: ", reference={"method": "average", "locale": "af-ZA", "num_languages": 99})
+
+    def test_no_merge(self):
+        """Terms that come to no merge fail, as they do in a grid, and so does a setup that names such a cell."""
+        few = {"method": "average", "locale": "af-ZA", "num_languages": 99}
+        done, path = self.run_failing("one", 1, ranks=2, setups={**THREE, "few": few})
+        self.assertRegex(done.stderr, "microscope: few failed: .*num_languages is 99")
+        rows = frames(path)["setups"].set_index("model")
+        self.assertTrue(rows.exists.all())
+        self.assertEqual(list(rows.index[rows.error != ""]), ["few"])
+        self.assertEqual(set(frames(path)["logits"].model), {"reference", *THREE})
+        options = {"stages": ("compatibility", "nxn", "grid", "microscope"), "nxn": {"targets": ["af-ZA"]},
+                   "grid": {"fixed": {"locale": "af-ZA", "method": "average"}, "sweep": {"num_languages": [2, 99]}}}
+        self.refused("run", "-c", self.config("plain", setups={}, **options), code=3, says="1 cells failed")
+        with h5py.File(self.path("plain.h5")) as file:
+            keys = list(file["grid/cells/key"].asstr()[()])
+        config = self.config("both", setups={"good": {"cell": keys[0]}, "bad": {"cell": keys[1]}, "few": few, "gone": {"source": "xx-XX"}}, **options)
+        for _ in range(2):
+            self.refused("run", "-c", config, code=3, says=("1 cells failed", "2 setups of the microscope"))
+        shown = json.loads(self.good("show", self.path("both.h5"), "--json").stdout)["microscope"]["setups"]
+        self.assertEqual([setup["status"] for setup in shown], ["completed", "completed", "failed", "failed", "skipped"])
 
     def test_probes(self):
         for text, says in ((b"", "no text in it"), (b" \n\n", "no text in it"), (b"caf\xe9\n", "probes.txt:1"), (None, "probes.txt")):

@@ -195,7 +195,8 @@ class Grid(Failing):
     def test_cells(self):
         path, said, result = self.grid(sweep={"locale": LOCALES, "similarity_type": ["URIEL", "REAL"], "method": METHODS})
         cells, accuracy, select = result.cells(), result.nxn(), result.nxn("select")
-        self.assertIn(f"6 evaluations of the stage nxn and {(cells.status == 'failed').sum()} cells failed", said)
+        self.assertIn("6 evaluations of the stage nxn failed: mergegrid show", said)
+        self.assertIn(f"; {(cells.status == 'failed').sum()} cells failed: mergegrid show", said)
         for _, cell in cells.iterrows():
             used = [part.split(":")[0] for part in cell.sources.split(",") if part]
             here, chosen = accuracy[cell.locale], select[cell.locale]

@@ -39,7 +39,7 @@ static int make_files(void **state) {
     if (mg_replace_file(paths[f], content, SIZE - (size_t)f) != MG_OK) return 1;
     fds[f] = open(paths[f], O_RDONLY);
   }
-  return mg_mappings_create(FILES, &mappings) != MG_OK;
+  return mg_mappings_create(FILES, MG_MOST_TABLES, &mappings) != MG_OK;
 }
 
 static int remove_files(void **state) {
@@ -102,7 +102,7 @@ static void what_a_file_does_not_have_is_not_shown(void **state) {
   assert_null(show(&w, 1, UINT64_MAX - 3, 8, 8));
   assert_null(show(&w, 1, 8, SIZE_MAX - 4, 8));
   mg_mappings *others = NULL;
-  assert_int_equal(mg_mappings_create(1, &others), MG_OK);
+  assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &others), MG_OK);
   const int directory = open(dir, O_RDONLY), empty = open("/dev/null", O_RDONLY);
   assert_null(mg_window_show(others, &w, 0, directory, dir, 0, 1, 1));
   assert_null(mg_window_show(others, &w, 0, empty, "/dev/null", 0, 1, 1)); /* once unable, always */
@@ -116,7 +116,7 @@ static void what_is_on_disk_only_is_left_to_reading(void **state) {
   mg_mappings *own = NULL;
   mg_window w = {0};
   char *path = in_dir("cold"), byte;
-  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &own), MG_OK);
   assert_int_equal(mg_replace_file(path, content, SIZE), MG_OK);
   const int fd = open(path, O_RDONLY);
   assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
@@ -141,7 +141,7 @@ static void a_file_cut_short_is_noticed(void **state) {
   char *path = in_dir("short");
   assert_int_equal(mg_replace_file(path, content, SIZE), MG_OK);
   const int fd = open(path, O_RDWR);
-  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &own), MG_OK);
   const char *at = mg_window_show(own, &w, 0, fd, path, 100000, 100000, 100000);
   assert_non_null(at);
   assert_int_equal(mg_mappings_check(own), MG_OK);
@@ -170,7 +170,7 @@ static void other_bus_errors_are_not_ours(void **state) {
     const int fd = open(path, O_RDWR);
     mg_mappings *own = NULL;
     signal(SIGBUS, SIG_DFL); /* not the harness's */
-    if (mg_mappings_create(1, &own) != MG_OK || ftruncate(fd, 0) != 0) _exit(0);
+    if (mg_mappings_create(1, MG_MOST_TABLES, &own) != MG_OK || ftruncate(fd, 0) != 0) _exit(0);
     volatile const char *at = mmap(NULL, 8192, PROT_READ, MAP_SHARED, fd, 0);
     _exit(at[5000]);
   }
@@ -206,7 +206,7 @@ static void nothing_stays_behind_a_window(void **state) {
   char *path = in_dir("long");
   const int fd = open(path, O_RDWR | O_CREAT, 0600);
   for (int k = 0; k < ALL; k += 4096) assert_int_equal(write(fd, content, 4096), 4096); /* the page cache has it in pages */
-  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &own), MG_OK);
   for (uint64_t offset = 12345; offset + TILE <= ALL; offset += TILE) {
     if (mg_window_at(&w, 0, offset, TILE) != NULL) continue;
     if (mg_window_show(own, &w, 0, fd, path, offset, TILE, WINDOW) != NULL) assert_true(resident(path) > 0);
@@ -216,6 +216,25 @@ static void nothing_stays_behind_a_window(void **state) {
   mg_mappings_destroy(&own);
   close(fd);
   free(path);
+}
+
+/* Beyond so many page tables, what is shown stays and nothing more is. */
+static void page_tables_are_bounded(void **state) {
+  (void)state;
+  if (!able) skip();
+  enum { FEW = 8192, UNASKED = FEW / 8 * 512 }; /* bytes shown before the kernel is asked */
+  mg_mappings *own = NULL;
+  mg_window kept = {0}, w = {0};
+  assert_int_equal(mg_mappings_create(1, FEW, &own), MG_OK);
+  const char *at = mg_window_show(own, &kept, 0, fds[0], paths[0], 0, 5000, 5000);
+  assert_non_null(at);
+  size_t shown = 5000;
+  while (mg_window_show(own, &w, 0, fds[0], paths[0], 10000, 100000, 100000) != NULL && shown < 2 * UNASKED) shown += 100000;
+  assert_in_range(shown, UNASKED - 100000, UNASKED);
+  assert_null(mg_window_show(own, &w, 0, fds[0], paths[0], 10000, 1, 1));
+  assert_memory_equal(at, content, 5000);
+  mg_window_close(&kept);
+  mg_mappings_destroy(&own);
 }
 
 /* Whole files would take address space that is rationed from those who allocate. */
@@ -228,7 +247,7 @@ static void rationed_address_space_is_left_alone(void **state) {
   low = before;
   low.rlim_cur = (rlim_t)1 << 60;
   if (before.rlim_cur != RLIM_INFINITY || setrlimit(RLIMIT_AS, &low) != 0) skip();
-  assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+  assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &own), MG_OK);
   assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
   assert_null(mg_window_show(own, &w, 0, fds[0], paths[0], 0, 10, 10));
   mg_mappings_destroy(&own);
@@ -261,7 +280,7 @@ static atomic_bool enough;
 
 static void *come_and_go(void *context) {
   mg_mappings *passing = NULL;
-  while (!atomic_load(&enough) && mg_mappings_create(FILES, &passing) == MG_OK) mg_mappings_destroy(&passing);
+  while (!atomic_load(&enough) && mg_mappings_create(FILES, MG_MOST_TABLES, &passing) == MG_OK) mg_mappings_destroy(&passing);
   return context;
 }
 
@@ -278,7 +297,7 @@ static void sets_come_and_go_while_pages_vanish(void **state) {
     mg_window w = {0};
     assert_int_equal(mg_replace_file(path, content, SIZE), MG_OK);
     const int fd = open(path, O_RDWR);
-    assert_int_equal(mg_mappings_create(1, &own), MG_OK);
+    assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &own), MG_OK);
     const char *at = mg_window_show(own, &w, 0, fd, path, 0, SIZE, SIZE);
     assert_int_equal(ftruncate(fd, 0), 0);
     for (size_t k = 0; at != NULL && k < SIZE; k += 4096) assert_int_equal(at[k], 0);
@@ -297,7 +316,7 @@ static void more_sets_than_are_watched_show_nothing(void **state) {
   enum { MANY = 40 };
   mg_mappings *sets[MANY];
   mg_window w = {0};
-  for (size_t k = 0; k < MANY; k++) assert_int_equal(mg_mappings_create(1, &sets[k]), MG_OK);
+  for (size_t k = 0; k < MANY; k++) assert_int_equal(mg_mappings_create(1, MG_MOST_TABLES, &sets[k]), MG_OK);
   assert_null(mg_window_show(sets[MANY - 1], &w, 0, fds[0], paths[0], 0, 10, 10));
   for (size_t k = 0; k < MANY; k++) mg_mappings_destroy(&sets[k]);
   if (able) assert_non_null(show(&w, 0, 0, 10, 10));
@@ -313,6 +332,7 @@ int main(void) {
       cmocka_unit_test(a_file_cut_short_is_noticed),
       cmocka_unit_test(other_bus_errors_are_not_ours),
       cmocka_unit_test(nothing_stays_behind_a_window),
+      cmocka_unit_test(page_tables_are_bounded),
       cmocka_unit_test(rationed_address_space_is_left_alone),
       cmocka_unit_test(threads_look_at_the_same_files),
       cmocka_unit_test(sets_come_and_go_while_pages_vanish),

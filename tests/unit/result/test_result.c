@@ -17,7 +17,7 @@
 
 enum { N = 3, T = 2 };
 
-static mg_status write_one(const char *path, double changed) {
+static mg_status write_with(const char *path, double changed, const mg_result_microscope *microscope) {
   char a[] = "fr-FR", b[] = "ü, \"x\"", c[] = "sw-KE", path_a[] = "m/a", path_b[] = "m/b", path_c[] = "m/c";
   mg_source items[N] = {{a, a, path_a}, {b, b, path_b}, {c, c, path_c}};
   const mg_source_list sources = {.count = N, .items = items};
@@ -46,6 +46,7 @@ static mg_status write_one(const char *path, double changed) {
                                .table = &table,
                                .selected = selected,
                                .compatibility = &compatibility,
+                               .microscope = microscope,
                                .config_yaml = "seed: 1\n",
                                .config_file = "r.yaml",
                                .identity = &identity,
@@ -63,6 +64,8 @@ static mg_status write_one(const char *path, double changed) {
   return status;
 }
 
+static mg_status write_one(const char *path, double changed) { return write_with(path, changed, NULL); }
+
 static void written_read_and_verified(void **state) {
   (void)state;
   char *path = in_dir("r.h5");
@@ -75,6 +78,37 @@ static void written_read_and_verified(void **state) {
   assert_string_equal(identity.names[0], "source fr-FR");
   assert_string_equal(identity.values[0], "0123");
   mg_identity_free(&identity);
+  free(path);
+}
+
+/* Skipped is what is not there: that is no failure. The reference may fail like any other. */
+static void failed_setups_are_counted(void **state) {
+  (void)state;
+  char *path = in_dir("m.h5");
+  mg_failures failures = {7, 7, 7};
+  const mg_result_setup setups[] = {{.model = "reference", .exists = true, .error = "not finite"},
+                                    {.model = "whole", .exists = true},
+                                    {.model = "gone", .error = "no such directory"},
+                                    {.model = "few", .exists = true, .error = "3 candidates"}};
+  const mg_result_microscope microscope = {.digest = "0123456789abcdef",
+                                           .reference = "source fr-FR",
+                                           .padding = "exclude",
+                                           .probe_source = "probes.txt",
+                                           .no_cells = "no grid",
+                                           .setup_count = 4,
+                                           .setups = setups};
+  assert_string_equal(mg_setup_status(true, NULL), "completed");
+  assert_string_equal(mg_setup_status(true, ""), "completed");
+  assert_string_equal(mg_setup_status(true, "not finite"), "failed");
+  assert_string_equal(mg_setup_status(false, "no such source"), "skipped");
+  assert_int_equal(write_with(path, 7, &microscope), MG_OK);
+  assert_int_equal(mg_result_failures(path, &failures), MG_OK);
+  assert_int_equal(failures.setups, 2);
+  assert_int_equal(failures.cells, 0);
+  assert_int_equal(write_one(path, 7), MG_OK);
+  assert_int_equal(mg_result_failures(path, &failures), MG_OK);
+  assert_int_equal(failures.setups + failures.cells + failures.evaluations, 0);
+  assert_int_equal(mg_result_failures("/no/such/m.h5", &failures), MG_ERR_IO);
   free(path);
 }
 
@@ -187,9 +221,9 @@ static void truncated_and_foreign_files(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(written_read_and_verified), cmocka_unit_test(read_for_a_merge),
-      cmocka_unit_test(exported_as_pandas_writes), cmocka_unit_test(every_flipped_bit_is_found),
-      cmocka_unit_test(damage_is_located),         cmocka_unit_test(truncated_and_foreign_files)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(written_read_and_verified),  cmocka_unit_test(failed_setups_are_counted),
+                                     cmocka_unit_test(read_for_a_merge),           cmocka_unit_test(exported_as_pandas_writes),
+                                     cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(damage_is_located),
+                                     cmocka_unit_test(truncated_and_foreign_files)};
   return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -310,7 +310,7 @@ static void a_fenced_attempt_disturbs_nobody(void **state) {
   append(old, 2);
   char *journal = beside(".journal/0002/journal");
   s = (seen){0};
-  assert_int_equal(mg_journal_read(journal, 2, add_record, &s, NULL), MG_OK);
+  assert_int_equal(mg_journal_read(journal, 2, NULL, add_record, &s, NULL), MG_OK);
   assert_int_equal(s.sum, 10);
   free(journal);
   assert_int_equal(mg_run_report(old, "running", "more", "", ""), MG_ERR_BUSY);

@@ -14,7 +14,7 @@
 #include "mergegrid/tiling.h"
 #include "shard/shard_impl.h"
 
-enum { LEAF = MG_LEAF * sizeof(float), ALL = 9 << 20 };
+enum { LEAF = MG_LEAF * sizeof(float), MOST = 5 << 20, ALL = 40 << 20 };
 
 static char byte_at(size_t k) { return (char)(k * 2654435761u >> 13); }
 
@@ -26,14 +26,17 @@ static int open_scratch(void) {
   return fd;
 }
 
-/* Sizes from one value to a leaf, so that pieces end within them, between them, and at once. */
-static size_t next_size(size_t k) { return k % 5 == 0 ? 4 : k % 5 == 1 ? LEAF : k % 5 == 2 ? LEAF - 4 : 4 * (k % 251 + 1); }
+/* Sizes from one value to several pieces, so that pieces end within them, between them, and at once. */
+static size_t next_size(size_t k) {
+  const size_t sizes[] = {4, LEAF, LEAF - 4, 4 * (k % 251 + 1), MOST - 4 * k, 1 << 20};
+  return sizes[k % (sizeof sizes / sizeof *sizes)];
+}
 
 static void check(uint64_t offset) {
   mg_spool spool;
   size_t put = 0;
   const int fd = open_scratch();
-  assert_int_equal(mg_spool_open(&spool, fd, "scratch", offset), MG_OK);
+  assert_int_equal(mg_spool_open(&spool, fd, "scratch", offset, MOST), MG_OK);
   for (size_t k = 0; put < ALL; k++) {
     const size_t size = next_size(k);
     char *room = mg_spool_room(&spool);
@@ -68,7 +71,7 @@ static void a_failed_write_names_the_file(void **state) {
   (void)state;
   mg_spool spool;
   const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-  assert_int_equal(mg_spool_open(&spool, fd, "the file's name", 0), MG_OK);
+  assert_int_equal(mg_spool_open(&spool, fd, "the file's name", 0, LEAF), MG_OK);
   memset(mg_spool_room(&spool), 1, LEAF);
   assert_int_equal(mg_spool_take(&spool, LEAF), MG_OK); /* kept until a piece is full */
   assert_int_equal(mg_spool_flush(&spool), MG_ERR_IO);
