@@ -236,13 +236,22 @@ class Result:
     # ---- nxn ----
 
     def nxn(self, kind="accuracy"):
-        """Sources (index) on targets (columns): accuracy, macro_f1 on the partition; select, select_macro_f1 on that of nxn.select."""
+        """Sources (index) on targets (columns): accuracy, macro_f1 on the partition; select, select_macro_f1 on that of nxn.select. NaN
+        of a source that has failed on a target, as failures() tells."""
         if kind not in EVALUATIONS:
             raise ValueError(f"no matrix {kind!r}; there are {', '.join(EVALUATIONS)}")
         self._need("nxn")
         values = self._dataset(EVALUATIONS[kind])
         return pandas.DataFrame(values, pandas.Index(self._dataset("nxn/source"), name="source"),
                                 pandas.Index(self._dataset("nxn/target"), name="target"))
+
+    def failures(self):
+        """One row a source and a target that it has failed on: source, target, error. Its accuracies there are NaN."""
+        self._need("nxn")
+        columns = ("source", "target", "error")
+        if "failures" not in self.file["nxn"]:  # an earlier version's, which refused such sources
+            return pandas.DataFrame({name: pandas.Series(dtype=object) for name in columns})
+        return pandas.DataFrame({name: self._dataset(f"nxn/failures/{name}") for name in columns})
 
     def partition(self, stage="nxn"):
         """Whose texts the numbers of `nxn`, `nxn_select` or `grid` are of."""
@@ -319,7 +328,8 @@ class Result:
         return pandas.concat([frame, said], axis=1)
 
     def source_predictions(self, target, select=False):
-        """What sources say of a target's texts (index: ids) of the partition, or of that of nxn.select: columns label, then sources."""
+        """What sources say of a target's texts (index: ids) of the partition, or of that of nxn.select: columns label, then sources;
+        -1 where a source's logits are not finite (failures)."""
         stage = "nxn_select" if select else "nxn"
         texts = self.texts(target)
         mine = texts[texts.partition == self.partition(stage)]

@@ -74,6 +74,9 @@ typedef struct mg_result_nxn {
   mg_status (*answer)(void *context, size_t source, int part, size_t target, int32_t *predictions, float *logits,
                       mg_scores *scores);
   const double *accuracy; /**< [2, N, M], filled in as answers are given */
+  /** [N, M] why a source has failed on a target; NULL: it has not. Its scores are NaN; where it has no prediction it says −1.
+   */
+  const char *const *failures;
 } mg_result_nxn;
 
 /** One cell as the result has it; strings borrowed, NULL is "". NaN where a number is not to be had. */
@@ -291,9 +294,12 @@ typedef struct mg_result_pairs {
 /** The caller frees. MG_ERR_INPUT where the result has no stage compatibility. */
 mg_status mg_result_read_pairs(const mg_result_reader *reader, mg_result_pairs *pairs);
 void mg_result_pairs_free(mg_result_pairs *pairs);
-/** What failed of a result: cells of the grid; setups of the microscope, its reference among them. */
+/**
+ * What failed of a result: evaluations of the stage nxn, sources × targets; cells of the grid; setups of the microscope, its
+ * reference among them.
+ */
 typedef struct mg_failures {
-  size_t cells, setups;
+  size_t evaluations, cells, setups;
 } mg_failures;
 /** 0 of a stage that the result does not have. */
 mg_status mg_result_failures(const char *path, mg_failures *failures);

@@ -35,7 +35,7 @@ typedef struct mg_grid_answers {
   bool *scored, *selects;  /**< [texts] of the partition cells are scored on; of the one that is chosen by */
   int32_t *predictions;    /**< [rows, texts] */
   int32_t *best_source;    /**< [texts] what the source says that is best on the latter, −1 none; NULL where there is none */
-  int32_t *best_zero_shot; /**< the same of the sources but the target's own */
+  int32_t *best_zero_shot; /**< the same of the sources but the target's own; sources that failed are neither */
 } mg_grid_answers;
 void mg_grid_answers_free(mg_grid_answers *answers);
 

@@ -14,7 +14,11 @@
 typedef struct mg_similarity {
   mg_strings labels; /**< n, in the order of the rows */
   double *values;    /**< [n, n], row by row; NaN: the table has no number there, which counts as 0 */
-  bool measured;     /**< accuracies of an evaluation: what has no number was not evaluated */
+  /**
+   * Of accuracies of an evaluation [n]: which labels it was on; NULL of other matrices. An entry of a column that it was on has
+   * no number because there is no such source or its evaluation failed; one of another column was not evaluated.
+   */
+  bool *evaluated;
 } mg_similarity;
 
 typedef enum mg_duplicates {
@@ -33,6 +37,8 @@ mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_simi
 /** The same of a table that is at hand; origin: for messages. */
 mg_status mg_similarity_of(const mg_labelled_table *table, const char *origin, mg_duplicates duplicates,
                            mg_similarity *similarity, mg_strings *notes);
+/** It is accuracies of an evaluation on these targets. */
+mg_status mg_similarity_set_evaluated(mg_similarity *similarity, const mg_strings *targets);
 void mg_similarity_free(mg_similarity *similarity);
 
 /** How sources are chosen. */
@@ -54,9 +60,10 @@ typedef struct mg_candidate {
   bool taken;
   /**
    * Why it was not: "no checkpoint", "is the target", "enough others"; of its weight: "similarity is not positive", "no value",
-   * "not evaluated (nxn.targets)", "not among its top_k", "a diagonal of 1 is left out".
+   * "not evaluated (nxn.targets)", "the evaluation failed (nxn)", "not among its top_k", "a diagonal of 1 is left out".
    */
   const char *reason;
+  bool unknown; /**< there is a checkpoint that may be one, and the matrix has no number */
 } mg_candidate;
 
 /** All labels: those taken first, by falling weight (equal ones in the matrix' order), then the others likewise. */

@@ -22,7 +22,7 @@ typedef enum mg_status {
   MG_ERR_NOMEM,    /**< memory, or the memory budget, does not suffice */
   MG_ERR_BUSY,     /**< another run owns the result */
   MG_ERR_INTERNAL, /**< a broken invariant of ours */
-  MG_SOME_FAILED,  /**< the work is done and written, but some cells or setups failed: exit code 3 */
+  MG_SOME_FAILED,  /**< the work is done and written, but some evaluations, cells or setups failed: exit code 3 */
   MG_STOPPED       /**< a signal or a budget stopped the work; what is finished is kept: exit code 75 */
 } mg_status;
 

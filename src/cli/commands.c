@@ -97,18 +97,23 @@ static mg_status merge_cell(const mg_command *command, MPI_Comm comm) {
   return mg_stage_merge_cell(comm, &options, command->output);
 }
 
+/* Done, and yet not all of it: how much of which stage, and what names it. */
 static mg_status say_failures(const char *result, const mg_failures *failed) {
-  if (failed->cells == 0 && failed->setups == 0) return MG_OK;
-  if (failed->setups == 0)
-    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them",
-                   result, failed->cells, result);
-  if (failed->cells == 0)
-    return mg_fail(MG_SOME_FAILED, "%s is done, but %zu setups of the microscope failed: mergegrid show %s names them", result,
-                   failed->setups, result);
-  return mg_fail(MG_SOME_FAILED,
-                 "%s is done, but %zu cells failed: mergegrid show %s --where status=failed names them; and so did %zu setups "
-                 "of the microscope: mergegrid show %s names these",
-                 result, failed->cells, result, failed->setups, result);
+  const struct {
+    size_t count;
+    const char *of, *more;
+  } kinds[] = {{failed->evaluations, "evaluations of the stage nxn", ""},
+               {failed->cells, "cells", " --where status=failed"},
+               {failed->setups, "setups of the microscope", ""}};
+  mg_text text = {0};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+    if (kinds[k].count > 0)
+      mg_text_append(&text, "%s%zu %s failed: mergegrid show %s%s names them", text.size > 0 ? "; " : "", kinds[k].count,
+                     kinds[k].of, result, kinds[k].more);
+  if (text.failed) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  const mg_status status = text.size > 0 ? mg_fail(MG_SOME_FAILED, "%s is done, but %s", result, text.data) : MG_OK;
+  mg_text_free(&text);
+  return status;
 }
 
 static mg_status run_collective(const mg_command *command, MPI_Comm comm) {

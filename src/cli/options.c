@@ -165,9 +165,9 @@ void mg_command_help(const mg_command *command, FILE *out) {
   fputs("\npack, run and gather work alone or under mpirun and srun. Options of a command: mergegrid COMMAND --help; keys of "
         "the\n"
         "configuration: mergegrid --help config.\n\n"
-        "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, some cells or setups failed;\n"
-        "            75 stopped on a signal or a budget, or parts are missing: run again. RESULT.state says the same in its\n"
-        "            first line.\n",
+        "exit codes: 0 done; 1 a failure that repeating will not mend; 2 usage; 3 finished, some cells, setups or\n"
+        "            sources on targets failed; 75 stopped on a signal or a budget, or parts are missing: run again.\n"
+        "            RESULT.state says the same in its first line.\n",
         out);
 }
 

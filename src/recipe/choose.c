@@ -111,7 +111,10 @@ static mg_status take_most_accurate(const mg_grid_context *context, const mg_ter
     return mg_fail(MG_ERR_INPUT, "method %s needs the evaluation of the stage nxn on %s", terms->method->name, terms->locale);
   for (size_t s = 0; s < context->sources->count; s++) {
     const double accuracy = context->accuracy[1][s * context->targets->count + (size_t)target];
-    if (!allowed[s] || !(accuracy > highest)) continue; /* NaN is none */
+    if (!allowed[s]) continue;
+    if (isnan(accuracy))
+      mg_text_append(&choice->left_out, "%s%s", choice->left_out.size > 0 ? ", " : "", context->sources->items[s].id);
+    if (!(accuracy > highest)) continue; /* NaN is none */
     best = (ptrdiff_t)s;
     highest = accuracy;
   }
@@ -160,5 +163,6 @@ done:
 
 void mg_choice_free(mg_choice *choice) {
   free(choice->source), free(choice->weight);
+  mg_text_free(&choice->left_out);
   *choice = (mg_choice){0};
 }

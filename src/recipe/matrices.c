@@ -51,7 +51,7 @@ static const char *locale_of(const mg_source_list *sources, const char *id) {
 mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_source_list *sources, mg_similarity *similarity) {
   mg_status status = MG_OK;
   mg_strings *labels = &similarity->labels;
-  *similarity = (mg_similarity){.measured = true};
+  *similarity = (mg_similarity){0};
   for (size_t r = 0; r < table->rows.count; r++) {
     const char *locale = locale_of(sources, table->rows.items[r]);
     if (mg_strings_find(labels, locale) < 0) MG_TRY(mg_strings_add(labels, locale), failed);
@@ -64,6 +64,7 @@ mg_status mg_evaluation_similarity(const mg_labelled_table *table, const mg_sour
     status = MG_ERR_NOMEM;
     goto failed;
   }
+  MG_TRY(mg_similarity_set_evaluated(similarity, &table->columns), failed);
   for (size_t k = 0; k < n * n; k++) similarity->values[k] = NAN;
   for (size_t r = table->rows.count; r-- > 0;) { /* backwards, so that of several sources of a locale the first one's stays */
     double *row = similarity->values + (size_t)mg_strings_find(labels, locale_of(sources, table->rows.items[r])) * n;

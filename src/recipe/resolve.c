@@ -166,6 +166,30 @@ size_t mg_best_of(const int *sources, const double *weights, size_t n, const dou
   return best >= 0 ? (size_t)best : mg_strongest(weights, n);
 }
 
+/* Do layers hang on which source is the best? */
+static bool goes_by_best(const mg_method *method, const double *values) {
+  const int elsewhere = mg_method_parameter(method, "elsewhere");
+  return strcmp(method->name, "exclude_layers") == 0 || (elsewhere >= 0 && values[elsewhere] != 0);
+}
+
+/* Sources that can't be the best, since nothing is known of them, are named. */
+static void note_left_out(resolving *r) {
+  mg_choice *c = &r->choice;
+  const double *accuracy = r->context->accuracy[1];
+  const size_t columns = r->context->targets != NULL ? r->context->targets->count : 0;
+  if (r->target >= 0 && accuracy != NULL && goes_by_best(r->terms->method, r->out->values))
+    for (size_t k = 0; k < c->count; k++)
+      if (isnan(accuracy[(size_t)c->source[k] * columns + (size_t)r->target]))
+        mg_text_append(&c->left_out, "%s%s", c->left_out.size > 0 ? ", " : "", id_of(r, c->source[k]));
+  if (c->left_out.failed) r->note.failed = true;
+  if (c->left_out.size == 0 || c->left_out.failed) return;
+  mg_text text = {0};
+  mg_text_append(&text, "not considered as the best source, since the stage nxn has no accuracy of them: %s", c->left_out.data);
+  note(r, text.data != NULL ? text.data : "");
+  if (text.failed) r->note.failed = true;
+  mg_text_free(&text);
+}
+
 static int best_source(const resolving *r) {
   const mg_choice *c = &r->choice;
   const size_t columns = r->context->targets != NULL ? r->context->targets->count : 0;
@@ -183,6 +207,7 @@ static mg_status resolve(resolving *r) {
   MG_TRY(rule_lambda(r), done);
   MG_TRY(drop_strongest(r), done);
   MG_TRY(keep_in_order(r), done);
+  note_left_out(r);
   const int best = best_source(r);
   while (out->source[out->best] != best) out->best++;
   if (!mg_method_is_weighted(method, out->values))

@@ -134,6 +134,7 @@ static void free_diff(mg_diff *d) {
     close_side(&d->side[k]);
   }
   mg_strings_free(&d->other_texts);
+  mg_strings_free(&d->failed[0]), mg_strings_free(&d->failed[1]);
   free(d->inputs.items), free(d->config.items), free(d->nxn.items), free(d->cells.items), free(d->methods);
 }
 

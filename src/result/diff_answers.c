@@ -190,6 +190,25 @@ static size_t texts_of(const text_list *t, const char *partition) {
   return count;
 }
 
+/* Has a source failed on the target in either? Then it has no answers there to be compared, which is said by name. */
+static mg_status compare_failures(const comparing *c, const char *id, const size_t row[2], bool *either) {
+  mg_status status = MG_OK;
+  mg_diff *d = c->diff;
+  bool failed[2];
+  char *name = NULL;
+  for (int k = 0; k < 2; k++) {
+    const mg_matrices *m = &d->side[k].m;
+    failed[k] = isnan(m->nxn.accuracy[0][row[k] * m->targets.count + (size_t)mg_strings_find(&m->targets, c->target)]);
+  }
+  *either = failed[0] || failed[1];
+  d->failed_both += failed[0] && failed[1];
+  if (failed[0] == failed[1]) return MG_OK;
+  if (asprintf(&name, "%s on %s", id, c->target) < 0) return mg_fail(MG_ERR_NOMEM, "out of memory");
+  status = mg_strings_add(&d->failed[failed[0] ? 0 : 1], name);
+  free(name);
+  return status;
+}
+
 static mg_status compare_sources(comparing *c) {
   mg_status status = MG_OK;
   mg_diff *d = c->diff;
@@ -207,7 +226,10 @@ static mg_status compare_sources(comparing *c) {
   for (size_t k = 0; k < d->side[1].m.ids.count; k++) {
     const char *id = d->side[1].m.ids.items[k];
     const ptrdiff_t was = mg_strings_find(&d->side[0].m.ids, id);
+    bool failed;
     if (was < 0) continue;
+    MG_TRY(compare_failures(c, id, (const size_t[]){(size_t)was, k}, &failed), cleanup);
+    if (failed) continue;
     mg_diff_answer a = compare(c, data[0] + (size_t)was * dims[0][1], data[1] + k * dims[1][1], c->pairs.within, NULL);
     a.source = id;
     MG_TRY(keep(&d->nxn, &a), cleanup);

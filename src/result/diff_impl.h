@@ -97,6 +97,8 @@ typedef struct mg_diff {
   double largest;              /* change of one; of which: */
   const char *largest_of[2];
   mg_strings other_texts; /* targets whose texts or labels are not all the same */
+  mg_strings failed[2];   /* "source on target", in both, that failed only in the old, only in the new */
+  size_t failed_both;
   mg_diff_answers nxn, cells;
   size_t cells_both, cells_gone, cells_come, same_recipe, newly_failed, newly_completed;
   size_t method_count;

@@ -37,6 +37,18 @@ void mg_diff_print_list(const char *what, const mg_strings *list) {
   printf("\n");
 }
 
+static void print_failures(const mg_diff *d, size_t top) {
+  static const char *const when[2] = {"failed in the old and not in the new", "failed in the new and not in the old"};
+  if (d->failed_both > 0) printf("\nsources on targets: %zu failed in both\n", d->failed_both);
+  for (int k = 0; k < 2; k++) {
+    const mg_strings *list = &d->failed[k];
+    if (list->count == 0) continue;
+    printf("\nsources on targets: %zu %s, so nothing is compared:\n", list->count, when[k]);
+    for (size_t f = 0; f < list->count && f < top; f++) printf("  %s\n", list->items[f]);
+    if (list->count > top) printf("  … and %zu more (--top)\n", list->count - top);
+  }
+}
+
 static void print_matrices(const mg_diff *d) {
   if (d->pairs == 0) return;
   printf("\ntask-vector cosine: ");
@@ -116,6 +128,7 @@ void mg_diff_print(const mg_diff *d, size_t top) {
   mg_diff_print_list("targets only in the new:", &d->come[1]);
   mg_diff_print_list("targets with other texts or labels, compared on those that both have:", &d->other_texts);
   print_matrices(d);
+  print_failures(d, top);
   print_answers(d, "sources on targets", &d->nxn, false, top);
   print_grid(d, top);
   mg_diff_microscope_print(d, top);
@@ -167,6 +180,14 @@ static json_t *methods_json(const mg_diff *d) {
   return list;
 }
 
+static json_t *nxn_json(const mg_diff *d) {
+  json_t *json = answers_json(&d->nxn);
+  json_object_set_new(json, "failed_in_both", json_integer((json_int_t)d->failed_both));
+  json_object_set_new(json, "failed_only_old", mg_json_strings(&d->failed[0]));
+  json_object_set_new(json, "failed_only_new", mg_json_strings(&d->failed[1]));
+  return json;
+}
+
 static json_t *grid_json(const mg_diff *d) {
   if (!d->side[0].has_grid || !d->side[1].has_grid) return json_null();
   return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "both", (json_int_t)d->cells_both, "only_old",
@@ -182,8 +203,8 @@ mg_status mg_diff_print_json(const mg_diff *d) {
                            mg_json_strings(&d->come[0]), "targets", "only_old", mg_json_strings(&d->gone[1]), "only_new",
                            mg_json_strings(&d->come[1]), "other_texts", mg_json_strings(&d->other_texts), "task_vector_cosine",
                            "pairs", (json_int_t)d->pairs, "changed", (json_int_t)d->pairs_changed, "largest",
-                           mg_json_number(d->pairs_changed > 0 ? d->largest : 0), "nxn", answers_json(&d->nxn), "grid",
-                           grid_json(d), "microscope", mg_diff_microscope_json(d));
+                           mg_json_number(d->pairs_changed > 0 ? d->largest : 0), "nxn", nxn_json(d), "grid", grid_json(d),
+                           "microscope", mg_diff_microscope_json(d));
   char *text = root != NULL ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
   json_decref(root);
   if (text == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory for JSON");

@@ -38,7 +38,18 @@ static ptrdiff_t source_of(const mg_explaining *e, const char *locale) { return 
 
 static bool has_source(void *context, const char *label) { return source_of(context, label) >= 0; }
 
-/* A source's weight in the cell, and what it is worth alone on the target's texts. */
+/* What a source is worth alone on the target's texts, of both partitions. */
+static void print_worth(const mg_explaining *e, ptrdiff_t target, ptrdiff_t source) {
+  for (int part = 0; target >= 0 && source >= 0 && part < 2; part++) {
+    const double accuracy = e->m.nxn.accuracy[part][(size_t)source * e->m.targets.count + (size_t)target];
+    if (isnan(accuracy))
+      printf("  %8s", "failed");
+    else
+      printf("  %8.4f", accuracy);
+  }
+}
+
+/* A source's weight in the cell, and what it is worth. */
 static void print_source(const mg_explaining *e, size_t cell, ptrdiff_t source) {
   const mg_grid_table *t = &e->view.table;
   const ptrdiff_t target = mg_strings_find(&e->m.targets, t->cells[cell].locale);
@@ -47,8 +58,7 @@ static void print_source(const mg_explaining *e, size_t cell, ptrdiff_t source) 
     printf("  %7.4f", t->weights[at]);
   else
     printf("  %7s", "-");
-  for (int part = 0; target >= 0 && part < 2; part++)
-    printf("  %8.4f", e->m.nxn.accuracy[part][(size_t)source * e->m.targets.count + (size_t)target]);
+  print_worth(e, target, source);
 }
 
 static void print_heading(const mg_explaining *e, const char *more) {
@@ -107,8 +117,7 @@ static void print_left(const mg_explaining *e, size_t cell, const mg_similarity 
     const mg_candidate *c = &selection->candidates[k];
     const ptrdiff_t source = source_of(e, s->labels.items[c->label]);
     printf("  %-12s  %10.4g  %-28s", s->labels.items[c->label], c->weight, c->reason);
-    for (int part = 0; source >= 0 && target >= 0 && part < 2; part++)
-      printf("  %8.4f", e->m.nxn.accuracy[part][(size_t)source * e->m.targets.count + (size_t)target]);
+    print_worth(e, target, source);
     printf("\n");
   }
   if (left > NAMED) printf("  … and %zu more\n", left - NAMED);
@@ -163,7 +172,7 @@ static mg_status print_candidates(const mg_explaining *e, size_t cell, const jso
   MG_TRY(mg_similarity_of(&table, c->similarity_type,
                           says(terms, "duplicates", "keep") ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST, &similarity, NULL),
          cleanup);
-  similarity.measured = is_measured(e, c->similarity_type);
+  if (is_measured(e, c->similarity_type)) MG_TRY(mg_similarity_set_evaluated(&similarity, &e->m.targets), cleanup);
   printf("\nsources: %d asked for, by the %s of %s in %s%s%s\n", c->num_languages, how.by_row ? "row" : "column", c->locale,
          c->similarity_type, how.sinkhorn ? " after top-k and Sinkhorn" : "",
          c->include_target ? "; the target's own may be one" : "");

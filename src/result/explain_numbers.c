@@ -157,9 +157,13 @@ static void print_best(const mg_explaining *e, size_t cell, const mg_chosen *c, 
   const ptrdiff_t target = mg_strings_find(&e->m.targets, e->view.table.cells[cell].locale);
   const size_t best = mg_best_of(c->source, c->weight, c->count, e->m.nxn.accuracy[1], e->m.targets.count, target);
   printf("\n%s are those of %s, the best source", which, e->m.ids.items[c->source[best]]);
-  if (target >= 0 && e->m.nxn.accuracy[1] != NULL)
-    printf(": %.4f on %s", e->m.nxn.accuracy[1][(size_t)c->source[best] * e->m.targets.count + (size_t)target],
-           e->m.nxn.partition[1]);
+  if (target >= 0 && e->m.nxn.accuracy[1] != NULL) {
+    const double accuracy = e->m.nxn.accuracy[1][(size_t)c->source[best] * e->m.targets.count + (size_t)target];
+    if (isnan(accuracy)) /* all have failed on the target: the heaviest is taken */
+      printf(" by weight, since none has an accuracy on %s", e->m.nxn.partition[1]);
+    else
+      printf(": %.4f on %s", accuracy, e->m.nxn.partition[1]);
+  }
   printf("\n");
 }
 

@@ -36,6 +36,14 @@ static json_t *summarize(const mg_matrices *m, const double *matrix, which take)
   return summary;
 }
 
+json_t *mg_json_failures(const mg_evaluation *e) {
+  json_t *list = json_array();
+  for (size_t k = 0; k < e->failed_source.count; k++)
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "source", e->failed_source.items[k], "target",
+                                          e->failed_target.items[k], "error", e->error.items[k]));
+  return list;
+}
+
 /* A target's best source of another locale. */
 static json_t *best_others(const mg_matrices *m) {
   json_t *all = json_object();
@@ -68,6 +76,7 @@ static mg_status write_summary(const char *dir, const mg_matrices *m) {
   json_object_set_new(root, "evaluation", describe(m, 0));
   json_object_set_new(root, "selection", describe(m, 1));
   json_object_set_new(root, "best_other_source", best_others(m));
+  json_object_set_new(root, "failed", mg_json_failures(&m->nxn));
   json_object_set_new(root, "result", json_string(m->path));
   json_object_set_new(root, "version", json_string(m->version));
   return mg_json_write(dir, "evaluation_summary.json", root);

@@ -23,7 +23,7 @@ ptrdiff_t mg_export_best(const mg_export_result *r, size_t cell, bool any, doubl
   for (size_t s = 0; target >= 0 && s < t->source_count; s++) {
     const double mine = r->m.nxn.accuracy[part][s * r->m.targets.count + (size_t)target];
     if (any ? strcmp(r->m.locales.items[s], locale) == 0 : !t->selected[cell * t->source_count + s]) continue;
-    if (best >= 0 && !(mine > *accuracy)) continue;
+    if (isnan(mine) || (best >= 0 && !(mine > *accuracy))) continue; /* NaN has failed: it is best of nothing */
     best = (ptrdiff_t)s;
     *accuracy = mine;
   }

@@ -21,6 +21,8 @@ json_t *mg_json_number(double value);
 /* Of the entries off the diagonal of an n × n matrix. */
 json_t *mg_json_statistics(const double *matrix, size_t n);
 json_t *mg_json_strings(const mg_strings *list);
+/* source, target, error of each evaluation that failed */
+json_t *mg_json_failures(const mg_evaluation *evaluation);
 
 /* evaluation_matrix.csv and what belongs to it. */
 mg_status mg_export_evaluation(const char *dir, const mg_matrices *matrices);

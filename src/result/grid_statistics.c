@@ -156,7 +156,7 @@ static mg_status add_best(work *w, size_t target, const mg_grid_answers *a) {
                            .low = NAN,
                            .high = NAN,
                            .p = NAN};
-  const int32_t *source = cell->include_target || a->best_zero_shot == NULL ? a->best_source : a->best_zero_shot;
+  const int32_t *source = cell->include_target ? a->best_source : a->best_zero_shot;
   if (source == NULL || row_of(a, cell) == NULL) return MG_OK;
   const mg_status status = mg_compare_predictions(a, row_of(a, cell), source, &c);
   if (status == MG_OK) {

@@ -109,6 +109,19 @@ done:
   return status;
 }
 
+/* Results of before evaluations could fail have no such table. */
+static mg_status read_failures(const mg_h5_reader *r, mg_evaluation *e) {
+  mg_status status = MG_OK;
+  if (!mg_h5_has(r, "/nxn/failures")) return MG_OK;
+  MG_TRY(mg_h5_read_strings(r, "/nxn/failures/source", &e->failed_source), done);
+  MG_TRY(mg_h5_read_strings(r, "/nxn/failures/target", &e->failed_target), done);
+  MG_TRY(mg_h5_read_strings(r, "/nxn/failures/error", &e->error), done);
+  if (e->failed_target.count != e->failed_source.count || e->error.count != e->failed_source.count)
+    status = mg_fail(MG_ERR_CORRUPT, "%s: /nxn/failures: lists of equal length were expected", r->path);
+done:
+  return status;
+}
+
 static mg_status read_nxn(const mg_h5_reader *r, mg_matrices *m) {
   static const char *const groups[2] = {"/nxn", "/nxn_select"};
   mg_status status = MG_OK;
@@ -120,6 +133,7 @@ static mg_status read_nxn(const mg_h5_reader *r, mg_matrices *m) {
     snprintf(path, sizeof path, "%s/macro_f1", groups[part]);
     MG_TRY(read_matrix(r, path, m->ids.count, m->targets.count, &m->nxn.macro_f1[part]), done);
   }
+  if (m->targets.count > 0) MG_TRY(read_failures(r, &m->nxn), done);
 done:
   return status;
 }
@@ -152,7 +166,8 @@ void mg_matrices_best(const mg_matrices *m, size_t target, ptrdiff_t *own, ptrdi
   for (size_t s = 0; s < m->ids.count; s++) {
     if (strcmp(m->locales.items[s], m->targets.items[target]) == 0)
       *own = (ptrdiff_t)s;
-    else if (*best < 0 || accuracy[s * columns + target] > accuracy[(size_t)*best * columns + target])
+    else if (!isnan(accuracy[s * columns + target]) &&
+             (*best < 0 || accuracy[s * columns + target] > accuracy[(size_t)*best * columns + target]))
       *best = (ptrdiff_t)s;
   }
 }
@@ -165,6 +180,7 @@ void mg_matrices_free(mg_matrices *m) {
   free(m->base_path), free(m->started), free(m->finished), free(m->version), free(m->backend), free(m->numeric_mode),
       free(m->level);
   for (int part = 0; part < 2; part++) free(m->nxn.accuracy[part]), free(m->nxn.macro_f1[part]), free(m->nxn.partition[part]);
+  mg_strings_free(&m->nxn.failed_source), mg_strings_free(&m->nxn.failed_target), mg_strings_free(&m->nxn.error);
   *m = (mg_matrices){0};
 }
 

@@ -8,6 +8,7 @@
 typedef struct mg_evaluation {
   double *accuracy[2], *macro_f1[2]; /* [N,M] */
   char *partition[2];
+  mg_strings failed_source, failed_target, error; /* of each evaluation that failed, whose numbers are NaN */
 } mg_evaluation;
 
 /* What export and show read of a result. */
@@ -28,8 +29,8 @@ typedef struct mg_matrices {
 mg_status mg_matrices_read(const char *path, mg_matrices *matrices);
 /* The same of an open file, whose path is borrowed. */
 mg_status mg_matrices_read_from(const mg_h5_reader *reader, mg_matrices *matrices);
-/* By accuracy on the partition: a target's own source, and the best of the others (the first of equals); −1 where there is
- * none. */
+/* By accuracy on the partition: a target's own source, and the best of the others (the first of equals) that has not failed; −1
+ * where there is none. */
 void mg_matrices_best(const mg_matrices *matrices, size_t target, ptrdiff_t *own, ptrdiff_t *best);
 void mg_matrices_free(mg_matrices *matrices);
 

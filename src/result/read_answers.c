@@ -118,6 +118,7 @@ static ptrdiff_t find_best(const ranking *k, bool own_too) {
   for (size_t s = 0; s < k->locales.count; s++) {
     const double *accuracy = k->accuracy + k->column;
     if (!own_too && strcmp(k->locales.items[s], k->targets.items[k->column]) == 0) continue;
+    if (isnan(accuracy[s * k->targets.count])) continue; /* it has failed */
     if (best < 0 || accuracy[s * k->targets.count] > accuracy[(size_t)best * k->targets.count]) best = (ptrdiff_t)s;
   }
   return best;

@@ -188,11 +188,20 @@ cleanup:
   return status;
 }
 
+static mg_status count_failed_evaluations(const mg_result_reader *r, size_t *failed) {
+  mg_strings sources = {0};
+  const mg_status status = mg_h5_read_strings(&r->h5, "/nxn/failures/source", &sources);
+  *failed = sources.count;
+  mg_strings_free(&sources);
+  return status;
+}
+
 mg_status mg_result_failures(const char *path, mg_failures *failures) {
   mg_status status = MG_OK;
   mg_result_reader *r = NULL;
   *failures = (mg_failures){0};
   MG_TRY(mg_result_open(path, &r), cleanup);
+  if (mg_result_has(r, "/nxn/failures")) MG_TRY(count_failed_evaluations(r, &failures->evaluations), cleanup);
   if (mg_result_has(r, "/grid")) MG_TRY(count_failed_cells(r, &failures->cells), cleanup);
   if (mg_result_has(r, "/microscope")) MG_TRY(count_failed_setups(r, &failures->setups), cleanup);
 cleanup:

@@ -72,6 +72,21 @@ static void print_pairs(const mg_matrices *m, const pair *pairs, size_t count, s
   }
 }
 
+/* A source at a time, which stand together. */
+static void print_failures(const mg_matrices *m) {
+  enum { NAMED = 5 };
+  const mg_evaluation *e = &m->nxn;
+  size_t first = 0;
+  if (e->failed_source.count > 0) printf("failed: sources without an accuracy there\n");
+  for (size_t k = 1; k <= e->failed_source.count; k++) {
+    if (k < e->failed_source.count && strcmp(e->failed_source.items[k], e->failed_source.items[first]) == 0) continue;
+    printf("  %-12s on %zu of %zu targets:", e->failed_source.items[first], k - first, m->targets.count);
+    for (size_t f = first; f < k && f < first + NAMED; f++) printf(" %s", e->failed_target.items[f]);
+    printf("%s\n    %s\n", k - first > NAMED ? " …" : "", e->error.items[first]);
+    first = k;
+  }
+}
+
 static void print_nxn(const mg_matrices *m) {
   const size_t columns = m->targets.count;
   printf("\naccuracy by target (%s): its own source, the best other one, and its share of the own one's\n",
@@ -82,10 +97,10 @@ static void print_nxn(const mg_matrices *m) {
     mg_matrices_best(m, t, &own, &best);
     const double own_accuracy = own >= 0 ? m->nxn.accuracy[0][(size_t)own * columns + t] : NAN;
     printf("  %-12s", m->targets.items[t]);
-    if (own >= 0)
+    if (own >= 0 && !isnan(own_accuracy))
       printf(" %.4f", own_accuracy);
     else
-      printf("  none ");
+      printf(" %s", own >= 0 ? "failed" : " none ");
     if (best >= 0) {
       const double other = m->nxn.accuracy[0][(size_t)best * columns + t];
       printf("   %.4f %-12s", other, m->ids.items[best]);
@@ -93,6 +108,7 @@ static void print_nxn(const mg_matrices *m) {
     }
     printf("\n");
   }
+  print_failures(m);
 }
 
 static void print_text(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {
@@ -133,7 +149,8 @@ static json_t *nxn_json(const mg_matrices *m) {
     if (best >= 0) json_object_set_new(target, "best_other_source", json_string(m->ids.items[best]));
     json_object_set_new(targets, m->targets.items[t], target);
   }
-  return json_pack("{s:s, s:s, s:o}", "partition", m->nxn.partition[0], "select", m->nxn.partition[1], "targets", targets);
+  return json_pack("{s:s, s:s, s:o, s:o}", "partition", m->nxn.partition[0], "select", m->nxn.partition[1], "targets", targets,
+                   "failed", mg_json_failures(&m->nxn));
 }
 
 static json_t *all_json(const mg_matrices *m, const pair *pairs, size_t count, size_t top) {

@@ -254,7 +254,7 @@ mg_status mg_result_write(const char *path, const mg_result_data *d) {
   mg_result_block block;
   mg_h5_writer w = {.block = &block};
   /* of each target: labels, and two parts' predictions and logits */
-  const size_t nxn = d->nxn != NULL ? 16 + 5 * d->nxn->targets->count : 0;
+  const size_t nxn = d->nxn != NULL ? 21 + 5 * d->nxn->targets->count : 0;
   const size_t grid = d->grid != NULL ? mg_h5_grid_extents(d->grid) : 0;
   const size_t microscope = d->microscope != NULL ? mg_h5_microscope_extents() : 0;
   const size_t parts = d->part_count > 0;

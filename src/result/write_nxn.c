@@ -97,18 +97,61 @@ static void write_scores(nxn_writer *n, int part, const char *name, const double
   mg_h5_scale(n->w, path, target, 1);
 }
 
+/* Flags beside the scores that they are about, since a NaN alone says nothing; a row of one failure, in words, once. */
+static void write_failures(nxn_writer *n, int part) {
+  char path[64], source[64], target[64];
+  const hsize_t dims[2] = {n->sources, n->targets};
+  const hid_t boolean = mg_h5_bool_type();
+  bool *failed = mg_alloc_zero(n->sources, n->targets * sizeof *failed);
+  if (failed == NULL) n->w->failed = true, n->w->status = MG_ERR_NOMEM;
+  for (size_t k = 0; failed != NULL && n->nxn->failures != NULL && k < n->sources * n->targets; k++)
+    failed[k] = n->nxn->failures[k] != NULL;
+  snprintf(path, sizeof path, "%s/failed", GROUPS[part]);
+  snprintf(source, sizeof source, "%s/source", GROUPS[part]);
+  snprintf(target, sizeof target, "%s/target", GROUPS[part]);
+  if (failed != NULL)
+    mg_h5_numbers(n->w, path, boolean, 2, dims, failed, "the source has failed on the target: it has no scores there", NULL);
+  mg_h5_scale(n->w, path, source, 0);
+  mg_h5_scale(n->w, path, target, 1);
+  H5Tclose(boolean);
+  free(failed);
+}
+
+static void list_failures(nxn_writer *n, const mg_source_list *sources) {
+  const size_t most = n->sources * n->targets;
+  size_t count = 0;
+  for (size_t k = 0; n->nxn->failures != NULL && k < most; k++) count += n->nxn->failures[k] != NULL;
+  const char **of = mg_alloc(count, sizeof *of), **on = mg_alloc(count, sizeof *on), **why = mg_alloc(count, sizeof *why);
+  const bool room = of != NULL && on != NULL && why != NULL;
+  if (!room) n->w->failed = true, n->w->status = MG_ERR_NOMEM;
+  for (size_t k = 0, next = 0; room && next < count; k++) {
+    if (n->nxn->failures[k] == NULL) continue;
+    of[next] = sources->items[k / n->targets].id;
+    on[next] = n->nxn->targets->items[k % n->targets];
+    why[next++] = n->nxn->failures[k];
+  }
+  mg_h5_group(n->w, "/nxn/failures");
+  if (room) {
+    mg_h5_strings(n->w, "/nxn/failures/source", of, sizeof *of, count, "source that has failed");
+    mg_h5_strings(n->w, "/nxn/failures/target", on, sizeof *on, count, "on which target");
+    mg_h5_strings(n->w, "/nxn/failures/error", why, sizeof *why, count, "why");
+  }
+  free(of), free(on), free(why);
+}
+
 static void end_part(nxn_writer *n, int part) {
   part_writer *p = &n->parts[part];
   size_t stand_ins = 0;
   bool *stands_in = mg_alloc(n->targets, sizeof *stands_in);
   if (stands_in == NULL) n->w->failed = true;
   for (size_t m = 0; m < n->targets; m++) {
-    mg_h5_rows_end(n->w, &p->predictions[m], "class that a source gives a text, by row of the sources", "1");
+    mg_h5_rows_end(n->w, &p->predictions[m], "class that a source gives a text, by row of the sources; -1: none", "1");
     if (n->nxn->logits) mg_h5_rows_end(n->w, &p->logits[m], "logits that a source gives a text, by class", "1");
     if (stands_in != NULL) stand_ins += stands_in[m] = part == 1 && n->nxn->texts[m].stands_in;
   }
   write_scores(n, part, "accuracy", p->accuracy, "share of right predictions");
   write_scores(n, part, "macro_f1", p->macro_f1, "mean F1 of the classes that occur");
+  write_failures(n, part);
   if (part == 1 && stands_in != NULL) {
     mg_h5_bools(n->w, "/nxn_select/stands_in", n->targets, stands_in,
                 "the target has no such texts: those of /nxn stand in for them");
@@ -148,6 +191,7 @@ void mg_h5_nxn(mg_h5_writer *w, const mg_source_list *sources, const mg_result_n
     for (int part = 0; part < 2; part++) begin_part(&n, sources, part);
     write_answers(&n);
     for (int part = 0; part < 2; part++) end_part(&n, part);
+    list_failures(&n, sources);
   }
   for (int part = 0; part < 2; part++) {
     part_writer *p = &n.parts[part];

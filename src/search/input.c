@@ -37,6 +37,9 @@ static mg_status choose(mg_search_input *in) {
   }
   for (size_t k = 0; k < selection.count; k++) {
     const mg_candidate *c = &selection.candidates[k];
+    if (c->unknown)
+      mg_warn("%s: %s is left out: %s has no number for %s (%s)", in->command->result, matrix.labels.items[c->label],
+              in->matrix, in->command->locale, c->reason);
     if (!c->taken && strcmp(c->reason, "enough others") != 0) continue;
     in->source[in->n] = (size_t)source_of(&in->sources, matrix.labels.items[c->label]);
     in->similarity[in->n++] = c->weight;

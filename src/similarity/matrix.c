@@ -137,8 +137,15 @@ mg_status mg_similarity_read(const char *path, mg_duplicates duplicates, mg_simi
   return status;
 }
 
+mg_status mg_similarity_set_evaluated(mg_similarity *s, const mg_strings *targets) {
+  s->evaluated = mg_alloc(s->labels.count, sizeof *s->evaluated);
+  if (s->evaluated == NULL) return MG_ERR_NOMEM;
+  for (size_t k = 0; k < s->labels.count; k++) s->evaluated[k] = mg_strings_find(targets, s->labels.items[k]) >= 0;
+  return MG_OK;
+}
+
 void mg_similarity_free(mg_similarity *s) {
   mg_strings_free(&s->labels);
-  free(s->values);
+  free(s->values), free(s->evaluated);
   *s = (mg_similarity){0};
 }

@@ -104,23 +104,25 @@ static size_t take(mg_candidate *candidates, size_t count, size_t most, size_t t
 static const char *const REASONS[] = {"similarity is not positive",
                                       "no value",
                                       "not evaluated (nxn.targets)",
+                                      "the evaluation failed (nxn)",
                                       "not among its top_k",
                                       "a diagonal of 1 is left out",
                                       "no checkpoint",
                                       "is the target"};
-enum { NOT_SIMILAR, NO_VALUE, NOT_EVALUATED, NOT_TOP, DIAGONAL, NO_CHECKPOINT, IS_TARGET, REASON_COUNT };
+enum { NOT_SIMILAR, NO_VALUE, NOT_EVALUATED, EVALUATION_FAILED, NOT_TOP, DIAGONAL, NO_CHECKPOINT, IS_TARGET, REASON_COUNT };
 
 /* Why label k has no weight: what the matrix says of it, or what was done before Sinkhorn. */
 static int reason_of(const mg_similarity *s, const mg_selection_terms *terms, size_t target, size_t k) {
   const double value = entry(s, terms, target, k);
-  if (isnan(value)) return s->measured ? NOT_EVALUATED : NO_VALUE;
+  if (isnan(value) && s->evaluated == NULL) return NO_VALUE;
+  if (isnan(value)) return s->evaluated[terms->by_row ? k : target] ? EVALUATION_FAILED : NOT_EVALUATED;
   if (!terms->sinkhorn || !(value > 0)) return NOT_SIMILAR;
   return k == target ? DIAGONAL : NOT_TOP;
 }
 
 /* Has the target no number at all in its row of an evaluation? */
 static bool lacks_row(const mg_similarity *s, const mg_selection_terms *terms, size_t target) {
-  if (!s->measured || !terms->by_row) return false;
+  if (s->evaluated == NULL || !terms->by_row) return false;
   for (size_t k = 0; k < s->labels.count; k++)
     if (!isnan(entry(s, terms, target, k))) return false;
   return true;
@@ -165,6 +167,7 @@ mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *te
     if (!(weights[k] > 0)) c[k].reason = REASONS[reason_of(s, terms, own, k)];
     if (!available(context, s->labels.items[k])) c[k].reason = REASONS[NO_CHECKPOINT];
     if (is_target && !terms->include_target) c[k].reason = REASONS[IS_TARGET];
+    c[k].unknown = c[k].reason == REASONS[NO_VALUE] || c[k].reason == REASONS[EVALUATION_FAILED];
   }
   if (terms->include_target && terms->matrix_order)
     taken = take(c + own, 1, most, 0); /* then the others as they stand, not the most similar */

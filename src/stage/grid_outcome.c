@@ -22,6 +22,7 @@ typedef struct mg_grid_outcome {
   ptrdiff_t at;          /* the target at hand */
   int32_t *by_sequence, *by_text, *labels, *scored;
   mg_grid_tables tables;
+  size_t matrix_count;
   const char **matrix_names;
   const mg_strings **matrix_labels;
   const double **matrices;
@@ -149,24 +150,29 @@ done:
   return status;
 }
 
-/* Accuracies of sources on a cell's target: the best of its own, of any but the target's, and the target's. */
+/*
+ * Accuracies of sources on a cell's target: the best of its own, of any but the target's, and the target's. A source that has
+ * failed there is best of nothing; a mean that it belongs to is none.
+ */
 static void compare_with_sources(const mg_grid_stage *s, mg_grid_outcome *o, size_t cell) {
   const mg_grid_cell *c = &s->cells[cell];
   mg_result_cell *out = &o->cells[cell];
   const double *accuracy = mg_nxn_accuracy(s->nxn, s->part);
   const size_t m = s->nxn->plan.texts.targets.count;
   double total = 0;
+  bool has_own = false; /* of several the first, failed or not, which is whom the method `own` takes */
   o->source_mean[cell] = NAN;
   if (c->target < 0) return;
   for (size_t k = 0; k < s->list->count; k++) {
     const double own = accuracy[k * m + (size_t)c->target];
     const bool is_target = strcmp(s->list->items[k].locale, out->locale) == 0;
-    if (is_target && isnan(out->own)) out->own = own;
-    if (!is_target && !(out->best_zero_shot >= own)) out->best_zero_shot = own;
+    if (is_target && !has_own) out->own = own;
+    has_own = has_own || is_target;
+    if (!is_target && !isnan(own) && !(out->best_zero_shot >= own)) out->best_zero_shot = own;
   }
   for (size_t k = 0; k < c->resolved.count; k++) {
     const double own = accuracy[(size_t)c->resolved.source[k] * m + (size_t)c->target];
-    if (!(out->best_source >= own)) out->best_source = own;
+    if (!isnan(own) && !(out->best_source >= own)) out->best_source = own;
     total += own;
   }
   if (c->resolved.count == 0) return;
@@ -324,17 +330,21 @@ static mg_status give_row(void *context, size_t target, size_t row, int32_t *pre
   return cell_by_text(s, s->outcome, s->outcome->cell_of[target][row], predictions);
 }
 
-/* The source that is best on the select partition, and what it says; −1 where there is none. */
-static void give_best(const mg_grid_stage *s, size_t target, bool own_too, int32_t *by_text) {
+/* What the source says that is best on the select partition; *by_text stays NULL where there is none. */
+static mg_status give_best(const mg_grid_stage *s, size_t target, bool own_too, int32_t **by_text) {
   const double *accuracy = mg_nxn_accuracy(s->nxn, 1);
   const size_t m = s->nxn->plan.texts.targets.count;
   ptrdiff_t best = -1;
   for (size_t k = 0; k < s->list->count; k++) {
     if (!own_too && strcmp(s->list->items[k].locale, s->nxn->plan.texts.targets.items[target]) == 0) continue;
+    if (isnan(accuracy[k * m + target])) continue; /* it has failed */
     if (best < 0 || accuracy[k * m + target] > accuracy[(size_t)best * m + target]) best = (ptrdiff_t)k;
   }
-  for (size_t k = 0; k < s->nxn->plan.texts.items[target].count; k++) by_text[k] = -1;
-  if (best >= 0) source_by_text(s, target, (size_t)best, by_text);
+  if (best < 0) return MG_OK;
+  *by_text = mg_alloc(s->nxn->plan.texts.items[target].count, sizeof **by_text);
+  if (*by_text == NULL) return MG_ERR_NOMEM;
+  source_by_text(s, target, (size_t)best, *by_text);
+  return MG_OK;
 }
 
 static mg_status give_answers(void *context, size_t target, mg_grid_answers *a) {
@@ -345,8 +355,7 @@ static mg_status give_answers(void *context, size_t target, mg_grid_answers *a) 
   *a = (mg_grid_answers){.texts = u, .rows = s->outcome->rows[target]};
   a->label = mg_alloc(u, sizeof *a->label), a->scored = mg_alloc(u, sizeof *a->scored);
   a->selects = mg_alloc(u, sizeof *a->selects), a->predictions = mg_alloc(a->rows, u * sizeof *a->predictions);
-  a->best_source = mg_alloc(u, sizeof *a->best_source), a->best_zero_shot = mg_alloc(u, sizeof *a->best_zero_shot);
-  if (!a->label || !a->scored || !a->selects || !a->predictions || !a->best_source || !a->best_zero_shot) {
+  if (!a->label || !a->scored || !a->selects || !a->predictions) {
     status = MG_ERR_NOMEM;
     goto failed;
   }
@@ -356,8 +365,8 @@ static mg_status give_answers(void *context, size_t target, mg_grid_answers *a) 
     a->selects[k] = mg_nxn_takes_part(s->nxn, of, k, 1);
   }
   for (size_t r = 0; r < a->rows; r++) MG_TRY(give_row(s, target, r, a->predictions + r * u), failed);
-  give_best(s, target, true, a->best_source);
-  give_best(s, target, false, a->best_zero_shot);
+  MG_TRY(give_best(s, target, true, &a->best_source), failed);
+  MG_TRY(give_best(s, target, false, &a->best_zero_shot), failed);
   return MG_OK;
 failed:
   mg_grid_answers_free(a);
@@ -419,9 +428,10 @@ static mg_status list_matrices(mg_grid_stage *s, mg_grid_outcome *o) {
   if (o->matrix_names == NULL || o->matrix_labels == NULL || o->matrices == NULL) return MG_ERR_NOMEM;
   for (size_t k = 0; k < s->matrix_count; k++) {
     const mg_similarity *matrix = s->matrices[k].keep.labels.count > 0 ? &s->matrices[k].keep : &s->matrices[k].first;
-    o->matrix_names[k] = s->matrices[k].name;
-    o->matrix_labels[k] = &matrix->labels;
-    o->matrices[k] = matrix->values;
+    if (matrix->labels.count == 0) continue; /* declared, but no cell went by it */
+    o->matrix_names[o->matrix_count] = s->matrices[k].name;
+    o->matrix_labels[o->matrix_count] = &matrix->labels;
+    o->matrices[o->matrix_count++] = matrix->values;
   }
   return MG_OK;
 }
@@ -458,7 +468,7 @@ mg_status mg_grid_stage_collect(mg_grid_stage *s, mg_result_grid *out) {
   MG_TRY(list_matrices(s, s->outcome), done);
   out->method_count = o->tables.method_count, out->methods = o->tables.methods;
   out->best_count = o->tables.best_count, out->best = o->tables.best;
-  out->matrix_count = s->matrix_count, out->matrix_names = o->matrix_names;
+  out->matrix_count = o->matrix_count, out->matrix_names = o->matrix_names;
   out->matrix_labels = o->matrix_labels, out->matrices = o->matrices;
   out->reused_count = s->reused.count, out->reused = (const char *const *)s->reused.items;
 done:

@@ -233,6 +233,21 @@ static mg_status not_a_target(const mg_grid_stage *s, const char *locale) {
   return MG_ERR_INPUT;
 }
 
+/* Baselines and votes are made of what sources say of the target: of one that has failed there they are nothing. */
+static mg_status check_answers(const mg_grid_stage *s, size_t cell) {
+  const mg_grid_cell *c = &s->cells[cell];
+  if (c->resolved.kind == MG_CELL_MERGE) return MG_OK;
+  for (size_t k = 0; k < c->resolved.count; k++) {
+    const size_t source = (size_t)c->resolved.source[k];
+    const char *failure = mg_nxn_failure(s->nxn, source, (size_t)c->target);
+    if (failure != NULL)
+      return mg_fail(MG_ERR_INPUT, "method %s needs the answers of %s on %s, which has failed in the stage nxn: %s",
+                     s->grid.cells[cell].terms.method->name, s->list->items[source].id, s->grid.cells[cell].terms.locale,
+                     failure);
+  }
+  return MG_OK;
+}
+
 static mg_status resolve_all(mg_grid_stage *s, const mg_grid_context *context) {
   mg_status status = MG_OK;
   const char **ids = mg_alloc(s->list->count, sizeof *ids);
@@ -243,6 +258,7 @@ static mg_status resolve_all(mg_grid_stage *s, const mg_grid_context *context) {
     c->target = mg_strings_find(context->targets, s->grid.cells[k].terms.locale);
     status = c->target < 0 ? not_a_target(s, s->grid.cells[k].terms.locale)
                            : mg_grid_resolve(context, &s->grid.cells[k], &c->resolved);
+    if (status == MG_OK) status = check_answers(s, k);
     if (status == MG_OK) status = hash_recipe(s, k, ids, &c->recipe);
     if (status == MG_ERR_INPUT) status = mg_grid_fail_cell(c);
   }

@@ -88,7 +88,7 @@ static mg_status take_target(importing *i, size_t target, size_t row) {
     for (size_t k = 0; k < of->count; k++) {
       if (!mg_nxn_takes_part(s, of, k, part)) continue;
       const size_t sequence = (size_t)t->tokenized.sequence_of[of->text[k]];
-      if (i->row[n] < 0 || (size_t)i->row[n] >= s->classes)
+      if (i->row[n] < -1 || i->row[n] >= (int32_t)s->classes) /* −1: it has failed, and would again */
         return mg_fail(MG_ERR_INPUT, "%s: a prediction of class %d", i->path, i->row[n]);
       i->predictions[sequence] = i->row[n];
       if (i->logits != NULL)

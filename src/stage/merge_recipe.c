@@ -135,10 +135,11 @@ static mg_status recall_matrix(surroundings *s) {
   const ptrdiff_t m = mg_strings_find(names, terms->similarity_type);
   if (m < 0) return MG_OK; /* what resolving says of the cell */
   MG_TRY(mg_grid_read_matrix(s->finished, terms->similarity_type, &table), cleanup);
-  MG_TRY(mg_similarity_of(&table, terms->similarity_type, keep ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST,
-                          keep ? &s->matrices[m].keep : &s->matrices[m].first, NULL),
+  mg_similarity *matrix = keep ? &s->matrices[m].keep : &s->matrices[m].first;
+  MG_TRY(mg_similarity_of(&table, terms->similarity_type, keep ? MG_DUPLICATES_KEEP : MG_DUPLICATES_FIRST, matrix, NULL),
          cleanup);
-  s->matrices[m].keep.measured = s->matrices[m].first.measured = strcmp(s->config->grid.similarity_files.items[m], "nxn") == 0;
+  if (strcmp(s->config->grid.similarity_files.items[m], "nxn") == 0)
+    MG_TRY(mg_similarity_set_evaluated(matrix, &s->evaluation.columns), cleanup);
 cleanup:
   mg_labelled_table_free(&table);
   return status;

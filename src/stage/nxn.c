@@ -3,6 +3,7 @@
  * journaled as they arrive and stay there until the result is written, source by source.
  */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,7 @@ void mg_nxn_close(mg_nxn_stage **stage) {
   mg_encoder_destroy(&s->encoder);
   mg_row_weights_close(&s->weights);
   mg_nxn_answers_free(s);
+  mg_nxn_failures_free(s);
   mg_nxn_plan_free(&s->plan);
   free(s->class_of), free(s->done), free(s->kept), free(s->todo);
   free(s);
@@ -116,15 +118,8 @@ static size_t answer_bytes(const mg_nxn_stage *s) {
   return sizeof(int32_t) + (s->attempt->config->nxn.logits ? s->classes * sizeof(float) : 0);
 }
 
-/* Which source and which text is it? The first text with that sequence. */
-static mg_status say_nonfinite(const mg_nxn_stage *s, const mg_nxn_part *part, size_t sequence) {
-  const mg_nxn_texts *t = &s->plan.texts;
-  for (size_t m = 0; m < t->targets.count; m++)
-    for (size_t k = 0; k < t->items[m].count; k++)
-      if ((size_t)t->tokenized.sequence_of[t->items[m].text[k]] == sequence)
-        return mg_fail(MG_ERR_INPUT, "source %s: its logits are not finite for text %s (%s:%lld)",
-                       s->list->items[part->source].id, t->items[m].id[k], t->items[m].path, (long long)t->items[m].line[k]);
-  return mg_fail(MG_ERR_INTERNAL, "no text has sequence %zu", sequence);
+static const int32_t *predictions_of(const void *payload) {
+  return (const int32_t *)(const void *)((const char *)payload + sizeof(mg_nxn_part));
 }
 
 static mg_status check_answers(const mg_nxn_stage *s, const void *payload, size_t size, mg_nxn_part *part) {
@@ -136,14 +131,14 @@ static mg_status check_answers(const mg_nxn_stage *s, const void *payload, size_
   const size_t begin = s->plan.batch[part->first], end = s->plan.batch[part->first + part->count];
   if (size != sizeof *part + (end - begin) * answer_bytes(s))
     return mg_fail(MG_ERR_CORRUPT, "a record of answers to %zu texts has %zu bytes", end - begin, size);
-  const int32_t *predictions = (const int32_t *)(const void *)((const char *)payload + sizeof *part);
-  for (size_t k = 0; k < end - begin; k++)
-    if (predictions[k] < 0 || predictions[k] >= (int32_t)s->classes) return say_nonfinite(s, part, begin + k);
+  for (size_t k = 0; k < end - begin; k++) /* −1: none, its logits are not finite */
+    if (predictions_of(payload)[k] < -1 || predictions_of(payload)[k] >= (int32_t)s->classes)
+      return mg_fail(MG_ERR_CORRUPT, "a record of answers has a class that is none");
   return MG_OK;
 }
 
 /* Notes that a record at `place` has these. */
-static mg_status keep(mg_nxn_stage *s, const mg_nxn_part *part, mg_record_place place) {
+static mg_status keep(mg_nxn_stage *s, const mg_nxn_part *part, const int32_t *predictions, mg_record_place place) {
   if (s->kept_count == s->kept_room) {
     const size_t room = s->kept_room > 0 ? 2 * s->kept_room : 1024;
     mg_nxn_kept *grown = reallocarray(s->kept, room, sizeof *grown);
@@ -157,7 +152,7 @@ static mg_status keep(mg_nxn_stage *s, const mg_nxn_part *part, mg_record_place 
     if (!*done) s->done_texts += s->plan.batch[b + 1] - s->plan.batch[b];
     *done = true;
   }
-  return MG_OK;
+  return mg_nxn_note_nonfinite(s, part, predictions);
 }
 
 mg_status mg_nxn_replay(mg_nxn_stage *s, const mg_record *record) {
@@ -165,14 +160,17 @@ mg_status mg_nxn_replay(mg_nxn_stage *s, const mg_record *record) {
   mg_nxn_part part;
   if (record->kind != MG_RECORD_LOGITS) return MG_OK;
   MG_TRY(check_answers(s, record->payload, record->size, &part), done);
-  MG_TRY(keep(s, &part, record->place), done);
+  MG_TRY(keep(s, &part, predictions_of(record->payload), record->place), done);
 done:
   return status;
 }
 
 /* ---- the farm's side ---- */
 
-/* Which row's largest logit; −1 where one is not finite, which rank 0 knows the text of. */
+/*
+ * Each row's largest logit. Where one is not finite there is no prediction, and none of the row's logits is kept: which of them
+ * are infinite and which NaN, and with what sign, hangs on the order of the last operations.
+ */
 static void predict(const mg_nxn_stage *s, size_t source, size_t texts, float *logits, float *row, int32_t *predictions) {
   const size_t classes = s->classes;
   const int32_t *class_of = s->class_of + source * classes;
@@ -180,7 +178,9 @@ static void predict(const mg_nxn_stage *s, size_t source, size_t texts, float *l
     float *own = logits + t * classes;
     for (size_t c = 0; c < classes; c++) row[class_of[c]] = own[c];
     memcpy(own, row, classes * sizeof *row);
-    if (mg_predict(own, 1, classes, &predictions[t], NULL) != MG_OK) predictions[t] = -1;
+    if (mg_predict(own, 1, classes, &predictions[t], NULL) == MG_OK) continue;
+    predictions[t] = -1;
+    for (size_t c = 0; c < classes; c++) own[c] = NAN;
   }
 }
 
@@ -231,7 +231,7 @@ static mg_status take_part(void *context, int64_t unit, const void *payload, siz
   (void)unit;
   MG_TRY(check_answers(s, payload, size, &part), done);
   MG_TRY(mg_run_append(s->attempt->run, MG_RECORD_LOGITS, payload, size, &place), done);
-  MG_TRY(keep(s, &part, place), done);
+  MG_TRY(keep(s, &part, predictions_of(payload), place), done);
 done:
   return status;
 }
@@ -253,7 +253,7 @@ mg_status mg_nxn_adopt(mg_nxn_stage *s, size_t source, const int32_t *prediction
   if (s->attempt->config->nxn.logits) mg_text_append_bytes(&record, logits, sequences * s->classes * sizeof *logits);
   if (record.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status == MG_OK) status = mg_run_append(s->attempt->run, MG_RECORD_LOGITS, record.data, record.size, &place);
-  if (status == MG_OK) status = keep(s, &part, place);
+  if (status == MG_OK) status = keep(s, &part, predictions, place);
   mg_text_free(&record);
   return status;
 }
@@ -316,6 +316,8 @@ mg_status mg_nxn_compute(mg_nxn_stage *s) {
   mg_progress_end(&s->progress, (double)s->done_texts);
   mg_attempt_timed(a, "nxn", began);
   mg_encoder_destroy(&s->encoder);
+  /* said, and refused where nothing is left, before hours of merging; a part has only its share */
+  MG_TRY(mg_agree(a->comm, a->rank == 0 && a->parts.part == 0 ? mg_nxn_settle(s) : MG_OK), done);
 done:
   return status;
 }

@@ -1,5 +1,6 @@
 /* Answers out of the journals, a source at a time, as rows of the result. */
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,7 +56,10 @@ static mg_status answer(void *context, size_t source, int part, size_t target, i
     if (logits != NULL) memcpy(logits + n * s->classes, s->logits + sequence * s->classes, s->classes * sizeof *logits);
     n++;
   }
-  MG_TRY(mg_score(s->labels, predictions, n, s->classes, scores), done);
+  if (mg_nxn_failure(s, source, target) == NULL)
+    MG_TRY(mg_score(s->labels, predictions, n, s->classes, scores), done);
+  else
+    *scores = (mg_scores){.accuracy = NAN, .macro_f1 = NAN};
   s->accuracy[((size_t)part * s->list->count + source) * t->targets.count + target] = scores->accuracy;
 done:
   return status;
@@ -79,11 +83,13 @@ done:
   return status;
 }
 
+/* NaN where the source has failed: the share of right ones among the others would pass for that of all. */
 static double accuracy_of(const mg_nxn_stage *s, size_t source, size_t target, int part) {
   const mg_nxn_texts *t = &s->plan.texts;
   const mg_target *of = &t->items[target];
   const int32_t *predictions = s->all + source * t->tokenized.sequences.count;
   size_t right = 0, n = 0;
+  if (mg_nxn_failure(s, source, target) != NULL) return NAN;
   for (size_t k = 0; k < of->count; k++) {
     if (!mg_nxn_takes_part(s, of, k, part)) continue;
     right += predictions[t->tokenized.sequence_of[of->text[k]]] == of->label[k];
@@ -97,6 +103,7 @@ mg_status mg_nxn_score(mg_nxn_stage *s) {
   const mg_nxn_texts *t = &s->plan.texts;
   const size_t n = s->list->count, m = t->targets.count;
   if (s->all != NULL) return MG_OK;
+  MG_TRY(mg_nxn_settle(s), done);
   s->all = mg_alloc(n, t->tokenized.sequences.count * sizeof *s->all);
   s->kept_of = mg_alloc(n, s->plan.batch_count * sizeof *s->kept_of);
   s->accuracy = mg_alloc(2 * n, m * sizeof *s->accuracy);
@@ -172,6 +179,7 @@ mg_status mg_nxn_collect(mg_nxn_stage *s, mg_result_nxn *out) {
   s->labels = mg_alloc(longest, sizeof *s->labels);
   if (s->accuracy == NULL) s->accuracy = mg_alloc(2 * n, t->targets.count * sizeof *s->accuracy);
   if (!s->predictions || (logits && !s->logits) || !s->labels || !s->accuracy) return MG_ERR_NOMEM;
+  MG_TRY(mg_nxn_settle(s), done);
   MG_TRY(describe_texts(s), done);
   *out = (mg_result_nxn){
       .targets = &t->targets,
@@ -181,6 +189,7 @@ mg_status mg_nxn_collect(mg_nxn_stage *s, mg_result_nxn *out) {
       .classes = s->classes,
       .logits = logits,
       .accuracy = s->accuracy,
+      .failures = (const char *const *)s->failure,
       .context = s,
       .answer = answer};
 done:

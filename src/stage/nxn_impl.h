@@ -27,6 +27,9 @@ struct mg_nxn_stage {
   size_t done_texts, all_texts;
   mg_nxn_kept *kept; /* where answers are in the journals */
   size_t kept_count, kept_room;
+  uint8_t **nonfinite; /* [N] of a source that has such logits a bit a sequence; NULL of others */
+  char **failure;      /* [N, M] once all answers are there: why a source has failed on a target, NULL: it has not */
+  size_t failed;       /* how many have */
   mg_progress progress;
   int32_t *all;     /* [N, sequences] predictions, once they are scored */
   int32_t *kept_of; /* [N, batches] index into kept, −1 */
@@ -40,6 +43,9 @@ struct mg_nxn_stage {
 };
 
 void mg_nxn_answers_free(mg_nxn_stage *stage);
+/* Notes which of a record's answers are none: logits that are not finite. */
+mg_status mg_nxn_note_nonfinite(mg_nxn_stage *stage, const mg_nxn_part *part, const int32_t *predictions);
+void mg_nxn_failures_free(mg_nxn_stage *stage);
 /* Does a text of a target belong to the part, as it is evaluated? */
 bool mg_nxn_takes_part(const mg_nxn_stage *stage, const mg_target *target, size_t text, int part);
 

@@ -67,6 +67,7 @@ void mg_nxn_predict_memory(const mg_config *config, size_t sources, int threads,
   const double batches = (double)plan->batch_count, leases = 2 * batches / lease + 2;
   plan->master_bytes = t->tokenized.count * 96 +
                        (uint64_t)((double)sources * (5 * batches + 144 * (leases < batches ? leases : batches))) +
+                       sources * (t->targets.count * sizeof(char *) + t->tokenized.sequences.count / 8) + /* who has failed */
                        (UINT64_C(4) << 20);
   /* a source's answers, a target's row of them, and the result file's buffers */
   plan->answer_bytes = (t->tokenized.sequences.count + 2 * most) * width + (UINT64_C(8) << 20);

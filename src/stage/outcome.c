@@ -35,16 +35,18 @@ done:
   return status;
 }
 
-/* Own: a source on its own locale's texts; best other: each target's best source of another locale. */
+/* Own: a source on its own locale's texts; best other: each target's best source of another locale. Who failed was said. */
 static void say_nxn(const mg_result_nxn *nxn, const mg_source_list *sources) {
   const size_t n = sources->count, m = nxn->targets->count;
   double own = 0, other = 0, best = 0;
-  size_t owns = 0, others = 0, bests = 0;
+  size_t owns = 0, others = 0, bests = 0, failed = 0;
   for (size_t t = 0; t < m; t++) {
     double most = -1;
     for (size_t s = 0; s < n; s++) {
       const double accuracy = nxn->accuracy[s * m + t];
       const bool same = strcmp(sources->items[s].locale, nxn->targets->items[t]) == 0;
+      failed += nxn->failures[s * m + t] != NULL;
+      if (nxn->failures[s * m + t] != NULL) continue;
       *(same ? &own : &other) += accuracy;
       *(same ? &owns : &others) += 1;
       if (!same && accuracy > most) most = accuracy;
@@ -54,6 +56,7 @@ static void say_nxn(const mg_result_nxn *nxn, const mg_source_list *sources) {
   mg_info("accuracy on %zu targets (%s): own source %.4f, other sources %.4f, best other source %.4f (means)", m,
           nxn->partition[0], owns > 0 ? own / (double)owns : NAN, others > 0 ? other / (double)others : NAN,
           bests > 0 ? best / (double)bests : NAN);
+  if (failed > 0) mg_info("nxn: %zu of %zu evaluations failed, and are in none of these means", failed, n * m);
 }
 
 /* How many cells there are, and the first ones that failed. */

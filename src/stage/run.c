@@ -244,6 +244,7 @@ cleanup:
 /* Rank 0. In the stages that were asked for alone: what else the result holds is not this run's. */
 static mg_status find_failures(const mg_attempt *a, const mg_stages *stages, mg_failures *failed) {
   const mg_status status = mg_result_failures(a->config->result, failed);
+  if (stages->nxn == NULL) failed->evaluations = 0;
   if (stages->grid == NULL) failed->cells = 0;
   if (stages->microscope == NULL) failed->setups = 0;
   return status;
@@ -268,6 +269,7 @@ static mg_status run_stages(mg_attempt *a, mg_failures *failed) {
     goto cleanup;
   }
   MG_TRY(gather_and_write(a, &stages, &identity), cleanup);
+  if (stages.nxn != NULL) failed->evaluations = mg_nxn_failed(stages.nxn);
   if (stages.grid != NULL) failed->cells = mg_grid_stage_failed(stages.grid);
   if (stages.microscope != NULL) failed->setups = mg_microscope_failed(stages.microscope);
 cleanup:

@@ -391,9 +391,20 @@ mg_status mg_nxn_collect(mg_nxn_stage *stage, mg_result_nxn *out);
 mg_status mg_nxn_adopt(mg_nxn_stage *stage, size_t source, const int32_t *predictions, const float *logits);
 /** Are all answers of a source there? */
 bool mg_nxn_is_done(const mg_nxn_stage *stage, size_t source);
-/** Rank 0, once all answers are there: predictions of all sources, and what they are worth. */
+/**
+ * Rank 0, once all answers are there, any number of times. A source whose logits for any text of a target are not finite has
+ * failed on that target: the first call warns of each such source. MG_ERR_INPUT: every source on every target.
+ */
+mg_status mg_nxn_settle(mg_nxn_stage *stage);
+/** After that: why a source has failed on a target; NULL where it has not. How many have, of sources × targets. */
+const char *mg_nxn_failure(const mg_nxn_stage *stage, size_t source, size_t target);
+size_t mg_nxn_failed(const mg_nxn_stage *stage);
+/** Rank 0, once all answers are there (it settles them): predictions of all sources, and what they are worth. */
 mg_status mg_nxn_score(mg_nxn_stage *stage);
-/** [sources, sequences] of the table of texts; [N, M] of nxn.partition (0) or nxn.select (1). After mg_nxn_score. */
+/**
+ * [sources, sequences] of the table of texts, −1 where logits are not finite; [N, M] of nxn.partition (0) or nxn.select (1),
+ * NaN of a source that has failed on the target. After mg_nxn_score.
+ */
 const int32_t *mg_nxn_predictions(const mg_nxn_stage *stage);
 const double *mg_nxn_accuracy(const mg_nxn_stage *stage, int part);
 /** Logits of a source [count, classes] for sequences [count]. MG_ERR_INPUT where they are not kept (nxn.logits). */

@@ -347,8 +347,12 @@ class NxN(unittest.TestCase):
             if locale == "sw-KE":
                 tensors["classifier.out_proj.bias"] = np.full(41, np.inf)
         self.refused("m_sw-KE/model.safetensors: tensor classifier.out_proj.bias", "not finite", **self.family(poisoned))
-        self.refused("source sw-KE: its logits are not finite for text", ".jsonl:", **self.family(poisoned),
-                     family={"locales": list(LOCALES), "allow_nonfinite": True})
+        config, path = self.config(**self.family(poisoned), **{"family": {"locales": list(LOCALES), "allow_nonfinite": True}})
+        done = run("run", "-c", config, "--fresh", ranks=2)  # then it is that source that fails (test_nxn_failures.py)
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn("source sw-KE has failed on 3 of 3 targets: its logits are not finite, first for text", done.stderr)
+        with h5py.File(path) as f:
+            np.testing.assert_array_equal(np.isnan(f["nxn/accuracy"][()]).all(axis=1), [False, False, True])
 
         def fewer(locale, tensors, config):
             for key in ("39", "40"):

@@ -594,6 +594,150 @@ class Report(Case):
         self.assertEqual(set(page.anchors) - set(page.ids), set())
         self.assertIn("grid-gain", page.anchors)
 
+    # ---- many sources ----
+
+    def many(self, n, targets=None, states=2):
+        """A result of the committed one's schema with so many sources, some of which have failed, and a grid over as many targets."""
+        path, random, m = self.path(f"many-{n}.h5"), np.random.default_rng(n), targets or n
+        groups = random.integers(0, 7, n)
+        alike = 0.2 + 0.3 * (groups[:, None] == groups) + random.normal(0, 0.05, (n, n))
+        cosine, cka = (np.clip((a + a.T) / 2, -1, 1) for a in (alike, alike + random.normal(0, 0.02, (n, n))))
+        for matrix in (cosine, cka):
+            np.fill_diagonal(matrix, 1)
+        ids, names = (np.array([f"{kind}-{k:04}" for k in range(size)], object) for kind, size in (("source", n), ("target", m)))
+        accuracy = random.uniform(0, 1, (n, m))
+        accuracy[3] = np.nan
+        failures = {"source": np.full(m, ids[3], object), "target": names, "error": np.full(m, "the source's logits are not finite", object)}
+        with h5py.File(SMALL) as small:
+            cells, best = ({name: column(d) for name, d in small[f"grid/{table}"].items()} for table in ("cells", "best"))
+        take = np.flatnonzero(cells["locale"] == cells["locale"][best["cell"][0]])  # each target has the first one's cells
+        cells = {name: np.tile(values[take], m) for name, values in cells.items()}
+        cells["locale"] = np.repeat(names, len(take))
+        cells["sources"] = np.full(len(take) * m, ",".join(f"{id}:0.020" for id in ids[:50]), object)
+        best = {name: np.repeat(values[:1], m) for name, values in best.items()}
+        best["cell"] = np.arange(m) * len(take) + int(np.flatnonzero(take == best["cell"][0])[0])
+        best["locale"] = names
+        new = {"sources/id": ids, "sources/locale": names[np.arange(n) % m], "sources/path": ids, "targets": names, "compatibility/source": ids,
+               "compatibility/task_vector_cosine": cosine, "compatibility/task_vector_cosine_encoder": cosine ** 2,
+               "compatibility/cka": np.stack([cka * (1 - k / 100) for k in range(states)][::-1]), "compatibility/cka_layers": np.arange(states),
+               "nxn/source": ids, "nxn/target": names, "nxn/accuracy": accuracy, "nxn/macro_f1": accuracy ** 2, "nxn_select/accuracy": 1 - accuracy,
+               **{f"nxn/failures/{name}": values for name, values in failures.items()}, **{f"grid/cells/{name}": v for name, v in cells.items()},
+               **{f"grid/best/{name}": v for name, v in best.items()}}
+        shutil.copy(SMALL, path)
+        with h5py.File(path, "r+") as file:
+            del file["compatibility/task_vector_cosine_layers"], file["texts"], file["microscope"]
+            for name, values in new.items():
+                if name in file:
+                    del file[name]
+                file.create_dataset(name, data=values, dtype=h5py.string_dtype() if values.dtype.kind == "O" else values.dtype)
+        return path
+
+    def unpacked(self, page, figure, trace=0):
+        """A packed matrix as the page unpacks it, and the step of its values."""
+        data = page.figures[f"figure-{figure}"]["data"][trace]
+        z = data["z"]
+        codes = np.frombuffer(base64.b64decode(z["packed"]), f"<u{z['bits'] // 8}").astype(float)
+        values = np.where(codes > 0, z["low"] + (codes - 1) * z["step"], np.nan)
+        matrix = np.full((z["rows"], z["columns"]), np.nan)
+        if z["half"]:
+            matrix[np.triu_indices(len(matrix))] = values
+            matrix = np.where(np.isnan(matrix), matrix.T, matrix)
+        else:
+            matrix = values.reshape(matrix.shape)
+        self.assertEqual(matrix.shape, (len(data["y"]), len(data["x"])))
+        return pandas.DataFrame(matrix, data["y"], data["x"]), z["step"]
+
+    def check_many(self, n, states=2, kept=(2, 2, 3)):
+        """Page size, and every value that the page still has, against the file."""
+        path = self.many(n, states=states)
+        page, text = self.page(path), read(self.path("page.html"))
+        self.assertLess(os.path.getsize(self.path("page.html")), 15e6)
+        with Result(path) as result:
+            wanted = {"cosine": result.compatibility("cosine"), "cka": result.compatibility("cka"), "accuracy": result.nxn()}
+            for (name, frame), traces in zip(wanted.items(), kept):
+                self.assertEqual(len(page.figures[f"figure-{name}"]["data"]), traces, name)
+                shown, step = self.unpacked(page, name)
+                values = frame.loc[shown.index, shown.columns].to_numpy().copy()
+                if name != "accuracy":
+                    np.fill_diagonal(values, np.nan)
+                np.testing.assert_allclose(shown, values, atol=step * 0.51, rtol=0)
+                self.assertLess(step, 0.005)
+            pairs = n * (n - 1) // 2
+            self.assertEqual(sum(page.figures["figure-cosine-histogram"]["data"][0]["y"]), pairs)
+            counts, named = page.figures["figure-cosine-cka"]["data"]
+            self.assertEqual(sum(sum(row) for row in counts["customdata"]), pairs)
+            for name, x, y in zip(named["text"], named["x"], named["y"]):
+                a, b = name.split(" – ")
+                self.assertEqual((x, y), (wanted["cosine"].loc[a, b], wanted["cka"].loc[a, b]))
+        self.assertIn(f"How many of the {pairs:,} pairs of sources are where", text)
+        self.assertIn("mergegrid export writes every number (task_vector_cosine_matrix.csv and others)", text)
+        self.assertIn(f"Gaps are the {n:,} that failed.", text)
+        self.assertEqual({row[0] for row in page.tables["table-nxn-failed"][1:]}, {"source-0003"})
+        self.assertEqual(len(page.tables["table-best"]), 401)
+        self.assertIn(f"The first 400 of {n:,} rows", text)
+        self.assertIn(" … and 38 more", page.tables["table-best"][1][3])
+        return page, text
+
+    def test_500_sources(self):
+        _, text = self.check_many(500)
+        self.assertNotIn("Left out, since", text)
+
+    def test_500_sources_of_many_states(self):
+        _, text = self.check_many(500, states=13, kept=(2, 8, 3))
+        self.assertIn("Left out, since the page would be too large: hidden state 4, hidden state 3, hidden state 2, hidden state 1, hidden state 0.", text)
+
+    def test_1000_sources(self):
+        page, text = self.check_many(1000, kept=(2, 2, 1))
+        self.assertEqual(text.count("Left out, since the page would be too large: "), 1)
+        self.assertIn("Left out, since the page would be too large: accuracy (dev), macro-F1 (test).", text)
+        self.assertEqual(page.figures["figure-accuracy"]["layout"]["yaxis"]["title"]["text"], "source")
+
+    def test_more_are_averaged(self):
+        """A page of any family is small enough; each square is the mean of the values that its block has."""
+        path = self.many(1100, targets=600, states=1)
+        page, text = self.page(path), read(self.path("page.html"))
+        self.assertLess(os.path.getsize(self.path("page.html")), 15e6)
+        self.assertIn("Each square is the mean of up to 2 × 2 neighbours.", text)
+        self.assertIn("Each square is the mean of up to 2 × 1 neighbours.", text)
+        shown, step = self.unpacked(page, "accuracy")
+        self.assertEqual((shown.shape, shown.index[0], shown.columns[1]), ((550, 600), "source-0000 … source-0001", "target-0001"))
+        with Result(path) as result:
+            values = result.nxn().to_numpy()
+        np.testing.assert_allclose(shown, np.nanmean(values.reshape(550, 2, 600), axis=1), atol=step * 0.51, rtol=0)
+        for name in ("cosine", "cka"):
+            shown, step = self.unpacked(page, name)
+            self.assertEqual(shown.shape, (550, 550))
+
+    def test_a_browser_unpacks(self):
+        """Every figure of many sources is drawn, and what was packed has the values that it had."""
+        path = self.many(300)
+        self.page(path)
+        probe = """<script>setTimeout(function () {
+          document.querySelectorAll('.plot').forEach(function (place) {
+            (place.data || []).forEach(function (trace, k) {
+              if (trace.type === 'heatmap' && trace.z.length > 150) {
+                var sum = 0, none = 0;
+                trace.z.forEach(function (row) { row.forEach(function (v) { if (v === null) none++; else sum += v; }); });
+                var at = document.createElement('p'); at.className = 'missing'; at.textContent = [place.id, k, sum.toFixed(2), none].join(' ');
+                document.body.appendChild(at);
+              }
+            });
+          });
+        }, 4000);</script>"""
+        text = read(self.path("page.html")).replace("</body>", probe + "</body>")
+        with open(self.path("probed.html"), "w", encoding="utf-8") as file:
+            file.write(text)
+        page, console = self.browse(self.path("probed.html"))
+        self.assertEqual(console, [])
+        self.assertEqual(self.not_drawn(page), [])
+        sums = {tuple(line.split()[:2]): line.split()[2:] for _, line in page.notes if line.startswith("figure-")}
+        with Result(path) as result:
+            cosine, accuracy = result.compatibility("cosine").to_numpy(), result.nxn().to_numpy()
+        for (figure, values, none) in (("cosine", cosine.sum() - 300, 300), ("accuracy", np.nansum(accuracy), 300)):
+            total, gaps = sums[f"figure-{figure}", "0"]
+            self.assertAlmostEqual(float(total), values, delta=5)
+            self.assertEqual(int(gaps), none)
+
     def test_ids_are_no_markup(self):
         with h5py.File(SMALL) as file:
             count = len(file["sources/id"])

@@ -227,6 +227,31 @@ static void baselines(void **state) {
   expect(w, "{method: similarity, locale: t, num_languages: 3}", "b:0.3636,c:0.3636,d:0.2727 best b"); /* the strongest then */
 }
 
+/* Whose evaluation has failed is no best source, and is named; its weights are merged all the same. */
+static void sources_without_an_accuracy(void **state) {
+  world *w = *state;
+  mg_config *config;
+  mg_resolved r;
+  static const char *const recipes[] = {
+      "{method: best_zero_shot, locale: a}", "{method: best_source, locale: a, sources: [b, c]}",
+      "{method: {exclude_layers: {layers: '0'}}, locale: a, sources: [b, c]}",
+      "{method: {include_layers: {layers: '0', elsewhere: best_source}}, locale: a, sources: [b, c]}"};
+  w->select[1 * 3 + 0] = NAN; /* b on a */
+  for (size_t k = 0; k < 4; k++) {
+    assert_int_equal(resolve(w, recipes[k], &config, &r), MG_OK);
+    assert_int_equal(r.source[r.best], 3);
+    assert_string_equal(r.note, "not considered as the best source, since the stage nxn has no accuracy of them: b");
+    mg_resolved_free(&r);
+    mg_config_free(&config);
+  }
+  expect(w, "{method: average, locale: a, sources: [b, c]}", "b:0.5,c:0.5 best c");
+  assert_int_equal(resolve(w, "{method: average, locale: a, sources: [b, c]}", &config, &r), MG_OK);
+  assert_null(r.note); /* it takes no best source */
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+  refuse(w, "{method: best_source, locale: a, sources: [b]}", "no source was evaluated on a");
+}
+
 static void compatibilities_without_a_number(void **state) {
   world *w = *state;
   mg_config *config;
@@ -318,7 +343,8 @@ static void evaluations(void **state) {
   assert_true(s.values[0 * 5 + 4] == 0.5 && s.values[0 * 5 + 0] == 0.9); /* a1's, not a2's */
   assert_true(s.values[1 * 5 + 3] == 0.7 && isnan(s.values[3 * 5 + 4]));
   assert_true(isnan(s.values[1 * 5 + 2]) && isnan(s.values[4 * 5 + 0])); /* no texts of c, no source of t */
-  assert_true(s.measured);
+  static const bool evaluated[] = {true, false, false, true, true};
+  for (size_t k = 0; k < 5; k++) assert_int_equal(s.evaluated[k], evaluated[k]);
   mg_similarity_free(&s);
   mg_labelled_table_free(&table);
 }
@@ -382,6 +408,7 @@ int main(void) {
                                      IN_A_WORLD(compatibilities),
                                      IN_A_WORLD(compatibilities_without_a_number),
                                      IN_A_WORLD(baselines),
+                                     IN_A_WORLD(sources_without_an_accuracy),
                                      IN_A_WORLD(refusals),
                                      IN_A_WORLD(as_the_notebook_has_it),
                                      IN_A_WORLD(evaluations),

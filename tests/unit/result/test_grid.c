@@ -220,6 +220,39 @@ static void best_of_each_target(void **state) {
   free(path);
 }
 
+/* Every source but the target's own has failed: there is no best one. */
+static mg_status without_others(void *context, size_t target, mg_grid_answers *a) {
+  const mg_status status = sg_answers(context, target, a);
+  free(a->best_zero_shot);
+  a->best_zero_shot = NULL;
+  return status;
+}
+
+static void best_without_a_best_source(void **state) {
+  (void)state;
+  char *path = in_dir("r.h5");
+  size_t texts[SG_TARGETS] = {SG_TEXTS, SG_TEXTS, SG_TEXTS}, without = 0;
+  const mg_strings targets = {SG_TARGETS, sg_targets};
+  mg_grid_tables tables = {0};
+  assert_int_equal(small_grid_write(path, &made), MG_OK);
+  const mg_grid_statistics_input input = {.cell_count = SG_CELLS,
+                                          .cells = made.cells,
+                                          .targets = &targets,
+                                          .texts = texts,
+                                          .context = &made,
+                                          .answers = without_others};
+  assert_int_equal(mg_grid_statistics(&input, &tables), MG_OK);
+  for (size_t k = 0; k < tables.best_count; k++) {
+    const bool own_too = made.cells[tables.best[k].cell].include_target;
+    assert_int_equal(isnan(tables.best[k].delta_vs_best_source), !own_too);
+    assert_int_equal(isnan(tables.best[k].p), !own_too);
+    without += !own_too;
+  }
+  assert_true(without > 0);
+  mg_grid_tables_free(&tables);
+  free(path);
+}
+
 static void pairs_of_cells(void **state) {
   (void)state;
   int32_t label[] = {0, 1, 2, 3, 0, 1}, x[] = {0, 1, 2, 0, 1, 1}, y[] = {0, 0, 2, 1, 0, -1};
@@ -298,6 +331,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(written_and_read_back),    cmocka_unit_test(matrices_and_conditions),
                                      cmocka_unit_test(answers_are_read_back),    cmocka_unit_test(statistics_of_methods),
                                      cmocka_unit_test(statistics_of_some_cells), cmocka_unit_test(best_of_each_target),
+                                     cmocka_unit_test(statistics_of_some_cells), cmocka_unit_test(best_without_a_best_source),
                                      cmocka_unit_test(pairs_of_cells),           cmocka_unit_test(cells_are_found_by_prefix),
                                      cmocka_unit_test(damage_is_refused)};
   return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -180,17 +180,35 @@ static void reasons(void **state) {
   assert_string_equal(reason_of(&s, &got, "e"), "no value");
   free(got.candidates);
   terms.top_k = 2;
-  s.measured = true;
+  static char *labels[] = {"e"};
+  const mg_strings none = {0}, targets = {1, labels};
+  assert_int_equal(mg_similarity_set_evaluated(&s, &none), MG_OK);
   terms.include_target = true;
   assert_int_equal(mg_select_sources(&s, &terms, "a", every, NULL, &got), MG_OK);
   assert_string_equal(reason_of(&s, &got, "a"), "a diagonal of 1 is left out");
   assert_string_equal(reason_of(&s, &got, "e"), "not evaluated (nxn.targets)");
+  assert_false(got.candidates[got.count - 1].unknown);
   free(got.candidates);
   s.values[4 * 5 + 4] = NAN;
   assert_int_equal(mg_select_sources(&s, &terms, "e", all_but, "e", &got), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "target e has no source of its own"));
   assert_int_equal(mg_select_sources(&s, &terms, "e", every, NULL, &got), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "(not evaluated (nxn.targets): 5)"));
+  free(s.evaluated);
+  assert_int_equal(mg_similarity_set_evaluated(&s, &targets), MG_OK);
+  assert_int_equal(mg_select_sources(&s, &terms, "e", every, NULL, &got), MG_ERR_INPUT);
+  assert_non_null(strstr(mg_error_message(), "(not evaluated (nxn.targets): 4, the evaluation failed (nxn): 1)"));
+  terms.by_row = terms.sinkhorn = terms.include_target = false; /* by column it is the others that failed on e */
+  for (size_t k = 0; k < 4; k++) s.values[k * 5 + 4] = k == 1 ? 0.5 : NAN;
+  assert_int_equal(mg_select_sources(&s, &terms, "e", all_but, "d", &got), MG_OK);
+  expect_taken(&s, &got, (const char *const[]){"b", NULL}, NULL);
+  assert_string_equal(reason_of(&s, &got, "a"), "the evaluation failed (nxn)");
+  assert_string_equal(reason_of(&s, &got, "d"), "no checkpoint");
+  for (size_t k = 0; k < got.count; k++) {
+    const char *label = s.labels.items[got.candidates[k].label];
+    assert_int_equal(got.candidates[k].unknown, *label == 'a' || *label == 'c');
+  }
+  free(got.candidates);
   mg_similarity_free(&s);
 }
 
