@@ -100,6 +100,7 @@ typedef struct mg_device_merge {
   int sources;
   double base_factor, lambda, tie, floor;
   const float *const *tau;     /**< [sources] blocks */
+  bool packed;                 /**< of tau piece p lies MG_PIECE_ELEMENTS p floats behind the start, wherever it is from */
   const double *weight, *vote; /**< [sources] */
   const double *threshold, *ceiling;
   const double *alone; /**< of MG_DEVICE_ACTIVE; NULL: 1 */
@@ -113,6 +114,21 @@ typedef struct mg_device_merge {
   uint32_t pieces;
   mg_device_verdict *verdict; /**< added to */
 } mg_device_merge;
+
+/** Rows whose elements are dropped at random by the rank of their magnitudes (src/merge/della.c). Arrays are of the device. */
+typedef struct mg_device_thinning {
+  int sources;
+  const float *const *tau; /**< [sources] blocks */
+  const float *other;      /**< NULL, or the block that all are relative to: τ − other */
+  const mg_stream *stream; /**< [sources] */
+  const float *scale;      /**< [sources] what stays is multiplied by that; or, where inverse, divided by its probability */
+  bool inverse;
+  double least, rise;           /**< probability to stay of a row's smallest element, and how much more each next one has */
+  uint32_t row;                 /**< elements of a row, at most MG_PIECE_ELEMENTS */
+  const mg_device_piece *piece; /**< from, element, count: whole rows */
+  uint32_t pieces;
+  float *const *out; /**< [sources] packed, as merges take it */
+} mg_device_thinning;
 
 /** Elements whose magnitudes are counted. Arrays are of the device. */
 typedef struct mg_device_census {
@@ -199,6 +215,8 @@ struct mg_device_ops {
 
   /* ---- merges: bit for bit those of the host ---- */
   mg_status (*merge)(mg_queue *queue, const mg_device_merge *merge);
+  /** Drops elements by their ranks. */
+  mg_status (*thin)(mg_queue *queue, const mg_device_thinning *thinning);
   /** Numbers of magnitudes' bits, for order statistics. */
   mg_status (*census)(mg_queue *queue, const mg_device_census *census);
 

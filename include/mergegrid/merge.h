@@ -96,6 +96,8 @@ size_t mg_device_store_sources(const mg_device_store *store);
 uint64_t mg_device_store_counted(const mg_device_store *store);
 /** Bytes that counting takes where blocks have so many floats in so many ranges; without them the host counts. */
 uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
+/** Bytes that dropping elements by rank takes; without them the host does it. */
+uint64_t mg_device_thin_bytes(void);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {

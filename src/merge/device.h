@@ -17,6 +17,7 @@ struct mg_device_store {
   mg_device_verdict *verdicts; /* pinned */
   size_t verdict_room;
   mg_device_counter *counter; /* NULL: nothing has been counted yet */
+  float *thinned;             /* pieces that ranks have thinned out; NULL: none were yet */
 };
 
 /* ---- order statistics (device_census.c) ---- */
@@ -38,6 +39,15 @@ mg_status mg_device_count_tensor(mg_device_store *store, mg_queue *queue, const 
                                  const mg_census *census, size_t t);
 mg_status mg_device_count_end(mg_device_store *store, mg_queue *queue, mg_census *census);
 void mg_device_counter_free(mg_device_store *store);
+
+/* ---- dropping by rank (device_thin.c) ---- */
+
+/* *able: there is room for what is thinned out. Takes it the first time. */
+mg_status mg_device_thin_begin(mg_device_store *store, bool *able);
+/* How many pieces of so many sources are thinned out at once; 0: none of rows of that length. */
+uint32_t mg_device_thin_most(size_t sources, int64_t row);
+/* Where those of a source begin. */
+float *mg_device_thin_place(const mg_device_store *store, size_t sources, size_t s);
 
 /* ---- merges (device.c) ---- */
 

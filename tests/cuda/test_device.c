@@ -172,6 +172,7 @@ typedef struct merge_case {
   mg_device_merge_kind kind;
   bool random;
   double base_factor, lambda, tie;
+  bool packed;
 } merge_case;
 
 /* The host's sums of the same rows. */
@@ -232,7 +233,7 @@ static void check_merge(const merge_case *c) {
     assert_int_equal(ops->upload_any(queue, there[s], tau[s], (ELEMENTS + OFFSET) * sizeof(float)), MG_OK);
   }
   for (int s = 0; s < SOURCES; s++) {
-    host->tau[s] = there[s];
+    host->tau[s] = c->packed ? there[s] + OFFSET : there[s]; /* whose pieces are full and in order */
     host->weight[s] = 0.1 + 0.07 * s, host->vote[s] = s == 2 ? 0.5 : 1, host->alone[s] = 1.5 + s;
     host->threshold[s] = 0.2 + 0.01 * s, host->ceiling[s] = s == 1 ? 0.6 : INFINITY;
     host->stream[s] = mg_stream_of(7, (uint64_t)s, 99), host->rescale[s] = 1.25f + (float)s;
@@ -255,6 +256,7 @@ static void check_merge(const merge_case *c) {
                              .tie = c->tie,
                              .floor = 0.3,
                              .tau = at->tau,
+                             .packed = c->packed,
                              .weight = at->weight,
                              .vote = at->vote,
                              .threshold = at->threshold,
@@ -295,11 +297,13 @@ static void check_merge(const merge_case *c) {
 
 static void test_merges(void **state) {
   (void)state;
-  static const merge_case CASES[] = {{MG_DEVICE_SUM, false, 1, 1, 1},         {MG_DEVICE_SUM, true, 0.75, 1.5, 1},
-                                     {MG_DEVICE_BETWEEN, false, 1, 0.5, 1},   {MG_DEVICE_LARGEST, false, 1, 1, 1},
-                                     {MG_DEVICE_ACTIVE, false, 1, 1, 1},      {MG_DEVICE_ACTIVE, false, 1, 1, -1},
-                                     {MG_DEVICE_MEAN, false, 1, 1, 1},        {MG_DEVICE_MEAN, true, 1, 1, -1},
-                                     {MG_DEVICE_ELECTED_SUM, false, 1, 2, 1}, {MG_DEVICE_ELECTED_MAX, false, 1, 1, -1}};
+  static const merge_case CASES[] = {
+      {MG_DEVICE_SUM, false, 1, 1, 1, false},         {MG_DEVICE_SUM, true, 0.75, 1.5, 1, false},
+      {MG_DEVICE_BETWEEN, false, 1, 0.5, 1, false},   {MG_DEVICE_LARGEST, false, 1, 1, 1, false},
+      {MG_DEVICE_ACTIVE, false, 1, 1, 1, false},      {MG_DEVICE_ACTIVE, false, 1, 1, -1, false},
+      {MG_DEVICE_MEAN, false, 1, 1, 1, false},        {MG_DEVICE_MEAN, true, 1, 1, -1, false},
+      {MG_DEVICE_ELECTED_SUM, false, 1, 2, 1, false}, {MG_DEVICE_ELECTED_MAX, false, 1, 1, -1, false},
+      {MG_DEVICE_SUM, false, 1, 1, 1, true},          {MG_DEVICE_MEAN, false, 1, 1, 1, true}};
   for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_merge(&CASES[k]);
 }
 

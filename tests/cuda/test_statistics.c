@@ -1,6 +1,6 @@
 /*
- * Order statistics and CKA on a device against the host: counts exactly, CKA within rounding and to the same bits for any
- * memory. Fast, since tests/cuda/mutants.py runs it once for every bug that it plants.
+ * Order statistics, dropping by rank and CKA on a device against the host: counts and ranks exactly, CKA within rounding and to
+ * the same bits for any memory. Fast, since tests/cuda/mutants.py runs it once for every bug that it plants.
  */
 
 #include <math.h>
@@ -252,6 +252,102 @@ static void test_ranks_of_the_host(void **state) {
   mg_device_store_destroy(&store);
 }
 
+/* ---- dropping by rank ---- */
+
+enum { THIN_SOURCES = 2, THIN_PIECES = 3, THIN_GAP = 5, THIN_ROOM = THIN_PIECES * (MG_PIECE_ELEMENTS + THIN_GAP) };
+
+typedef struct thin_case {
+  uint32_t row;
+  double density, spread;
+  mg_rescale rescale;
+  bool relative;
+} thin_case;
+
+/* What kernels are told, one behind the other. */
+typedef struct thin_told {
+  const float *tau[THIN_SOURCES];
+  float *out[THIN_SOURCES];
+  mg_stream stream[THIN_SOURCES];
+  float scale[THIN_SOURCES];
+  mg_device_piece piece[THIN_PIECES];
+} thin_told;
+
+/* Few different magnitudes, so that places decide; infinities where nothing is subtracted. */
+static float thin_value(uint32_t k, bool relative) {
+  const float value = k % 2 == 0 ? (float)((int)(random_word() >> 24) % 7 - 3) / 8 : value_at(k);
+  return relative && isinf(value) ? -1.0f : value;
+}
+
+/* Whole rows: as many as fit, some, one. */
+static void tell_thinning(const thin_case *c, const float *there, float *out, thin_told *told) {
+  uint64_t at = 0;
+  for (uint32_t s = 0; s < THIN_SOURCES; s++) {
+    told->tau[s] = there + (size_t)s * THIN_ROOM, told->out[s] = out + (size_t)s * THIN_PIECES * MG_PIECE_ELEMENTS;
+    told->stream[s] = mg_stream_of(11, s, 13);
+    told->scale[s] = c->rescale == MG_RESCALE_NONE ? 1 : 1.5f + (float)s;
+  }
+  for (uint32_t p = 0; p < THIN_PIECES; p++) {
+    const uint32_t most = MG_PIECE_ELEMENTS / c->row, rows = p == 0 ? most : p == 1 ? (most + 2) / 3 : 1;
+    told->piece[p] = (mg_device_piece){.from = at, .element = 4 * at + 1, .count = rows * c->row};
+    at += told->piece[p].count + THIN_GAP;
+  }
+}
+
+static void thin_on_host(const thin_case *c, const float *tau, const thin_told *told, uint32_t s, uint32_t p, float *want) {
+  static uint32_t words[MG_PIECE_ELEMENTS];
+  static uint64_t order[MG_PIECE_ELEMENTS];
+  const mg_device_piece *piece = &told->piece[p];
+  const mg_formula f = {.drop_density = c->density, .drop_spread = c->spread, .rescale = c->rescale};
+  const float *own = tau + (size_t)s * THIN_ROOM + piece->from, *other = tau + (size_t)THIN_SOURCES * THIN_ROOM + piece->from;
+  for (uint32_t k = 0; k < piece->count; k++) want[k] = c->relative ? own[k] - other[k] : own[k];
+  mg_keep_by_rank(want, (int64_t)piece->element, piece->count, c->row, &told->stream[s], &f, told->scale[s], words, order);
+}
+
+static void check_thinning(const thin_case *c) {
+  static float want[MG_PIECE_ELEMENTS];
+  const size_t packed = (size_t)THIN_SOURCES * THIN_PIECES * MG_PIECE_ELEMENTS, room = (size_t)(THIN_SOURCES + 1) * THIN_ROOM;
+  float *tau = pin(room * sizeof *tau), *there = take(room * sizeof *there);
+  float *got = pin(packed * sizeof *got), *out = take(packed * sizeof *out);
+  thin_told *told = pin(sizeof *told), *at = take(sizeof *at);
+  const mg_formula f = {.drop_density = c->density, .drop_spread = c->spread};
+  mg_device_thinning m = {.sources = THIN_SOURCES,
+                          .tau = at->tau,
+                          .other = c->relative ? there + (size_t)THIN_SOURCES * THIN_ROOM : NULL,
+                          .stream = at->stream,
+                          .scale = at->scale,
+                          .inverse = c->rescale == MG_RESCALE_INVERSE,
+                          .row = c->row,
+                          .piece = at->piece,
+                          .pieces = THIN_PIECES,
+                          .out = at->out};
+  for (uint32_t k = 0; k < room; k++) tau[k] = thin_value(k, c->relative);
+  mg_rank_chances(&f, c->row, &m.least, &m.rise);
+  tell_thinning(c, there, out, told);
+  assert_int_equal(ops->upload(queue, there, tau, room * sizeof *tau), MG_OK);
+  assert_int_equal(ops->upload(queue, at, told, sizeof *told), MG_OK);
+  assert_int_equal(ops->thin(queue, &m), MG_OK);
+  assert_int_equal(ops->download(queue, got, out, packed * sizeof *got), MG_OK);
+  assert_int_equal(ops->finish(queue), MG_OK);
+  for (uint32_t s = 0; s < THIN_SOURCES; s++)
+    for (uint32_t p = 0; p < THIN_PIECES; p++) {
+      const float *own = got + (size_t)(s * THIN_PIECES + p) * MG_PIECE_ELEMENTS;
+      thin_on_host(c, tau, told, s, p, want);
+      for (uint32_t k = 0; k < told->piece[p].count; k++)
+        if (memcmp(&own[k], &want[k], sizeof *own) != 0)
+          fail_msg("rows of %u, source %u, piece %u, element %u: %a, not %a", c->row, s, p, k, (double)own[k], (double)want[k]);
+    }
+  ops->give(device, there), ops->give(device, out), ops->give(device, at);
+  ops->unpin(device, tau), ops->unpin(device, got), ops->unpin(device, told);
+}
+
+static void test_thinning(void **state) {
+  (void)state;
+  static const thin_case CASES[] = {{1, 0.4, 0.3, MG_RESCALE_L1, false},       {7, 0.5, 0.45, MG_RESCALE_INVERSE, false},
+                                    {768, 0.5, 0.15, MG_RESCALE_L1, true},     {1500, 0.3, 0.2, MG_RESCALE_INVERSE, true},
+                                    {4096, 0.6, 0.35, MG_RESCALE_NONE, false}, {2049, 0.5, 0, MG_RESCALE_L1, false}};
+  for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_thinning(&CASES[k]);
+}
+
 /* ---- CKA ---- */
 
 enum { SOURCES = 6, TEXTS = 97, WIDTH = 150 }; /* Gram matrices of more than a slice; more columns than a block has threads */
@@ -322,8 +418,8 @@ static void test_cka_memory(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_ranks),
-                                     cmocka_unit_test(test_ranks_of_the_host), cmocka_unit_test(test_cka),
-                                     cmocka_unit_test(test_cka_memory)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_counts),   cmocka_unit_test(test_ranks), cmocka_unit_test(test_ranks_of_the_host),
+      cmocka_unit_test(test_thinning), cmocka_unit_test(test_cka),   cmocka_unit_test(test_cka_memory)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }

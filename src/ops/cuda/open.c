@@ -99,6 +99,12 @@ static mg_status merge(mg_queue *q, const mg_device_merge *merge) {
   return launched(q, "a merge");
 }
 
+static mg_status thin(mg_queue *q, const mg_device_thinning *thinning) {
+  MG_ENTER(q->device);
+  mg_launch_thin(q->stream, thinning);
+  return launched(q, "dropping by rank");
+}
+
 static mg_status census(mg_queue *q, const mg_device_census *census) {
   MG_ENTER(q->device);
   mg_launch_census(q->stream, census);
@@ -189,6 +195,7 @@ static const mg_device_ops ops = {.name = "cuda",
                                   .gram_scratch = mg_gram_scratch_of,
                                   .gram = gram,
                                   .merge = merge,
+                                  .thin = thin,
                                   .census = census,
                                   .centre = centre,
                                   .own_product = own_product,

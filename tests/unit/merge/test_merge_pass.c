@@ -28,7 +28,7 @@ typedef struct shape {
 /* In the family's order. A row longer than a tile; 300 rows of which a few are wanted; what only sources have. */
 static const shape SHAPES[TENSORS] = {{"head.w", 5, 8},         {"m.layer.0.b", 0, 37}, {"m.layer.0.w", 40, 33},
                                       {"m.layer.1.w", 3, 9001}, {"m.tall", 300, 70},    {"one", 0, 1}};
-enum { HEAD = 0, TALL = 4 };
+enum { HEAD = 0, LONG_ROWS = 3, TALL = 4 };
 
 /* Methods, sources as digits, then parameters. Of those that go by weights the second source weighs most. */
 static const char *const RECIPES[] = {
@@ -216,7 +216,7 @@ static void read_all(mg_head_policy head, int base) {
 /* ---- running ---- */
 
 typedef struct wanted {
-  mg_range ranges[16];
+  mg_range ranges[TENSORS + 300];
   size_t count;
   size_t floats;
 } wanted;
@@ -235,6 +235,15 @@ static wanted want_all(bool few) {
     else
       want(&w, t, 0, elements(&SHAPES[t]));
   }
+  return w;
+}
+
+/* Of the tall tensor every row by itself. */
+static wanted want_rows(void) {
+  wanted w = {0};
+  for (size_t t = 0; t < TENSORS; t++)
+    for (int64_t r = 0; r < (t == TALL ? SHAPES[t].rows : 1); r++)
+      want(&w, t, r * SHAPES[t].columns, t == TALL ? SHAPES[t].columns : elements(&SHAPES[t]));
   return w;
 }
 
@@ -437,6 +446,34 @@ static void head_random(void **state) {
   any_way_the_same(MG_HEAD_RANDOM, -1);
 }
 
+/* By rank a device merges some pieces at a time; where votes cancel a second time. All but the long rows, which are the host's.
+ */
+static void rows_dropped_by_rank(void **state) {
+  (void)state;
+  static const char *const TEXTS[] = {"della 0123 zeros=majority", "della_linear 0123 rescale=inverse", "della 013 combine=max",
+                                      "della_linear 13"};
+  enum { COUNT = sizeof TEXTS / sizeof *TEXTS };
+  static owned few[COUNT];
+  const wanted apart = want_rows(), whole = want_all(false);
+  const float *tau[SOURCES] = {NULL};
+  float *blocks;
+  const mg_store store = make_store(&apart, tau, &blocks);
+  for (size_t k = 0; k < COUNT; k++) {
+    read_recipe(TEXTS[k], &few[k]);
+    few[k].recipe.head = MG_HEAD_METHOD;
+  }
+  host_alone = true;
+  float *want_them = run(few, COUNT, &whole, NULL, NULL, 1);
+  host_alone = false, by_device = 0;
+  float *together = run(few, COUNT, &apart, &store, NULL, 2);
+  for (size_t k = 0; k < COUNT * whole.floats; k++)
+    if (memcmp(&want_them[k], &together[k], sizeof *together) != 0)
+      fail_msg("%s: float %zu is %a, not %a", TEXTS[k / whole.floats], k % whole.floats, (double)together[k],
+               (double)want_them[k]);
+  if (test_device() != NULL) assert_int_equal(by_device, COUNT * (whole.floats - (size_t)elements(&SHAPES[LONG_ROWS])));
+  free(want_them), free(together), free(blocks);
+}
+
 /* ---- the text of a recipe ---- */
 
 static const char *const EQUAL[][2] = {{"linear 013", "similarity 013"},
@@ -553,7 +590,8 @@ static void test_first_failure(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method), cmocka_unit_test(head_linear_and_another_base),
-      cmocka_unit_test(head_random),        cmocka_unit_test(texts),          cmocka_unit_test(texts_have_what_matters)};
+      cmocka_unit_test(rows_dropped_by_rank),         cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method),
+      cmocka_unit_test(head_linear_and_another_base), cmocka_unit_test(head_random),        cmocka_unit_test(texts),
+      cmocka_unit_test(texts_have_what_matters)};
   return cmocka_run_group_tests(tests, make_family, remove_family);
 }
