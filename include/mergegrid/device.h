@@ -145,6 +145,28 @@ typedef struct mg_device_census {
 } mg_device_census;
 enum { MG_CENSUS_UPPER = 1 << 15, MG_CENSUS_LOWER = 1 << 16 };
 
+/** Which elements' magnitudes are added up a second time. */
+typedef enum mg_device_part {
+  MG_DEVICE_PART_BELOW, /**< those below a threshold */
+  MG_DEVICE_PART_KEPT,  /**< those that a stream does not drop */
+  MG_DEVICE_PART_PACKED /**< others in their places */
+} mg_device_part;
+
+/** Elements whose L1 norms are wanted, of all and of a part. Arrays are of the device. */
+typedef struct mg_device_norms {
+  const float *tau;
+  const float *other; /**< NULL, or the block that tau's is relative to: τ − other */
+  mg_device_part part;
+  double threshold;
+  mg_stream stream;
+  uint32_t last_kept;
+  const float *packed;          /**< as mg_device_thinning leaves them */
+  const mg_device_piece *piece; /**< from, element, count */
+  uint32_t pieces;
+  uint64_t *bins; /**< [2][MG_L1_BINS] added to: of all, and of the part */
+} mg_device_norms;
+enum { MG_L1_BINS = 256 /**< exponents: an L1 norm is a whole number of the smallest unit of each (src/merge/l1.c) */ };
+
 struct mg_device_ops {
   const char *name; /**< "cuda" */
   void (*close)(mg_device *device);
@@ -219,6 +241,8 @@ struct mg_device_ops {
   mg_status (*thin)(mg_queue *queue, const mg_device_thinning *thinning);
   /** Numbers of magnitudes' bits, for order statistics. */
   mg_status (*census)(mg_queue *queue, const mg_device_census *census);
+  /** L1 norms, exactly. */
+  mg_status (*norms)(mg_queue *queue, const mg_device_norms *norms);
 
   /* ---- CKA; matrices of doubles, row by row, and every operation in double ---- */
   /** x [rows, n]: `from`, less the means of its columns. */

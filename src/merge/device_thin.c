@@ -23,6 +23,6 @@ uint32_t mg_device_thin_most(size_t sources, int64_t row) {
   return row <= MG_PIECE_ELEMENTS && sources > 0 ? (uint32_t)(ROOM_PIECES / sources) : 0;
 }
 
-float *mg_device_thin_place(const mg_device_store *s, size_t sources, size_t source) {
-  return s->thinned + source * (ROOM_PIECES / sources) * MG_PIECE_ELEMENTS;
+float *mg_device_thin_place(const mg_device_store *store, size_t sources, size_t source) {
+  return store->thinned + source * (ROOM_PIECES / sources) * MG_PIECE_ELEMENTS;
 }

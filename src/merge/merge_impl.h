@@ -292,6 +292,17 @@ mg_status mg_census_turn(mg_census *census);
 void mg_census_values(const mg_census *census, double *values);
 void mg_census_free(mg_census *census);
 
+/* ---- L1 norms (l1.c) ---- */
+
+/* By exponents. Zero-initialise. */
+typedef struct mg_l1 {
+  uint64_t bins[MG_L1_BINS];
+} mg_l1;
+void mg_l1_add(mg_l1 *norm, const float *values, int64_t count);
+/* What was added up elsewhere. [MG_L1_BINS] */
+void mg_l1_add_counts(mg_l1 *norm, const uint64_t *bins);
+double mg_l1_value(const mg_l1 *norm);
+
 /* ---- families of methods ---- */
 
 /* layers.c */

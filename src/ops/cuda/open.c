@@ -111,6 +111,12 @@ static mg_status census(mg_queue *q, const mg_device_census *census) {
   return launched(q, "counting magnitudes");
 }
 
+static mg_status norms(mg_queue *q, const mg_device_norms *norms) {
+  MG_ENTER(q->device);
+  mg_launch_norms(q->stream, norms);
+  return launched(q, "adding up magnitudes");
+}
+
 static mg_status centre(mg_queue *q, int rows, int n, const float *from, double *x) {
   MG_ENTER(q->device);
   mg_launch_centre(q->stream, rows, n, from, x);
@@ -197,6 +203,7 @@ static const mg_device_ops ops = {.name = "cuda",
                                   .merge = merge,
                                   .thin = thin,
                                   .census = census,
+                                  .norms = norms,
                                   .centre = centre,
                                   .own_product = own_product,
                                   .u_centre = u_centre,

@@ -357,14 +357,22 @@ static void same_on_device(const mg_store *store, const wanted *w, const char *i
                            const double *values) {
   elsewhere there;
   double *again = calloc(count, sizeof *again);
-  size_t ranks = 0;
-  for (size_t k = 0; k < count; k++) ranks += own[k].kind == MG_QUANTITY_RANK;
+  const mg_quantity_kind kinds[] = {MG_QUANTITY_RANK, MG_QUANTITY_DARE_L1, MG_QUANTITY_DELLA_L1, MG_QUANTITY_GLOBAL_SHARE};
   open_elsewhere(&there, store, 0, w);
   assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, own, count, NULL, NULL, again), MG_OK);
   for (size_t k = 0; k < count; k++)
     if (memcmp(&again[k], &values[k], sizeof *again) != 0)
       fail_msg("quantity %zu of kind %d: %a, not %a", k, (int)own[k].kind, again[k], values[k]);
-  if (ranks > 0) assert_true(mg_device_store_counted(there.merge.store) > 0);
+  for (size_t m = 0; m < sizeof kinds / sizeof *kinds; m++) { /* of each kind all is counted there, or added up */
+    const uint64_t before = mg_device_store_counted(there.merge.store);
+    size_t first = 0;
+    double value;
+    while (first < count && (own[first].kind != (int32_t)kinds[m] || own[first].tensor == HEAD)) first++;
+    if (first == count) continue;
+    assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, &own[first], 1, NULL, NULL, &value), MG_OK);
+    assert_memory_equal(&value, &values[first], sizeof value);
+    assert_true(mg_device_store_counted(there.merge.store) > before);
+  }
   mg_device_store_destroy(&there.merge.store);
   there.merge.device->ops->close_queue(there.merge.queue);
   free(again);
