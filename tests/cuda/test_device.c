@@ -307,7 +307,7 @@ static void test_merges(void **state) {
   for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_merge(&CASES[k]);
 }
 
-/* The first element that is not finite is named, wherever others are. */
+/* The first element that is not finite is named, wherever others are, and whichever block comes last. */
 static void test_not_finite(void **state) {
   (void)state;
   mg_queue *queue;
@@ -318,9 +318,8 @@ static void test_not_finite(void **state) {
   what->tau[0] = there, what->weight[0] = 1;
   what->piece[0] = (mg_device_piece){.element = 50, .count = 1500};
   what->piece[1] = (mg_device_piece){.from = 1500, .to = 1500, .element = 1550, .count = 1500};
-  what->verdict = (mg_device_verdict){.bad = UINT64_MAX};
+  what->verdict = (mg_device_verdict){0};
   assert_int_equal(ops->upload(queue, there, host, 3000 * sizeof *host), MG_OK);
-  assert_int_equal(ops->upload(queue, at, what, sizeof *what), MG_OK);
   const mg_device_merge m = {.sources = 1,
                              .base_factor = 1,
                              .lambda = 1,
@@ -331,11 +330,15 @@ static void test_not_finite(void **state) {
                              .piece = at->piece,
                              .pieces = 2,
                              .verdict = &at->verdict};
-  assert_int_equal(ops->merge(queue, &m), MG_OK);
-  assert_int_equal(ops->download(queue, what, at, sizeof *what), MG_OK);
-  assert_int_equal(ops->finish(queue), MG_OK);
-  assert_int_equal(what->verdict.bad, 1284);
-  assert_int_equal(what->verdict.cancelled, 0);
+  for (int round = 0; round < 8; round++) {
+    what->verdict.bad = UINT64_MAX;
+    assert_int_equal(ops->upload(queue, at, what, sizeof *what), MG_OK);
+    assert_int_equal(ops->merge(queue, &m), MG_OK);
+    assert_int_equal(ops->download(queue, what, at, sizeof *what), MG_OK);
+    assert_int_equal(ops->finish(queue), MG_OK);
+    assert_int_equal(what->verdict.bad, 1284);
+    assert_int_equal(what->verdict.cancelled, 0);
+  }
   ops->close_queue(queue);
   ops->give(device, there), ops->give(device, out), ops->give(device, at), ops->unpin(device, host), ops->unpin(device, what);
 }
