@@ -100,6 +100,7 @@ typedef struct mg_device_merge {
   int sources;
   double base_factor, lambda, tie, floor;
   const float *const *tau;     /**< [sources] blocks */
+  bool packed;                 /**< of tau piece p lies MG_PIECE_ELEMENTS p floats behind the start, wherever it is from */
   const double *weight, *vote; /**< [sources] */
   const double *threshold, *ceiling;
   const double *alone; /**< of MG_DEVICE_ACTIVE; NULL: 1 */
@@ -113,6 +114,21 @@ typedef struct mg_device_merge {
   uint32_t pieces;
   mg_device_verdict *verdict; /**< added to */
 } mg_device_merge;
+
+/** Rows whose elements are dropped at random by the rank of their magnitudes (src/merge/della.c). Arrays are of the device. */
+typedef struct mg_device_thinning {
+  int sources;
+  const float *const *tau; /**< [sources] blocks */
+  const float *other;      /**< NULL, or the block that all are relative to: τ − other */
+  const mg_stream *stream; /**< [sources] */
+  const float *scale;      /**< [sources] what stays is multiplied by that; or, where inverse, divided by its probability */
+  bool inverse;
+  double least, rise;           /**< probability to stay of a row's smallest element, and how much more each next one has */
+  uint32_t row;                 /**< elements of a row, at most MG_PIECE_ELEMENTS */
+  const mg_device_piece *piece; /**< from, element, count: whole rows */
+  uint32_t pieces;
+  float *const *out; /**< [sources] packed, as merges take it */
+} mg_device_thinning;
 
 /** Elements whose magnitudes are counted. Arrays are of the device. */
 typedef struct mg_device_census {
@@ -128,6 +144,28 @@ typedef struct mg_device_census {
   uint64_t *bins; /**< added to: [MG_CENSUS_UPPER], or [index][MG_CENSUS_LOWER] */
 } mg_device_census;
 enum { MG_CENSUS_UPPER = 1 << 15, MG_CENSUS_LOWER = 1 << 16 };
+
+/** Which elements' magnitudes are added up a second time. */
+typedef enum mg_device_part {
+  MG_DEVICE_PART_BELOW, /**< those below a threshold */
+  MG_DEVICE_PART_KEPT,  /**< those that a stream does not drop */
+  MG_DEVICE_PART_PACKED /**< others in their places */
+} mg_device_part;
+
+/** Elements whose L1 norms are wanted, of all and of a part. Arrays are of the device. */
+typedef struct mg_device_norms {
+  const float *tau;
+  const float *other; /**< NULL, or the block that tau's is relative to: τ − other */
+  mg_device_part part;
+  double threshold;
+  mg_stream stream;
+  uint32_t last_kept;
+  const float *packed;          /**< as mg_device_thinning leaves them */
+  const mg_device_piece *piece; /**< from, element, count */
+  uint32_t pieces;
+  uint64_t *bins; /**< [2][MG_L1_BINS] added to: of all, and of the part */
+} mg_device_norms;
+enum { MG_L1_BINS = 256 /**< exponents: an L1 norm is a whole number of the smallest unit of each (src/merge/l1.c) */ };
 
 struct mg_device_ops {
   const char *name; /**< "cuda" */
@@ -199,8 +237,12 @@ struct mg_device_ops {
 
   /* ---- merges: bit for bit those of the host ---- */
   mg_status (*merge)(mg_queue *queue, const mg_device_merge *merge);
+  /** Drops elements by their ranks. */
+  mg_status (*thin)(mg_queue *queue, const mg_device_thinning *thinning);
   /** Numbers of magnitudes' bits, for order statistics. */
   mg_status (*census)(mg_queue *queue, const mg_device_census *census);
+  /** L1 norms, exactly. */
+  mg_status (*norms)(mg_queue *queue, const mg_device_norms *norms);
 
   /* ---- CKA; matrices of doubles, row by row, and every operation in double ---- */
   /** x [rows, n]: `from`, less the means of its columns. */

@@ -92,10 +92,12 @@ mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_st
 void mg_device_store_destroy(mg_device_store **store);
 /** How many sources it has. */
 size_t mg_device_store_sources(const mg_device_store *store);
-/** Elements whose magnitudes it has counted for thresholds. */
+/** Elements whose magnitudes it has counted for thresholds, or added up. */
 uint64_t mg_device_store_counted(const mg_device_store *store);
 /** Bytes that counting takes where blocks have so many floats in so many ranges; without them the host counts. */
 uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
+/** Bytes that dropping elements by rank takes; without them the host does it. */
+uint64_t mg_device_thin_bytes(void);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {
@@ -146,7 +148,7 @@ mg_status mg_recipe_quantities(const mg_recipe *recipe, const mg_tensor_table *t
                                mg_quantity_list *list);
 /**
  * Values [count] of quantities of one source, tensor by tensor, each tile read for all of them. id: the source's name. device:
- * NULL, or one whose store (may be NULL) counts for ranks what it holds, to the same values.
+ * NULL, or one whose store (may be NULL) counts and adds up what it holds, to the same values.
  */
 mg_status mg_quantities_compute(const mg_deltas *deltas, const mg_merge_device *device, const char *id,
                                 const mg_quantity *quantities, size_t count, mg_status (*poll)(void *context), void *context,

@@ -73,12 +73,18 @@ static void sort_row(const float *row, int64_t count, uint64_t *order, uint32_t 
   }
 }
 
+void mg_rank_chances(const mg_formula *f, int64_t count, double *least, double *rise) {
+  const double low = f->drop_density - f->drop_spread;
+  *least = count > 1 ? low : f->drop_density; /* what is alone has no rank */
+  *rise = count > 1 ? 2 * f->drop_spread / (double)(count - 1) : 0;
+}
+
 /* A row, in the order of its magnitudes. */
 static void thin_out(float *row, int64_t count, const uint64_t *order, const uint32_t *words, const mg_formula *f,
                      float scale) {
-  const double low = f->drop_density - f->drop_spread, rise = count > 1 ? 2 * f->drop_spread / (double)(count - 1) : 0;
-  const double least = count > 1 ? low : f->drop_density; /* what is alone has no rank */
   const bool inverse = f->rescale == MG_RESCALE_INVERSE;
+  double least, rise;
+  mg_rank_chances(f, count, &least, &rise);
   for (int64_t rank = 0; rank < count; rank++) {
     const uint32_t k = (uint32_t)order[rank];
     const double probability = least + rise * (double)rank;

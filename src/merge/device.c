@@ -12,7 +12,9 @@
 typedef struct job {
   size_t recipe, tensor;
   bool undecided;        /* what wins where votes cancel was not known when it was queued */
+  bool by_rank;          /* its sources' rows are thinned out first, piece by piece of as many at once as there is room for */
   mg_device_merge merge; /* arrays: offsets into what is told, until it is there */
+  mg_device_thinning thinning;
 } job;
 
 struct mg_device_pass {
@@ -25,6 +27,7 @@ struct mg_device_pass {
   size_t range_count;
   job *jobs;
   size_t job_count, job_room;
+  bool thins; /* there is room for what is thinned out */
   mg_text told;
 };
 
@@ -64,7 +67,7 @@ void mg_device_store_destroy(mg_device_store **store) {
   if (s == NULL) return;
   const mg_device_ops *ops = s->device->ops;
   for (size_t k = 0; s->tau != NULL && k < s->sources; k++) ops->give(s->device, s->tau[k]);
-  ops->give(s->device, s->base), ops->give(s->device, s->told);
+  ops->give(s->device, s->base), ops->give(s->device, s->told), ops->give(s->device, s->thinned);
   ops->unpin(s->device, s->verdicts);
   mg_device_counter_free(s);
   free(s->tau);
@@ -95,12 +98,18 @@ static bool holds(const mg_device_store *s, const mg_recipe *recipe) {
   return true;
 }
 
+/* Can it drop elements of a tensor's rows by their ranks? */
+static bool thins(const mg_device_pass *p, const mg_pass_recipe *r, size_t t) {
+  return p->thins && mg_device_thin_most(r->recipe->count, mg_row_length(&p->table->tensors[t])) > 0;
+}
+
 /* Ranges [first, last) are all of one tensor. */
 static bool can_do(const mg_device_pass *p, const mg_pass_recipe *r, size_t first, size_t last) {
   mg_device_merge_kind kind;
   const mg_prepared *prepared = &r->tensors[p->ranges[first].tensor];
   if (r->failure != NULL || !holds(p->store, r->recipe) || prepared->base != MG_BASE_FAMILY) return false;
-  if (prepared->drop == MG_DROP_BY_RANK || !kind_of(prepared->formula, &kind)) return false;
+  if (!kind_of(prepared->formula, &kind)) return false;
+  if (prepared->drop == MG_DROP_BY_RANK && !thins(p, r, p->ranges[first].tensor)) return false;
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
     if (mg_store_range(p->store->host, range->tensor, range->first, range->count) == NULL) return false;
@@ -119,22 +128,27 @@ static const void *tell(mg_text *told, const void *data, size_t bytes) {
   return (const void *)(uintptr_t)at;
 }
 
-static const mg_device_piece *tell_pieces(mg_device_pass *p, size_t first, size_t last, uint32_t *count) {
-  const void *at = tell(&p->told, NULL, 0);
-  *count = 0;
+typedef struct piece_list {
+  const mg_device_piece *at;
+  uint32_t count;
+} piece_list;
+
+/* Of up to so many elements each. */
+static piece_list tell_pieces(mg_device_pass *p, size_t first, size_t last, int64_t most) {
+  piece_list list = {.at = tell(&p->told, NULL, 0)};
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
     const mg_range *kept = mg_store_range(p->store->host, range->tensor, range->first, range->count);
-    for (int64_t done = 0; done < range->count; done += MG_PIECE_ELEMENTS, ++*count) {
+    for (int64_t done = 0; done < range->count; done += most, list.count++) {
       const int64_t left = range->count - done;
       const mg_device_piece piece = {.from = kept->offset + (size_t)(range->first - kept->first + done),
                                      .to = range->offset + (size_t)done,
                                      .element = (uint64_t)(range->first + done),
-                                     .count = left < MG_PIECE_ELEMENTS ? (uint32_t)left : MG_PIECE_ELEMENTS};
+                                     .count = (uint32_t)(left < most ? left : most)};
       mg_text_append_bytes(&p->told, &piece, sizeof piece);
     }
   }
-  return at;
+  return list;
 }
 
 /* Of a sum what has no weight is left out, as by the host. */
@@ -172,13 +186,35 @@ static void tell_random(mg_device_pass *p, const mg_pass_recipe *r, size_t t, mg
   m->last_kept = mg_last_kept(prepared->formula->drop_density);
 }
 
+/* What is thinned out by rank, and that the merge is of what is left. */
+static void tell_ranks(mg_device_pass *p, const mg_pass_recipe *r, size_t t, job *j) {
+  const mg_prepared *prepared = &r->tensors[t];
+  mg_device_thinning *to = &j->thinning;
+  tell_random(p, r, t, &j->merge); /* the same for each source, which is not the merge's to do then */
+  to->stream = j->merge.stream, to->scale = j->merge.rescale;
+  j->merge.stream = NULL, j->merge.rescale = NULL;
+  to->sources = j->merge.sources;
+  to->tau = j->merge.tau;
+  to->inverse = prepared->formula->rescale == MG_RESCALE_INVERSE;
+  to->row = (uint32_t)mg_row_length(&p->table->tensors[t]);
+  mg_rank_chances(prepared->formula, to->row, &to->least, &to->rise);
+  to->piece = j->merge.piece, to->pieces = j->merge.pieces;
+  to->out = tell(&p->told, NULL, 0);
+  for (size_t s = 0; s < (size_t)to->sources; s++) {
+    float *const at = mg_device_thin_place(p->store, (size_t)to->sources, s);
+    mg_text_append_bytes(&p->told, &at, sizeof at);
+  }
+  j->merge.tau = (const float *const *)to->out;
+  j->merge.packed = true;
+}
+
 static int tie_of(const mg_pass_recipe *r, size_t t) {
   const mg_formula *f = r->tensors[t].formula;
   if (f->count_signs == NULL) return 1;
   return atomic_load(f->global_trim ? &r->tie : &r->tensors[t].tie[0]);
 }
 
-static mg_status add_job(mg_device_pass *p, size_t recipe, size_t t, const mg_device_piece *pieces, uint32_t count) {
+static mg_status add_job(mg_device_pass *p, size_t recipe, size_t t, piece_list pieces) {
   const mg_pass_recipe *r = &p->recipes[recipe];
   const mg_prepared *prepared = &r->tensors[t];
   const size_t n = r->recipe->count;
@@ -194,7 +230,7 @@ static mg_status add_job(mg_device_pass *p, size_t recipe, size_t t, const mg_de
   kind_of(prepared->formula, &m->kind);
   m->base_factor = prepared->base_factor, m->lambda = prepared->lambda;
   m->floor = prepared->formula->floor, m->tie = tie_of(r, t) < 0 ? -1 : 1;
-  m->piece = pieces, m->pieces = count;
+  m->piece = pieces.at, m->pieces = pieces.count;
   tell_sources(p, r, t, m);
   m->vote = tell(&p->told, prepared->vote, n * sizeof *prepared->vote);
   m->threshold = tell(&p->told, prepared->threshold, n * sizeof *prepared->threshold);
@@ -202,6 +238,8 @@ static mg_status add_job(mg_device_pass *p, size_t recipe, size_t t, const mg_de
   if (m->kind == MG_DEVICE_ACTIVE && prepared->table != NULL)
     m->alone = tell(&p->told, prepared->table, n * sizeof *prepared->table);
   if (prepared->drop == MG_DROP_EVENLY) tell_random(p, r, t, m);
+  j->by_rank = prepared->drop == MG_DROP_BY_RANK && m->sources > 0;
+  if (j->by_rank) tell_ranks(p, r, t, j);
   return p->told.failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;
 }
 
@@ -211,13 +249,15 @@ static mg_status list_jobs(mg_device_pass *p, bool *taken) {
   mg_status status = MG_OK;
   for (size_t first = 0, last; first < p->range_count; first = last) {
     const size_t t = p->ranges[first].tensor;
-    const mg_device_piece *pieces = NULL;
-    uint32_t count = 0;
+    const int64_t row = mg_row_length(&p->table->tensors[t]);
+    piece_list pieces = {0}, rows = {0}; /* any, and those of whole rows */
     for (last = first + 1; last < p->range_count && p->ranges[last].tensor == t;) last++;
     for (size_t r = 0; r < p->terms->count; r++) {
       if (!can_do(p, &p->recipes[r], first, last)) continue;
-      if (count == 0) pieces = tell_pieces(p, first, last, &count);
-      MG_TRY(add_job(p, r, t, pieces, count), done);
+      const bool by_rank = p->recipes[r].tensors[t].drop == MG_DROP_BY_RANK;
+      if (by_rank && rows.count == 0) rows = tell_pieces(p, first, last, MG_PIECE_ELEMENTS / row * row);
+      if (!by_rank && pieces.count == 0) pieces = tell_pieces(p, first, last, MG_PIECE_ELEMENTS);
+      MG_TRY(add_job(p, r, t, by_rank ? rows : pieces), done);
       for (size_t k = first; k < last; k++) taken[r * p->range_count + k] = true;
     }
   }
@@ -250,6 +290,11 @@ done:
 /* Offsets become addresses. */
 static void *place(const mg_device_store *s, const void *offset) { return s->told + (uintptr_t)offset; }
 
+static void place_thinning(const mg_device_store *s, mg_device_thinning *n) {
+  n->tau = place(s, n->tau), n->stream = place(s, n->stream), n->scale = place(s, n->scale);
+  n->piece = place(s, n->piece), n->out = place(s, n->out);
+}
+
 static void place_job(const mg_device_pass *p, job *j, mg_device_verdict *verdict) {
   const mg_device_store *s = p->store;
   mg_device_merge *m = &j->merge;
@@ -257,7 +302,26 @@ static void place_job(const mg_device_pass *p, job *j, mg_device_verdict *verdic
   m->threshold = place(s, m->threshold), m->ceiling = place(s, m->ceiling), m->piece = place(s, m->piece);
   if (m->alone != NULL) m->alone = place(s, m->alone);
   if (m->stream != NULL) m->stream = place(s, m->stream), m->rescale = place(s, m->rescale);
+  if (j->by_rank) place_thinning(s, &j->thinning);
   m->base = s->base, m->out = p->terms->device.out[j->recipe], m->verdict = verdict;
+}
+
+/* By rank some pieces at a time, whose room the next ones take: a queue does one thing after the other. */
+static mg_status queue_job(const mg_device_pass *p, const job *j) {
+  mg_status status = MG_OK;
+  const mg_device_ops *ops = p->store->device->ops;
+  if (!j->by_rank) return ops->merge(p->queue, &j->merge);
+  const uint32_t all = j->merge.pieces, most = mg_device_thin_most((size_t)j->thinning.sources, j->thinning.row);
+  for (uint32_t at = 0; at < all; at += most) {
+    mg_device_thinning thinning = j->thinning;
+    mg_device_merge merge = j->merge;
+    thinning.piece += at, merge.piece += at;
+    thinning.pieces = merge.pieces = all - at < most ? all - at : most;
+    MG_TRY(ops->thin(p->queue, &thinning), done);
+    MG_TRY(ops->merge(p->queue, &merge), done);
+  }
+done:
+  return status;
 }
 
 static mg_status queue_jobs(mg_device_pass *p) {
@@ -274,7 +338,7 @@ static mg_status queue_jobs(mg_device_pass *p) {
   MG_TRY(ops->upload(p->queue, verdicts, s->verdicts, verdict_bytes), done);
   for (size_t k = 0; k < p->job_count; k++) {
     place_job(p, &p->jobs[k], &verdicts[k]);
-    MG_TRY(ops->merge(p->queue, &p->jobs[k].merge), done);
+    MG_TRY(queue_job(p, &p->jobs[k]), done);
   }
   MG_TRY(ops->download(p->queue, s->verdicts, verdicts, verdict_bytes), done);
 done:
@@ -294,6 +358,8 @@ mg_status mg_device_pass_begin(const mg_pass_terms *terms, mg_pass_recipe *recip
                         .table = mg_rows_table(terms->deltas->rows),
                         .ranges = ranges,
                         .range_count = range_count};
+  for (size_t r = 0; r < terms->count && !p->thins; r++)
+    if (recipes[r].body.drop == MG_DROP_BY_RANK) MG_TRY(mg_device_thin_begin(p->store, &p->thins), done);
   MG_TRY(list_jobs(p, taken), done);
   MG_TRY(queue_jobs(p), done);
 done:
@@ -307,7 +373,7 @@ static mg_status merge_again(mg_device_pass *p, job *j, mg_device_verdict *verdi
   mg_pass_recipe *r = &p->recipes[j->recipe];
   if (tie_of(r, j->tensor) == 0) MG_TRY(mg_find_ties(p->terms, r, j->tensor), done); /* under a global trim once */
   j->merge.tie = tie_of(r, j->tensor) < 0 ? -1 : 1;
-  MG_TRY(ops->merge(p->queue, &j->merge), done);
+  MG_TRY(queue_job(p, j), done);
   MG_TRY(ops->download(p->queue, verdict, j->merge.verdict, sizeof *verdict), done);
   MG_TRY(ops->finish(p->queue), done);
 done:

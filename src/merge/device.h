@@ -4,7 +4,20 @@
 #include "merge_impl.h"
 #include "mergegrid/device.h"
 
-typedef struct mg_device_counter mg_device_counter;
+/* What a device counts and adds up with: one piece of its memory from the first time on, and a pinned buffer. */
+typedef struct mg_device_counter {
+  char *block;
+  uint64_t *bins; /* [MG_MOST_LOOKED, MG_CENSUS_LOWER] */
+  int32_t *index; /* [MG_CENSUS_UPPER] */
+  void *source;   /* what thinning out is told of a source */
+  mg_device_piece *pieces;
+  size_t piece_room;
+  uint64_t *fetched; /* pinned [MG_CENSUS_LOWER] */
+  mg_text told;
+  uint64_t elements; /* of the pieces that were told last */
+  uint64_t counted;  /* in all */
+} mg_device_counter;
+enum { MG_MOST_LOOKED = 32 /* bins that a device looks into at once */ };
 
 struct mg_device_store {
   mg_device *device;
@@ -17,11 +30,12 @@ struct mg_device_store {
   mg_device_verdict *verdicts; /* pinned */
   size_t verdict_room;
   mg_device_counter *counter; /* NULL: nothing has been counted yet */
+  float *thinned;             /* pieces that ranks have thinned out; NULL: none were yet */
 };
 
 /* ---- order statistics (device_census.c) ---- */
 
-/* Values whose magnitudes are counted. */
+/* Values whose magnitudes are counted, or added up. */
 typedef struct mg_device_values {
   int source, other; /* relative to that one; −1: as they are */
   bool thinned;      /* what a stream drops counts as 0 */
@@ -38,6 +52,35 @@ mg_status mg_device_count_tensor(mg_device_store *store, mg_queue *queue, const 
                                  const mg_census *census, size_t t);
 mg_status mg_device_count_end(mg_device_store *store, mg_queue *queue, mg_census *census);
 void mg_device_counter_free(mg_device_store *store);
+/* *able: the device holds the values' sources, and there is room to count. */
+mg_status mg_device_counter_open(mg_device_store *store, const mg_device_values *values, bool *able);
+/* Pieces of a tensor, of up to `most` elements, are on their way. */
+mg_status mg_device_counter_tell(mg_device_store *store, mg_queue *queue, size_t t, int64_t most, uint32_t *pieces);
+
+/* ---- L1 norms (device_norms.c) ---- */
+
+/* Which part is added up a second time. */
+typedef struct mg_device_share {
+  mg_device_part part;
+  double threshold;
+  const mg_formula *formula; /* MG_DEVICE_PART_PACKED: by rank what stays of rows */
+  int64_t row;
+} mg_device_share;
+/* The same three steps. */
+mg_status mg_device_norms_begin(mg_device_store *store, mg_queue *queue, const mg_device_values *values,
+                                const mg_device_share *share, bool *able);
+mg_status mg_device_norms_tensor(mg_device_store *store, mg_queue *queue, const mg_device_values *values,
+                                 const mg_device_share *share, size_t t);
+mg_status mg_device_norms_end(mg_device_store *store, mg_queue *queue, mg_l1 *all, mg_l1 *part);
+
+/* ---- dropping by rank (device_thin.c) ---- */
+
+/* *able: there is room for what is thinned out. Takes it the first time. */
+mg_status mg_device_thin_begin(mg_device_store *store, bool *able);
+/* How many pieces of so many sources are thinned out at once; 0: none of rows of that length. */
+uint32_t mg_device_thin_most(size_t sources, int64_t row);
+/* Where those of a source begin. */
+float *mg_device_thin_place(const mg_device_store *store, size_t sources, size_t source);
 
 /* ---- merges (device.c) ---- */
 

@@ -31,6 +31,10 @@ static bool is_random(const source_scan *s, const mg_tensor *tensor) {
   return s->quantity->base == MG_BASE_RANDOM && tensor->source_only;
 }
 
+static mg_stream stream_of(const source_scan *s, size_t t) {
+  return mg_stream_of_tensor(s->quantity->seed, s->id, mg_rows_table(s->deltas->rows)->tensors[t].name);
+}
+
 /* Elements from … end − 1 of a tensor in chunks, relative to the base asked for, as what was dropped at random before leaves
    them. */
 static mg_status scan_range(source_scan *s, size_t t, int64_t from, int64_t end, mg_tile_visit visit, void *context) {
@@ -38,7 +42,7 @@ static mg_status scan_range(source_scan *s, size_t t, int64_t from, int64_t end,
   const mg_tensor *tensor = &mg_rows_table(s->deltas->rows)->tensors[t];
   const mg_quantity *q = s->quantity;
   const bool random = is_random(s, tensor), relative = q->base >= 0;
-  const mg_stream stream = mg_stream_of_tensor(q->seed, s->id, tensor->name);
+  const mg_stream stream = stream_of(s, t);
   const int64_t most = mg_chunk_length(tensor);
   float *const to[2] = {s->values, s->other};
   for (int64_t first = from; first < end; first += most) {
@@ -51,6 +55,22 @@ static mg_status scan_range(source_scan *s, size_t t, int64_t from, int64_t end,
     visit(context, tensor, s->values, first, count);
     if (s->poll != NULL) MG_TRY(s->poll(s->context), done);
   }
+done:
+  return status;
+}
+
+/* What a device has not: whole rows, as what it has. */
+static mg_status scan_rest(source_scan *s, size_t t, mg_tile_visit visit, void *context) {
+  mg_status status = MG_OK;
+  const mg_store *there = s->device->store->host;
+  int64_t at = 0;
+  for (size_t k = 0; k < there->range_count; k++) {
+    const mg_range *r = &there->ranges[k];
+    if (r->tensor != t) continue;
+    MG_TRY(scan_range(s, t, at, r->first, visit, context), done);
+    at = r->first + r->count;
+  }
+  MG_TRY(scan_range(s, t, at, mg_rows_table(s->deltas->rows)->tensors[t].numel, visit, context), done);
 done:
   return status;
 }
@@ -72,30 +92,24 @@ static bool is_taken(const source_scan *s, size_t t) {
   return !mg_rows_table(s->deltas->rows)->tensors[t].source_only || q->base == MG_BASE_RANDOM;
 }
 
-static mg_status scan_taken(source_scan *s, mg_tile_visit visit, void *context) {
-  mg_status status = MG_OK;
-  for (size_t t = 0; t < mg_rows_table(s->deltas->rows)->count && status == MG_OK; t++)
-    if (is_taken(s, t)) status = scan_tensor(s, t, visit, context);
-  return status;
-}
-
 /* What a device has of a tensor is counted there; the host counts what lies between. */
 static mg_status count_with_device(source_scan *s, mg_census *census, mg_device_values *values, size_t t) {
   mg_status status = MG_OK;
-  const mg_device_store *store = s->device->store;
-  const mg_tensor *tensor = &mg_rows_table(s->deltas->rows)->tensors[t];
-  int64_t at = 0;
-  values->stream = mg_stream_of_tensor(s->quantity->seed, s->id, tensor->name);
+  values->stream = stream_of(s, t);
   MG_TRY(mg_device_count_tensor(s->device->store, s->device->queue, values, census, t), done);
-  for (size_t k = 0; k < store->host->range_count; k++) {
-    const mg_range *r = &store->host->ranges[k];
-    if (r->tensor != t) continue;
-    MG_TRY(scan_range(s, t, at, r->first, count_tile, census), done);
-    at = r->first + r->count;
-  }
-  MG_TRY(scan_range(s, t, at, tensor->numel, count_tile, census), done);
+  MG_TRY(scan_rest(s, t, count_tile, census), done);
 done:
   return status;
+}
+
+static bool has_device(const source_scan *s) { return s->device != NULL && s->device->store != NULL; }
+
+/* thinned: the share `density` stays of them. */
+static mg_device_values values_of(const source_scan *s, bool thinned, double density) {
+  return (mg_device_values){.source = s->sources[0],
+                            .other = s->quantity->base >= 0 ? s->quantity->base : -1,
+                            .thinned = thinned,
+                            .last_kept = thinned ? mg_last_kept(density) : 0};
 }
 
 /* One turn over all that is to be taken. */
@@ -103,11 +117,8 @@ static mg_status count_taken(source_scan *s, mg_census *census) {
   mg_status status = MG_OK;
   const mg_quantity *q = s->quantity;
   const mg_tensor_table *table = mg_rows_table(s->deltas->rows);
-  mg_device_values values = {.source = s->sources[0],
-                             .other = q->base >= 0 ? q->base : -1,
-                             .thinned = is_thinned(q),
-                             .last_kept = is_thinned(q) ? mg_last_kept(q->b) : 0};
-  bool there = s->device != NULL && s->device->store != NULL;
+  mg_device_values values = values_of(s, is_thinned(q), q->b);
+  bool there = has_device(s);
   if (there) MG_TRY(mg_device_count_begin(s->device->store, s->device->queue, &values, census, &there), done);
   for (size_t t = 0; t < table->count; t++) {
     if (!is_taken(s, t)) continue;
@@ -139,61 +150,80 @@ done:
 
 /* ---- norms ---- */
 
+/* Of all, and of what stays of it. */
 typedef struct norms {
   source_scan *scan;
-  mg_formula formula; /* of what is dropped */
-  mg_stream stream;
-  double before, after;
+  mg_device_share share;
+  double density;
+  mg_stream stream; /* of the tensor at hand */
+  mg_l1 all, part;
 } norms;
 
 static void add_norms(void *context, const mg_tensor *tensor, const float *values, int64_t first, int64_t count) {
   norms *n = context;
-  float *copy = n->scan->copy;
-  if (n->formula.drop == MG_DROP_BY_RANK) {
+  source_scan *s = n->scan;
+  float *copy = s->copy;
+  switch (n->share.part) {
+  case MG_DEVICE_PART_BELOW:
+    for (int64_t k = 0; k < count; k++) copy[k] = fabs((double)values[k]) < n->share.threshold ? values[k] : 0;
+    break;
+  case MG_DEVICE_PART_KEPT:
+    s->kernels->keep_random(&n->stream, (uint64_t)first, (long)count, mg_last_kept(n->density), 1, values, copy);
+    break;
+  case MG_DEVICE_PART_PACKED:
     memcpy(copy, values, (size_t)count * sizeof *values);
-    mg_keep_by_rank(copy, first, count, mg_row_length(tensor), &n->stream, &n->formula, 1, n->scan->words, n->scan->order);
-  } else {
-    n->scan->kernels->keep_random(&n->stream, (uint64_t)first, (long)count, mg_last_kept(n->formula.drop_density), 1, values,
-                                  copy);
+    mg_keep_by_rank(copy, first, count, mg_row_length(tensor), &n->stream, n->share.formula, 1, s->words, s->order);
+    break;
   }
-  for (int64_t k = 0; k < count; k++) n->before += fabs((double)values[k]), n->after += fabs((double)copy[k]);
+  mg_l1_add(&n->all, values, count);
+  mg_l1_add(&n->part, copy, count);
+}
+
+/* Over all that is to be taken: the device adds up what it has, the host the rest. */
+static mg_status find_norms(norms *n) {
+  mg_status status = MG_OK;
+  source_scan *s = n->scan;
+  const mg_tensor_table *table = mg_rows_table(s->deltas->rows);
+  mg_device_values values = values_of(s, n->share.part == MG_DEVICE_PART_KEPT, n->density);
+  bool there = has_device(s);
+  if (there) MG_TRY(mg_device_norms_begin(s->device->store, s->device->queue, &values, &n->share, &there), done);
+  for (size_t t = 0; t < table->count; t++) {
+    if (!is_taken(s, t)) continue;
+    n->stream = values.stream = stream_of(s, t);
+    if (there && !is_random(s, &table->tensors[t])) {
+      MG_TRY(mg_device_norms_tensor(s->device->store, s->device->queue, &values, &n->share, t), done);
+      MG_TRY(scan_rest(s, t, add_norms, n), done);
+    } else {
+      MG_TRY(scan_tensor(s, t, add_norms, n), done);
+    }
+  }
+  if (there) MG_TRY(mg_device_norms_end(s->device->store, s->device->queue, &n->all, &n->part), done);
+done:
+  return status;
 }
 
 static mg_status find_ratio(source_scan *s, double *value) {
   const mg_quantity *q = s->quantity;
-  const mg_tensor *tensor = &mg_rows_table(s->deltas->rows)->tensors[q->tensor];
+  const mg_formula formula = {.drop_density = q->a, .drop_spread = q->b, .rescale = MG_RESCALE_L1};
   norms n = {.scan = s,
-             .formula = {.drop = q->kind == MG_QUANTITY_DELLA_L1 ? MG_DROP_BY_RANK : MG_DROP_EVENLY,
-                         .drop_density = q->a,
-                         .drop_spread = q->b,
-                         .rescale = MG_RESCALE_L1},
-             .stream = mg_stream_of_tensor(q->seed, s->id, tensor->name)};
-  const mg_status status = scan_tensor(s, (size_t)q->tensor, add_norms, &n);
-  *value = n.after > 0 ? n.before / n.after : 1;
+             .density = q->a,
+             .share = {.part = q->kind == MG_QUANTITY_DELLA_L1 ? MG_DEVICE_PART_PACKED : MG_DEVICE_PART_KEPT,
+                       .formula = &formula,
+                       .row = mg_row_length(&mg_rows_table(s->deltas->rows)->tensors[q->tensor])}};
+  const mg_status status = find_norms(&n);
+  const double before = mg_l1_value(&n.all), after = mg_l1_value(&n.part);
+  *value = after > 0 ? before / after : 1;
   return status;
-}
-
-typedef struct shares {
-  double threshold, below, all;
-} shares;
-
-static void add_shares(void *context, const mg_tensor *tensor, const float *values, int64_t first, int64_t count) {
-  shares *s = context;
-  (void)tensor, (void)first;
-  for (int64_t k = 0; k < count; k++) {
-    const double size = fabs((double)values[k]);
-    s->all += size;
-    s->below += size < s->threshold ? size : 0;
-  }
 }
 
 static mg_status find_share(source_scan *s, double *value) {
   mg_status status = MG_OK;
   const uint64_t rank = (uint64_t)s->quantity->a;
-  shares sums = {0};
-  MG_TRY(find_ranks(s, &rank, 1, &sums.threshold), done);
-  MG_TRY(scan_taken(s, add_shares, &sums), done);
-  *value = sums.all > 0 ? sums.below / sums.all : 0;
+  norms n = {.scan = s, .share = {.part = MG_DEVICE_PART_BELOW}};
+  MG_TRY(find_ranks(s, &rank, 1, &n.share.threshold), done);
+  MG_TRY(find_norms(&n), done);
+  const double all = mg_l1_value(&n.all), below = mg_l1_value(&n.part);
+  *value = all > 0 ? below / all : 0;
 done:
   return status;
 }

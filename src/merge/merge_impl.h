@@ -292,6 +292,17 @@ mg_status mg_census_turn(mg_census *census);
 void mg_census_values(const mg_census *census, double *values);
 void mg_census_free(mg_census *census);
 
+/* ---- L1 norms (l1.c) ---- */
+
+/* By exponents. Zero-initialise. */
+typedef struct mg_l1 {
+  uint64_t bins[MG_L1_BINS];
+} mg_l1;
+void mg_l1_add(mg_l1 *norm, const float *values, int64_t count);
+/* What was added up elsewhere. [MG_L1_BINS] */
+void mg_l1_add_counts(mg_l1 *norm, const uint64_t *bins);
+double mg_l1_value(const mg_l1 *norm);
+
 /* ---- families of methods ---- */
 
 /* layers.c */
@@ -303,6 +314,8 @@ mg_status mg_include_layers(const mg_pass_terms *terms, mg_pass_recipe *recipe, 
 /* della.c: drops the elements of whole rows by their ranks. order: scratch [row]; words [count]. */
 void mg_keep_by_rank(float *delta, int64_t first, int64_t count, int64_t row, const mg_stream *stream,
                      const mg_formula *formula, float scale, uint32_t *words, uint64_t *order);
+/* The probability that a row's smallest element stays, and how much more each next one has. */
+void mg_rank_chances(const mg_formula *formula, int64_t row, double *least, double *rise);
 mg_status mg_check_della(const mg_formula *formula);
 /* neuro.c */
 mg_status mg_prepare_neuro(const mg_pass_terms *terms, mg_pass_recipe *recipe, size_t t);

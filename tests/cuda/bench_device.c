@@ -147,9 +147,47 @@ static double bound_by_memory(int rows, int n, int times) {
   return copy;
 }
 
-/* ---- order statistics, CKA ---- */
+/* ---- order statistics, norms, ranks, CKA ---- */
 
 static mg_status count_magnitudes(void *context) { return ops->census(queue, context); }
+
+static mg_status add_magnitudes(void *context) { return ops->norms(queue, context); }
+static mg_status rank_rows(void *context) { return ops->thin(queue, context); }
+
+/* What thinning out is told of one source. */
+typedef struct thin_told {
+  const float *tau;
+  float *out;
+  mg_stream stream;
+  float scale;
+} thin_told;
+
+/* Norms, and the ranks of rows of 1,024, of the same pieces. */
+static void ranking(const mg_device_census *of, uint64_t elements, int times, double copy) {
+  const double bytes = (double)of->pieces * MG_PIECE_ELEMENTS * sizeof(float);
+  thin_told *at = take(sizeof *at);
+  const thin_told source = {.tau = of->tau, .out = take(elements * sizeof(float)), .stream = mg_stream_of(1, 2, 3), .scale = 1};
+  mg_device_norms norms = {.tau = of->tau,
+                           .threshold = 0.004,
+                           .piece = of->piece,
+                           .pieces = of->pieces,
+                           .bins = take(2 * MG_L1_BINS * sizeof(uint64_t))};
+  mg_device_thinning thinning = {.sources = 1,
+                                 .tau = &at->tau,
+                                 .stream = &at->stream,
+                                 .scale = &at->scale,
+                                 .least = 0.35,
+                                 .rise = 0.3 / 1023,
+                                 .row = 1024,
+                                 .piece = of->piece,
+                                 .pieces = of->pieces,
+                                 .out = &at->out};
+  must(ops->upload_any(queue, at, &source, sizeof source));
+  const double norm = bytes / seconds_of(add_magnitudes, &norms, times);
+  const double thin = 2 * bytes / seconds_of(rank_rows, &thinning, times);
+  printf("adding up magnitudes              %8.1f GB/s, %.2f of copying\n", norm / 1e9, norm / copy);
+  printf("dropping by rank                  %8.1f GB/s, %.2f of copying\n", thin / 1e9, thin / copy);
+}
 
 /* Values that are all over a few octaves, as task vectors are. */
 static void counting(uint64_t elements, int times, double copy) {
@@ -171,6 +209,7 @@ static void counting(uint64_t elements, int times, double copy) {
   const double lower = seconds_of(count_magnitudes, &census, times);
   printf("counting magnitudes, first turn   %8.1f GB/s, %.2f of copying\n", bytes / upper / 1e9, bytes / upper / copy);
   printf("counting magnitudes, second turn  %8.1f GB/s, %.2f of copying\n", bytes / lower / 1e9, bytes / lower / copy);
+  ranking(&census, elements, times, copy);
   free(piece), free(values), free(index);
 }
 

@@ -1,4 +1,5 @@
-"""A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device or test_statistics must notice.
+"""A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device, test_statistics or
+test_merge_pass must notice.
 
     mutants.py BUILD [NAME ...]      exit 0: all (or the named ones) were caught; names what was not
 """
@@ -33,6 +34,31 @@ STATISTICS = {
     "counts fetched before they are there": (MERGE + "device_census.c", "MG_TRY(ops->finish(queue), done);\n    mg_census_add_counts", "mg_census_add_counts"),
     "counts on top of those of the turn before": (MERGE + "device_census.c", "MG_TRY(ops->zero(queue, c->bins, bins * sizeof *c->bins), done);", ""),
     "ranges counted from the first one's place": (MERGE + "device_census.c", ".from = r->offset + (size_t)at,", ".from = (size_t)at,"),
+    "keys sorted before all are there": (CUDA + "thin.cu", "  __syncthreads();\n  sort(keys", "  sort(keys"),
+    "keys exchanged while others are at them": (CUDA + "thin.cu", "    keys[high] = key;\n  }\n  __syncthreads();", "    keys[high] = key;\n  }"),
+    "the rows of a piece sorted as one": (CUDA + "thin.cu", "(uint64_t)row << ROW_BIT | ", ""),
+    "ranks that go on from row to row": (CUDA + "thin.cu", "(double)(k % m.row)", "(double)k"),
+    "a value without its sign": (CUDA + "thin.cu", " | (uint32_t)key << 31", ""),
+    "words of ranks, not of elements": (CUDA + "thin.cu", "word_of(stream, piece.element + place)", "word_of(stream, piece.element + k)"),
+    "a probability that is rounded": (CUDA + "thin.cu", "(float)((double)value / probability)", "value / (float)probability"),
+    "what is thinned out relative to nothing": (CUDA + "thin.cu", "m.other != NULL ? tau[k] - m.other[piece.from + k] : tau[k]", "tau[k]"),
+    "a last merge of runs left out": (CUDA + "thin.cu", "1u << log < count; log++", "2u << log < count; log++"),
+    "sums not yet zero when they are added to": (CUDA + "norms.cu", "own[k] = 0;\n  __syncthreads();", "own[k] = 0;"),
+    "sums taken before all have added": (CUDA + "norms.cu", "  __syncthreads();\n  for (uint32_t k = threadIdx.x; k < 2 * MG_L1_BINS; k += CREW) add_to", "  for (uint32_t k = threadIdx.x; k < 2 * MG_L1_BINS; k += CREW) add_to"),
+    "sums that are not added atomically": (CUDA + "norms.cu", "if (size > 0) atomicAdd((unsigned long long *)bin, (unsigned long long)size);", "if (size > 0) *bin += size;"),
+    "subnormal numbers taken for usual ones": (CUDA + "norms.cu", "(bin > 0 ? 1u << 23 : 0u)", "(1u << 23)"),
+    "NaN taken for infinite": (CUDA + "norms.cu", "fraction != 0 ? (uint64_t)1 << 32 : (uint64_t)1", "(uint64_t)1"),
+    "the part added to the whole": (CUDA + "norms.cu", "own[MG_L1_BINS + part.bin]", "own[part.bin]"),
+    "what stays by words of a block's elements": (CUDA + "norms.cu", "word_of(m.stream, piece.element + k)", "word_of(m.stream, piece.from + k)"),
+    "a packed part sought by piece's place": (CUDA + "norms.cu", "m.packed[(size_t)p * MG_PIECE_ELEMENTS + k]", "m.packed[piece.from + k]"),
+    "what is at the threshold taken for below": (CUDA + "norms.cu", "fabs((double)value) < m.threshold", "fabs((double)value) <= m.threshold"),
+    "norms relative to nothing": (CUDA + "norms.cu", "if (m.other != NULL) value -=", "if (m.other == m.tau) value -="),
+    "norms fetched before they are there": (MERGE + "device_norms.c", "MG_TRY(ops->finish(queue), done);\n  mg_l1_add_counts(all", "mg_l1_add_counts(all"),
+    "norms on top of those before": (MERGE + "device_norms.c", "if (*able) MG_TRY(s->device->ops->zero(queue, s->counter->bins, 2 * MG_L1_BINS * sizeof(uint64_t)), done);", ""),
+    "the first rows added up again and again": (MERGE + "device_norms.c", "what->piece += most;", ""),
+    "the norm of all taken for the part's": (MERGE + "device_norms.c", "mg_l1_add_counts(part, fetched + MG_L1_BINS)", "mg_l1_add_counts(part, fetched)"),
+    "room for pieces of any kind, not of whole rows": (MERGE + "device_census.c", "return 2 * most;", "return most;"),
+    "neighbours' sums in each other's table": (MERGE + "l1.c", "own[k % TABLES][bin] +=", "own[k % TABLES][bin | (uint32_t)(k == 3)] +="),
     "a sum over a block without a barrier": (CUDA + "cka.cu", "part[threadIdx.x] += part[threadIdx.x + half];\n    __syncthreads();", "part[threadIdx.x] += part[threadIdx.x + half];"),
     "a sum over a block that is not yet written": (CUDA + "cka.cu", "part[threadIdx.x] = value;\n  __syncthreads();", "part[threadIdx.x] = value;"),
     "a row's sum with its diagonal": (CUDA + "cka.cu", "if (j != row) mine +=", "if (j >= 0) mine +="),
@@ -45,7 +71,13 @@ STATISTICS = {
     "the U-centred matrix taken for the centred one": (GRAM + "cka_lane.c", "l->grams + kind * entries", "l->grams + (kinds - 1 - kind) * entries"),
     "the column's matrices over a row's": (GRAM + "cka.c", "MG_TRY(fill_slot(w, j, w->block), done);", "MG_TRY(fill_slot(w, j, w->block - 1), done);"),
 }
-BUGS = {**STATISTICS,
+PASSES = {
+    "pieces thinned out that are others' to merge": (MERGE + "device.c", "thinning.piece += at, merge.piece += at;", "merge.piece += at;"),
+    "sources thinned out in one another's place": (MERGE + "device.c", "mg_device_thin_most((size_t)j->thinning.sources, j->thinning.row)", "mg_device_thin_most(1, j->thinning.row)"),
+    "votes counted again of what the last job left": (MERGE + "device.c", "  MG_TRY(queue_job(p, j), done);\n  MG_TRY(ops->download", "  MG_TRY(ops->merge(p->queue, &j->merge), done);\n  MG_TRY(ops->download"),
+    "rows cut in two by pieces": (MERGE + "device.c", "tell_pieces(p, first, last, MG_PIECE_ELEMENTS / row * row)", "tell_pieces(p, first, last, MG_PIECE_ELEMENTS - 1)"),
+}
+BUGS = {**STATISTICS, **PASSES,
     "a sum read before all warps have written": (CUDA + "encoder.cu", "part[threadIdx.x / MG_WARP] = x;\n  __syncthreads();", "part[threadIdx.x / MG_WARP] = x;"),
     "a sum overwritten while others read it": (CUDA + "encoder.cu", "  __syncthreads(); /* the next sum writes there */\n", ""),
     "a norm without its mean": (CUDA + "encoder.cu", "x[d] = (x[d] - mean) * inverse", "x[d] = x[d] * inverse"),
@@ -66,6 +98,7 @@ BUGS = {**STATISTICS,
     "a product that is rounded before it is added": (CUDA + "gram.cu", "acc[u][v] = fmaf(x[iu + u][k], y[ju + v][k], acc[u][v]);", "acc[u][v] += x[iu + u][k] * y[ju + v][k];"),
     "small halves taken for zeros": (CUDA + "gram.cu", "(float)fraction * 5.9604644775390625e-8f", "0 * (float)fraction"),
     "accumulators that begin anew with each tile": (CUDA + "gram.cu", "double total = acc[k];", "double total = 0;"),
+    "packed pieces sought where they came from": (CUDA + "merge.cu", "m.packed ? (uint64_t)blockIdx.x * MG_PIECE_ELEMENTS + k : piece.from + k", "piece.from + k"),
     "weights where votes belong": (CUDA + "merge.cu", "votes += m.vote[s] * within(m, e, s)", "votes += m.weight[s] * within(m, e, s)"),
     "a sum that is not fused": (CUDA + "merge.cu", "total = fma(m.weight[s], raw(m, e, s), total);", "total += m.weight[s] * raw(m, e, s);"),
     "random words out of order": (CUDA + "philox.h", "k % 4 == 1 ? c1 : k % 4 == 2 ? c2", "k % 4 == 1 ? c2 : k % 4 == 2 ? c1"),
@@ -136,7 +169,7 @@ def caught(build, entries, bug):
     """How a bug was noticed; None: it was not."""
     with tempfile.TemporaryDirectory() as folder:
         file, here = planted(bug, folder)
-        test = "test_statistics" if bug in STATISTICS else "test_device"
+        test = "test_statistics" if bug in STATISTICS else "test_merge_pass" if bug in PASSES else "test_device"
         program = linked(build, compiled(entries, file, here, folder), folder, test)
         for way in WAYS:
             try:

@@ -1,6 +1,6 @@
 /*
- * Order statistics and CKA on a device against the host: counts exactly, CKA within rounding and to the same bits for any
- * memory. Fast, since tests/cuda/mutants.py runs it once for every bug that it plants.
+ * Order statistics, norms, dropping by rank and CKA on a device against the host: counts, sums and ranks exactly, CKA within
+ * rounding and to the same bits for any memory. Fast, since tests/cuda/mutants.py runs it once for every bug that it plants.
  */
 
 #include <math.h>
@@ -252,6 +252,245 @@ static void test_ranks_of_the_host(void **state) {
   mg_device_store_destroy(&store);
 }
 
+/* ---- dropping by rank ---- */
+
+enum { THIN_SOURCES = 2, THIN_PIECES = 3, THIN_GAP = 5, THIN_ROOM = THIN_PIECES * (MG_PIECE_ELEMENTS + THIN_GAP) };
+
+typedef struct thin_case {
+  uint32_t row;
+  double density, spread;
+  mg_rescale rescale;
+  bool relative;
+} thin_case;
+
+/* What kernels are told, one behind the other. */
+typedef struct thin_told {
+  const float *tau[THIN_SOURCES];
+  float *out[THIN_SOURCES];
+  mg_stream stream[THIN_SOURCES];
+  float scale[THIN_SOURCES];
+  mg_device_piece piece[THIN_PIECES];
+} thin_told;
+
+/* Few different magnitudes, so that places decide; infinities where nothing is subtracted. */
+static float thin_value(uint32_t k, bool relative) {
+  const float value = k % 2 == 0 ? (float)((int)(random_word() >> 24) % 7 - 3) / 8 : value_at(k);
+  return relative && isinf(value) ? -1.0f : value;
+}
+
+/* Whole rows: as many as fit, some, one. */
+static void tell_thinning(const thin_case *c, const float *there, float *out, thin_told *told) {
+  uint64_t at = 0;
+  for (uint32_t s = 0; s < THIN_SOURCES; s++) {
+    told->tau[s] = there + (size_t)s * THIN_ROOM, told->out[s] = out + (size_t)s * THIN_PIECES * MG_PIECE_ELEMENTS;
+    told->stream[s] = mg_stream_of(11, s, 13);
+    told->scale[s] = c->rescale == MG_RESCALE_NONE ? 1 : 1.5f + (float)s;
+  }
+  for (uint32_t p = 0; p < THIN_PIECES; p++) {
+    const uint32_t most = MG_PIECE_ELEMENTS / c->row, rows = p == 0 ? most : p == 1 ? (most + 2) / 3 : 1;
+    told->piece[p] = (mg_device_piece){.from = at, .element = 4 * at + 1, .count = rows * c->row};
+    at += told->piece[p].count + THIN_GAP;
+  }
+}
+
+static void thin_on_host(const thin_case *c, const float *tau, const thin_told *told, uint32_t s, uint32_t p, float *want) {
+  static uint32_t words[MG_PIECE_ELEMENTS];
+  static uint64_t order[MG_PIECE_ELEMENTS];
+  const mg_device_piece *piece = &told->piece[p];
+  const mg_formula f = {.drop_density = c->density, .drop_spread = c->spread, .rescale = c->rescale};
+  const float *own = tau + (size_t)s * THIN_ROOM + piece->from, *other = tau + (size_t)THIN_SOURCES * THIN_ROOM + piece->from;
+  for (uint32_t k = 0; k < piece->count; k++) want[k] = c->relative ? own[k] - other[k] : own[k];
+  mg_keep_by_rank(want, (int64_t)piece->element, piece->count, c->row, &told->stream[s], &f, told->scale[s], words, order);
+}
+
+static void check_thinning(const thin_case *c) {
+  static float want[MG_PIECE_ELEMENTS];
+  const size_t packed = (size_t)THIN_SOURCES * THIN_PIECES * MG_PIECE_ELEMENTS, room = (size_t)(THIN_SOURCES + 1) * THIN_ROOM;
+  float *tau = pin(room * sizeof *tau), *there = take(room * sizeof *there);
+  float *got = pin(packed * sizeof *got), *out = take(packed * sizeof *out);
+  thin_told *told = pin(sizeof *told), *at = take(sizeof *at);
+  const mg_formula f = {.drop_density = c->density, .drop_spread = c->spread};
+  mg_device_thinning m = {.sources = THIN_SOURCES,
+                          .tau = at->tau,
+                          .other = c->relative ? there + (size_t)THIN_SOURCES * THIN_ROOM : NULL,
+                          .stream = at->stream,
+                          .scale = at->scale,
+                          .inverse = c->rescale == MG_RESCALE_INVERSE,
+                          .row = c->row,
+                          .piece = at->piece,
+                          .pieces = THIN_PIECES,
+                          .out = at->out};
+  for (uint32_t k = 0; k < room; k++) tau[k] = thin_value(k, c->relative);
+  mg_rank_chances(&f, c->row, &m.least, &m.rise);
+  tell_thinning(c, there, out, told);
+  assert_int_equal(ops->upload(queue, there, tau, room * sizeof *tau), MG_OK);
+  assert_int_equal(ops->upload(queue, at, told, sizeof *told), MG_OK);
+  assert_int_equal(ops->thin(queue, &m), MG_OK);
+  assert_int_equal(ops->download(queue, got, out, packed * sizeof *got), MG_OK);
+  assert_int_equal(ops->finish(queue), MG_OK);
+  for (uint32_t s = 0; s < THIN_SOURCES; s++)
+    for (uint32_t p = 0; p < THIN_PIECES; p++) {
+      const float *own = got + (size_t)(s * THIN_PIECES + p) * MG_PIECE_ELEMENTS;
+      thin_on_host(c, tau, told, s, p, want);
+      for (uint32_t k = 0; k < told->piece[p].count; k++)
+        if (memcmp(&own[k], &want[k], sizeof *own) != 0)
+          fail_msg("rows of %u, source %u, piece %u, element %u: %a, not %a", c->row, s, p, k, (double)own[k], (double)want[k]);
+    }
+  ops->give(device, there), ops->give(device, out), ops->give(device, at);
+  ops->unpin(device, tau), ops->unpin(device, got), ops->unpin(device, told);
+}
+
+static void test_thinning(void **state) {
+  (void)state;
+  static const thin_case CASES[] = {{1, 0.4, 0.3, MG_RESCALE_L1, false},       {7, 0.5, 0.45, MG_RESCALE_INVERSE, false},
+                                    {768, 0.5, 0.15, MG_RESCALE_L1, true},     {1500, 0.3, 0.2, MG_RESCALE_INVERSE, true},
+                                    {4096, 0.6, 0.35, MG_RESCALE_NONE, false}, {2049, 0.5, 0, MG_RESCALE_L1, false}};
+  for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_thinning(&CASES[k]);
+}
+
+/* ---- norms ---- */
+
+static float part_of(const mg_device_norms *m, const float *packed, uint32_t p, uint32_t k, uint64_t element, float value) {
+  uint32_t word;
+  if (m->part == MG_DEVICE_PART_PACKED) return packed[(size_t)p * MG_PIECE_ELEMENTS + k];
+  if (m->part == MG_DEVICE_PART_BELOW) return fabs((double)value) < m->threshold ? value : 0;
+  mg_stream_words(&m->stream, element, 1, &word);
+  return word <= m->last_kept ? value : 0;
+}
+
+/* Added up twice, since sums are added to what is there. */
+static void check_sums(const counting *c, uint32_t pieces, mg_device_part part, bool relative) {
+  enum { PACKED = FEW * MG_PIECE_ELEMENTS, BINS = 2 * MG_L1_BINS };
+  float *packed = pin(PACKED * sizeof *packed), *packed_there = take(PACKED * sizeof *packed_there);
+  uint64_t *got = pin(BINS * sizeof *got), *there = take(BINS * sizeof *there);
+  mg_l1 want[2] = {0};
+  for (uint32_t k = 0; k < PACKED; k++) packed[k] = k == 5 ? NAN : value_at(k);
+  const mg_device_norms m = {.tau = c->there,
+                             .other = relative ? c->there + ELEMENTS : NULL,
+                             .part = part,
+                             .threshold = 0.25,
+                             .stream = mg_stream_of(3, 5, 7),
+                             .last_kept = LAST_KEPT,
+                             .packed = packed_there,
+                             .piece = c->piece_there,
+                             .pieces = pieces,
+                             .bins = there};
+  assert_int_equal(ops->upload(queue, packed_there, packed, PACKED * sizeof *packed), MG_OK);
+  assert_int_equal(ops->zero(queue, there, BINS * sizeof *there), MG_OK);
+  for (int turn = 0; turn < 2; turn++) assert_int_equal(ops->norms(queue, &m), MG_OK);
+  assert_int_equal(ops->download(queue, got, there, BINS * sizeof *got), MG_OK);
+  assert_int_equal(ops->finish(queue), MG_OK);
+  for (uint32_t p = 0; p < pieces; p++)
+    for (uint32_t k = 0; k < c->piece[p].count; k++) {
+      const uint64_t at = c->piece[p].from + k;
+      const float value = relative ? c->tau[at] - c->other[at] : c->tau[at];
+      const float own = part_of(&m, packed, p, k, FIRST_ELEMENT + at, value);
+      for (int turn = 0; turn < 2; turn++) mg_l1_add(&want[0], &value, 1), mg_l1_add(&want[1], &own, 1);
+    }
+  for (int k = 0; k < BINS; k++)
+    if (got[k] != want[k / MG_L1_BINS].bins[k % MG_L1_BINS])
+      fail_msg("part %d, bin %d: %llx, not %llx", (int)part, k, (unsigned long long)got[k],
+               (unsigned long long)want[k / MG_L1_BINS].bins[k % MG_L1_BINS]);
+  ops->give(device, packed_there), ops->give(device, there), ops->unpin(device, packed), ops->unpin(device, got);
+}
+
+static void test_sums(void **state) {
+  (void)state;
+  counting c = open_counting();
+  check_sums(&c, PIECES, MG_DEVICE_PART_BELOW, false);
+  check_sums(&c, FEW, MG_DEVICE_PART_BELOW, true);
+  check_sums(&c, FEW, MG_DEVICE_PART_KEPT, false);
+  check_sums(&c, FEW, MG_DEVICE_PART_PACKED, true);
+  close_counting(&c);
+}
+
+/* One source of which a store has more rows than are thinned out at once, and whole rows that take more pieces than others. */
+enum { ROWS_APART = 1030, APART = 4, WIDE_ROWS = 10, WIDE = 2100, NORM_ELEMENTS = ROWS_APART * APART + WIDE_ROWS * WIDE };
+static mg_range norm_ranges[ROWS_APART + 1];
+static float norm_values[NORM_ELEMENTS + MG_STORE_SLACK];
+
+static mg_store make_norm_store(const float *const *tau) {
+  for (uint32_t k = 0; k < NORM_ELEMENTS; k++) norm_values[k] = value_at(k);
+  for (size_t k = 0; k < ROWS_APART; k++)
+    norm_ranges[k] = (mg_range){.first = (int64_t)(2 * APART * k), .count = APART, .offset = APART * k};
+  norm_ranges[ROWS_APART] = (mg_range){.tensor = 1, .first = 3 * WIDE, .count = WIDE_ROWS * WIDE, .offset = ROWS_APART * APART};
+  return (mg_store){.range_count = ROWS_APART + 1, .ranges = norm_ranges, .tau = tau, .base = norm_values};
+}
+
+/* The host's norms of what the store has of a tensor. */
+static void norms_on_host(const mg_device_values *v, const mg_device_share *share, size_t t, mg_l1 *all, mg_l1 *part) {
+  static float copy[WIDE_ROWS * WIDE];
+  static uint32_t words[WIDE_ROWS * WIDE];
+  static uint64_t order[WIDE_ROWS * WIDE];
+  for (size_t r = 0; r <= ROWS_APART; r++) {
+    const mg_range *range = &norm_ranges[r];
+    if (range->tensor != t) continue;
+    memcpy(copy, norm_values + range->offset, (size_t)range->count * sizeof *copy);
+    mg_l1_add(all, copy, range->count);
+    if (share->part == MG_DEVICE_PART_PACKED)
+      mg_keep_by_rank(copy, range->first, range->count, share->row, &v->stream, share->formula, 1, words, order);
+    for (int64_t k = 0; share->part == MG_DEVICE_PART_BELOW && k < range->count; k++)
+      if (!(fabs((double)copy[k]) < share->threshold)) copy[k] = 0;
+    mg_l1_add(part, copy, range->count);
+  }
+}
+
+static void check_norms(mg_device_store *store, size_t t, const mg_device_share *share) {
+  const mg_device_values v = {.other = -1, .stream = mg_stream_of(1, 2, 3)};
+  mg_l1 want[2] = {0}, got[2] = {0};
+  bool able;
+  norms_on_host(&v, share, t, &want[0], &want[1]);
+  assert_int_equal(mg_device_norms_begin(store, queue, &v, share, &able), MG_OK);
+  assert_true(able);
+  assert_int_equal(mg_device_norms_tensor(store, queue, &v, share, t), MG_OK);
+  assert_int_equal(mg_device_norms_end(store, queue, &got[0], &got[1]), MG_OK);
+  assert_memory_equal(want, got, sizeof want);
+}
+
+static void test_norms(void **state) {
+  (void)state;
+  const float *tau[2] = {norm_values, NULL};
+  const mg_store host = make_norm_store(tau);
+  const mg_formula formula = {.drop_density = 0.5, .drop_spread = 0.3, .rescale = MG_RESCALE_L1};
+  mg_device_share share = {.part = MG_DEVICE_PART_PACKED, .formula = &formula, .row = WIDE};
+  const mg_device_values v = {.other = -1}, another = {.other = 1};
+  mg_device_store *store;
+  bool able;
+  assert_int_equal(mg_device_store_create(device, queue, &host, 2, NORM_ELEMENTS + MG_STORE_SLACK, 0, &store), MG_OK);
+  check_norms(store, 1, &share);
+  assert_int_equal(mg_device_store_counted(store), WIDE_ROWS * WIDE);
+  share.row = APART;
+  check_norms(store, 0, &share);
+  check_norms(store, 0, &(mg_device_share){.part = MG_DEVICE_PART_BELOW, .threshold = 0.01});
+  share.row = MG_PIECE_ELEMENTS + 1; /* longer than what is sorted */
+  assert_int_equal(mg_device_norms_begin(store, queue, &v, &share, &able), MG_OK);
+  assert_false(able);
+  share.row = APART;
+  assert_int_equal(mg_device_norms_begin(store, queue, &another, &share, &able), MG_OK);
+  assert_false(able);
+  mg_device_store_destroy(&store);
+}
+
+/* No room to thin out: the host does it, and there is room when there is; then that for pieces is enough, too. */
+static void test_norms_memory(void **state) {
+  (void)state;
+  const float *tau[2] = {norm_values, NULL};
+  mg_store host = make_norm_store(tau);
+  const mg_formula formula = {.drop_density = 0.5, .drop_spread = 0.3, .rescale = MG_RESCALE_L1};
+  const mg_device_share share = {.part = MG_DEVICE_PART_PACKED, .formula = &formula, .row = WIDE};
+  const mg_device_values v = {.other = -1};
+  mg_device_store *store;
+  bool able;
+  host.ranges += ROWS_APART, host.range_count = 1;
+  assert_int_equal(mg_device_store_create(device, queue, &host, 2, NORM_ELEMENTS + MG_STORE_SLACK, 0, &store), MG_OK);
+  void *rest = take(ops->room(device) - mg_device_thin_bytes() / 2);
+  assert_int_equal(mg_device_norms_begin(store, queue, &v, &share, &able), MG_OK);
+  assert_false(able);
+  ops->give(device, rest);
+  check_norms(store, 1, &share);
+  mg_device_store_destroy(&store);
+}
+
 /* ---- CKA ---- */
 
 enum { SOURCES = 6, TEXTS = 97, WIDTH = 150 }; /* Gram matrices of more than a slice; more columns than a block has threads */
@@ -322,8 +561,9 @@ static void test_cka_memory(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_ranks),
-                                     cmocka_unit_test(test_ranks_of_the_host), cmocka_unit_test(test_cka),
-                                     cmocka_unit_test(test_cka_memory)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_counts),       cmocka_unit_test(test_ranks), cmocka_unit_test(test_ranks_of_the_host),
+      cmocka_unit_test(test_thinning),     cmocka_unit_test(test_sums),  cmocka_unit_test(test_norms),
+      cmocka_unit_test(test_norms_memory), cmocka_unit_test(test_cka),   cmocka_unit_test(test_cka_memory)};
   return cmocka_run_group_tests(tests, open_device, close_device);
 }

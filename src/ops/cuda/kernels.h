@@ -25,7 +25,9 @@ size_t mg_gram_scratch_of(int rows);
 void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch);
 
 void mg_launch_merge(cudaStream_t stream, const mg_device_merge *merge);
+void mg_launch_thin(cudaStream_t stream, const mg_device_thinning *thinning);
 void mg_launch_census(cudaStream_t stream, const mg_device_census *census);
+void mg_launch_norms(cudaStream_t stream, const mg_device_norms *norms);
 
 void mg_launch_centre(cudaStream_t stream, int rows, int n, const float *from, double *x);
 void mg_launch_u_centre(cudaStream_t stream, int n, const double *k, double *sums, double *u);

@@ -8,12 +8,13 @@ enum { CREW = 256 };
 
 /* An element of a merge. */
 typedef struct element {
-  uint64_t at;     /* in the sources' blocks */
+  uint64_t at;     /* in the base's block */
+  uint64_t tau;    /* in the sources' */
   uint64_t number; /* of the tensor */
 } element;
 
 static __device__ double raw(const mg_device_merge &m, const element &e, int s) {
-  const float value = m.tau[s][e.at];
+  const float value = m.tau[s][e.tau];
   if (m.stream == NULL) return (double)value;
   return word_of(m.stream[s], e.number) <= m.last_kept ? (double)(value * m.rescale[s]) : 0.0;
 }
@@ -83,7 +84,8 @@ static __device__ double elected_of(const mg_device_merge &m, const element &e, 
 static __global__ void merge(mg_device_merge m) {
   const mg_device_piece piece = m.piece[blockIdx.x];
   for (uint32_t k = threadIdx.x; k < piece.count; k += CREW) {
-    const element e = {piece.from + k, piece.element + k};
+    const element e = {piece.from + k, m.packed ? (uint64_t)blockIdx.x * MG_PIECE_ELEMENTS + k : piece.from + k,
+                       piece.element + k};
     bool cancelled = false;
     double sum = 0;
     switch (m.kind) {

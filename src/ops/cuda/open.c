@@ -99,10 +99,22 @@ static mg_status merge(mg_queue *q, const mg_device_merge *merge) {
   return launched(q, "a merge");
 }
 
+static mg_status thin(mg_queue *q, const mg_device_thinning *thinning) {
+  MG_ENTER(q->device);
+  mg_launch_thin(q->stream, thinning);
+  return launched(q, "dropping by rank");
+}
+
 static mg_status census(mg_queue *q, const mg_device_census *census) {
   MG_ENTER(q->device);
   mg_launch_census(q->stream, census);
   return launched(q, "counting magnitudes");
+}
+
+static mg_status norms(mg_queue *q, const mg_device_norms *norms) {
+  MG_ENTER(q->device);
+  mg_launch_norms(q->stream, norms);
+  return launched(q, "adding up magnitudes");
 }
 
 static mg_status centre(mg_queue *q, int rows, int n, const float *from, double *x) {
@@ -189,7 +201,9 @@ static const mg_device_ops ops = {.name = "cuda",
                                   .gram_scratch = mg_gram_scratch_of,
                                   .gram = gram,
                                   .merge = merge,
+                                  .thin = thin,
                                   .census = census,
+                                  .norms = norms,
                                   .centre = centre,
                                   .own_product = own_product,
                                   .u_centre = u_centre,

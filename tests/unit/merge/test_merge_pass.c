@@ -28,7 +28,7 @@ typedef struct shape {
 /* In the family's order. A row longer than a tile; 300 rows of which a few are wanted; what only sources have. */
 static const shape SHAPES[TENSORS] = {{"head.w", 5, 8},         {"m.layer.0.b", 0, 37}, {"m.layer.0.w", 40, 33},
                                       {"m.layer.1.w", 3, 9001}, {"m.tall", 300, 70},    {"one", 0, 1}};
-enum { HEAD = 0, TALL = 4 };
+enum { HEAD = 0, LONG_ROWS = 3, TALL = 4 };
 
 /* Methods, sources as digits, then parameters. Of those that go by weights the second source weighs most. */
 static const char *const RECIPES[] = {
@@ -216,7 +216,7 @@ static void read_all(mg_head_policy head, int base) {
 /* ---- running ---- */
 
 typedef struct wanted {
-  mg_range ranges[16];
+  mg_range ranges[TENSORS + 300];
   size_t count;
   size_t floats;
 } wanted;
@@ -235,6 +235,15 @@ static wanted want_all(bool few) {
     else
       want(&w, t, 0, elements(&SHAPES[t]));
   }
+  return w;
+}
+
+/* Of the tall tensor every row by itself. */
+static wanted want_rows(void) {
+  wanted w = {0};
+  for (size_t t = 0; t < TENSORS; t++)
+    for (int64_t r = 0; r < (t == TALL ? SHAPES[t].rows : 1); r++)
+      want(&w, t, r * SHAPES[t].columns, t == TALL ? SHAPES[t].columns : elements(&SHAPES[t]));
   return w;
 }
 
@@ -348,14 +357,22 @@ static void same_on_device(const mg_store *store, const wanted *w, const char *i
                            const double *values) {
   elsewhere there;
   double *again = calloc(count, sizeof *again);
-  size_t ranks = 0;
-  for (size_t k = 0; k < count; k++) ranks += own[k].kind == MG_QUANTITY_RANK;
+  const mg_quantity_kind kinds[] = {MG_QUANTITY_RANK, MG_QUANTITY_DARE_L1, MG_QUANTITY_DELLA_L1, MG_QUANTITY_GLOBAL_SHARE};
   open_elsewhere(&there, store, 0, w);
   assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, own, count, NULL, NULL, again), MG_OK);
   for (size_t k = 0; k < count; k++)
     if (memcmp(&again[k], &values[k], sizeof *again) != 0)
       fail_msg("quantity %zu of kind %d: %a, not %a", k, (int)own[k].kind, again[k], values[k]);
-  if (ranks > 0) assert_true(mg_device_store_counted(there.merge.store) > 0);
+  for (size_t m = 0; m < sizeof kinds / sizeof *kinds; m++) { /* of each kind all is counted there, or added up */
+    const uint64_t before = mg_device_store_counted(there.merge.store);
+    size_t first = 0;
+    double value;
+    while (first < count && (own[first].kind != (int32_t)kinds[m] || own[first].tensor == HEAD)) first++;
+    if (first == count) continue;
+    assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, &own[first], 1, NULL, NULL, &value), MG_OK);
+    assert_memory_equal(&value, &values[first], sizeof value);
+    assert_true(mg_device_store_counted(there.merge.store) > before);
+  }
   mg_device_store_destroy(&there.merge.store);
   there.merge.device->ops->close_queue(there.merge.queue);
   free(again);
@@ -435,6 +452,34 @@ static void head_linear_and_another_base(void **state) {
 static void head_random(void **state) {
   (void)state;
   any_way_the_same(MG_HEAD_RANDOM, -1);
+}
+
+/* By rank a device merges some pieces at a time; where votes cancel a second time. All but the long rows, which are the host's.
+ */
+static void rows_dropped_by_rank(void **state) {
+  (void)state;
+  static const char *const TEXTS[] = {"della 0123 zeros=majority", "della_linear 0123 rescale=inverse", "della 013 combine=max",
+                                      "della_linear 13"};
+  enum { COUNT = sizeof TEXTS / sizeof *TEXTS };
+  static owned few[COUNT];
+  const wanted apart = want_rows(), whole = want_all(false);
+  const float *tau[SOURCES] = {NULL};
+  float *blocks;
+  const mg_store store = make_store(&apart, tau, &blocks);
+  for (size_t k = 0; k < COUNT; k++) {
+    read_recipe(TEXTS[k], &few[k]);
+    few[k].recipe.head = MG_HEAD_METHOD;
+  }
+  host_alone = true;
+  float *want_them = run(few, COUNT, &whole, NULL, NULL, 1);
+  host_alone = false, by_device = 0;
+  float *together = run(few, COUNT, &apart, &store, NULL, 2);
+  for (size_t k = 0; k < COUNT * whole.floats; k++)
+    if (memcmp(&want_them[k], &together[k], sizeof *together) != 0)
+      fail_msg("%s: float %zu is %a, not %a", TEXTS[k / whole.floats], k % whole.floats, (double)together[k],
+               (double)want_them[k]);
+  if (test_device() != NULL) assert_int_equal(by_device, COUNT * (whole.floats - (size_t)elements(&SHAPES[LONG_ROWS])));
+  free(want_them), free(together), free(blocks);
 }
 
 /* ---- the text of a recipe ---- */
@@ -553,7 +598,8 @@ static void test_first_failure(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method), cmocka_unit_test(head_linear_and_another_base),
-      cmocka_unit_test(head_random),        cmocka_unit_test(texts),          cmocka_unit_test(texts_have_what_matters)};
+      cmocka_unit_test(rows_dropped_by_rank),         cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method),
+      cmocka_unit_test(head_linear_and_another_base), cmocka_unit_test(head_random),        cmocka_unit_test(texts),
+      cmocka_unit_test(texts_have_what_matters)};
   return cmocka_run_group_tests(tests, make_family, remove_family);
 }

@@ -375,6 +375,39 @@ static void ranks_against_sorting(void **state) {
     }
 }
 
+/* Exact sums: the same from either end and in any parts, and what adding up in long double comes to. */
+static void norms_of_any_order(void **state) {
+  enum { COUNT = 4000 };
+  static float values[COUNT], back[COUNT];
+  unsigned seed = 5;
+  long double plain = 0;
+  mg_l1 once = {0}, parts = {0};
+  (void)state;
+  for (int k = 0; k < COUNT; k++) {
+    values[k] = ldexpf((float)(rand_r(&seed) % 20001 - 10000), rand_r(&seed) % 60 - 50);
+    if (k % 50 == 0) values[k] = (float)(k % 100) * 1e-43F; /* subnormal, or zero */
+    back[COUNT - 1 - k] = -values[k];
+    plain += fabsl((long double)values[k]);
+  }
+  mg_l1_add(&once, values, COUNT);
+  mg_l1_add(&parts, back, 1234), mg_l1_add(&parts, back + 1234, COUNT - 1234);
+  assert_memory_equal(&once, &parts, sizeof once);
+  assert_true(fabsl((long double)mg_l1_value(&once) - plain) <= plain * 0x1p-50L);
+  const float small[3] = {1e-45F, -3e-45F, 0}, edges[2] = {0x1p-126F, 0x1p127F};
+  mg_l1 few = {0};
+  mg_l1_add(&few, small, 3);
+  assert_true(mg_l1_value(&few) == 3 * 0x1p-149);
+  mg_l1_add(&few, edges, 1);
+  assert_true(mg_l1_value(&few) == 3 * 0x1p-149 + 0x1p-126);
+  mg_l1_add(&few, edges + 1, 1);
+  assert_true(mg_l1_value(&few) == 0x1p127);
+  const float wild[3] = {-INFINITY, INFINITY, -NAN};
+  mg_l1_add(&few, wild, 2);
+  assert_true(isinf(mg_l1_value(&few)) && mg_l1_value(&few) > 0);
+  mg_l1_add(&few, wild + 2, 1);
+  assert_true(isnan(mg_l1_value(&few)));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(sums),
                                      cmocka_unit_test(others),
@@ -383,6 +416,7 @@ int main(void) {
                                      cmocka_unit_test(divergence_of_extremes),
                                      cmocka_unit_test(keeping_at_random),
                                      cmocka_unit_test(ranks_of_magnitudes),
-                                     cmocka_unit_test(ranks_against_sorting)};
+                                     cmocka_unit_test(ranks_against_sorting),
+                                     cmocka_unit_test(norms_of_any_order)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
