@@ -15,7 +15,6 @@ int main(int argc, char **argv) {
     int provided;
     mg_prepare_launch();
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    mg_disable_nagle();
     comm = MPI_COMM_WORLD;
     MPI_Comm_rank(comm, &rank);
     mg_stop_install(); /* after MPI_Init, which may install handlers of its own */

@@ -27,11 +27,4 @@ mg_status mg_command_run(const mg_command *command, MPI_Comm comm);
  */
 void mg_prepare_launch(void);
 
-/**
- * After MPI_Init: what this process sends to the launcher leaves at once. PMIx (4.2) sets no TCP_NODELAY, and takes its leave
- * in several small messages of which only the last is answered: held back by Nagle's algorithm until the launcher's delayed
- * acknowledgement, MPI_Finalize takes 40 ms longer.
- */
-void mg_disable_nagle(void);
-
 #endif
