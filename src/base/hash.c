@@ -1,11 +1,7 @@
 #include "mergegrid/hash.h"
 
 #include <stdio.h>
-#ifdef MG_XXH_DISPATCH
-#include <xxh_x86dispatch.h> /* in front of the names of xxhash.h */
-#else
 #include <xxhash.h>
-#endif
 
 #include "mergegrid/status.h"
 
