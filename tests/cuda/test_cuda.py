@@ -16,7 +16,7 @@ LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
 METHODS = ["similarity", "average", "task_arithmetic", {"ties": {"density": [0.2, 0.5]}}, {"ties": {"trim": "global", "zeros": "majority"}},
            {"dare_linear": {"density": 0.5}}, {"dare_ties": {"density": 0.5}}, "breadcrumbs", "ram", "magmax", "model_stock", "slerp", "della",
            "sce", "karcher"]
-MICROSCOPE = {"reference": {"source": "af-ZA"}, "setups": {"average": {"method": "average", "locale": "sw-KE", "similarity_type": "URIEL"},
+MICROSCOPE = {"reference": {"source": "af-ZA"}, "setups": {"average": {"method": "average", "locale": "sw-KE", "similarity_type": "URIEL", "num_languages": 3},
                                                            "base": {"base": True}},
               "probes": {"locale": "af-ZA", "partition": "test", "limit": 12}}
 
