@@ -255,6 +255,12 @@ void mg_result_close(mg_result_reader **reader);
 bool mg_result_has(const mg_result_reader *reader, const char *object); /**< "/nxn", "/grid" */
 /** The configuration it was computed with, resolved, as YAML. The caller frees. */
 mg_status mg_result_read_config(const mg_result_reader *reader, char **yaml);
+struct mg_config;
+/**
+ * The same, parsed. NULL, and MG_OK, where it can't be: what another version wrote may have keys that there are no more. The
+ * caller frees.
+ */
+mg_status mg_result_parse_config(const mg_result_reader *reader, struct mg_config **config);
 /** As mg_result_read_identity. */
 mg_status mg_result_read_inputs(const mg_result_reader *reader, mg_identity *identity);
 /** The sources in the order of the result, with the directories that they had. */

@@ -43,15 +43,6 @@ static mg_status read_config(const mg_result_reader *reader, mg_identity *flat) 
 
 /* ---- sides ---- */
 
-/* What another version wrote may have keys that there are no more: then what a setup came to is all that is known of it. */
-static mg_status read_declared(mg_diff_side *s) {
-  char *yaml = NULL;
-  mg_status status = mg_result_read_config(s->reader, &yaml);
-  if (status == MG_OK) status = mg_config_parse_in(".", "/provenance/config", yaml, strlen(yaml), NULL, &s->declared);
-  free(yaml);
-  return status == MG_ERR_CONFIG || status == MG_ERR_INPUT ? MG_OK : status;
-}
-
 static mg_status open_side(const char *path, mg_diff_side *s) {
   mg_status status = MG_OK;
   s->path = path;
@@ -63,7 +54,7 @@ static mg_status open_side(const char *path, mg_diff_side *s) {
   if (s->has_grid) MG_TRY(mg_grid_read_table(s->reader, &s->grid), done);
   s->has_microscope = mg_result_has(s->reader, "/microscope");
   if (s->has_microscope) MG_TRY(mg_microscope_read(&s->reader->h5, &s->scope), done);
-  if (s->has_microscope) MG_TRY(read_declared(s), done);
+  if (s->has_microscope) MG_TRY(mg_result_parse_config(s->reader, &s->declared), done);
 done:
   return status;
 }

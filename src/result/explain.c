@@ -116,15 +116,6 @@ static mg_status explain_cell(const mg_explaining *e, size_t cell) {
   return status == MG_OK ? print_result(e, cell) : status;
 }
 
-/* Some numbers hang on files that it names. One that another version wrote may have keys that there are no more. */
-static mg_status read_config(mg_explaining *e) {
-  char *yaml = NULL;
-  mg_status status = mg_result_read_config(e->reader, &yaml);
-  if (status == MG_OK) status = mg_config_parse_in(".", "/provenance/config", yaml, strlen(yaml), NULL, &e->config);
-  free(yaml);
-  return status == MG_ERR_CONFIG || status == MG_ERR_INPUT ? MG_OK : status;
-}
-
 mg_status mg_result_explain(const char *path, const mg_strings *keys) {
   mg_status status = MG_OK;
   mg_explaining e = {0};
@@ -135,7 +126,7 @@ mg_status mg_result_explain(const char *path, const mg_strings *keys) {
   MG_TRY(mg_grid_open(path, &e.reader), cleanup);
   MG_TRY(mg_grid_view_read(e.reader, NULL, NULL, &e.view), cleanup);
   MG_TRY(mg_matrices_read_from(&e.reader->h5, &e.m), cleanup);
-  MG_TRY(read_config(&e), cleanup);
+  MG_TRY(mg_result_parse_config(e.reader, &e.config), cleanup); /* some numbers hang on files that it names */
   for (size_t k = 0; k < keys->count; k++) MG_TRY(mg_grid_table_find(&e.view.table, keys->items[k], &cells[k]), cleanup);
   status = keys->count == 1 ? explain_cell(&e, cells[0]) : mg_explain_pair(&e, cells[0], cells[1]);
 cleanup:

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "hdf5_impl.h"
+#include "mergegrid/config.h"
 #include "mergegrid/text.h"
 
 mg_status mg_result_open(const char *path, mg_result_reader **out) {
@@ -47,6 +48,15 @@ mg_status mg_result_read_config(const mg_result_reader *r, char **yaml) {
   if (status == MG_OK && *yaml == NULL) status = MG_ERR_NOMEM;
   mg_strings_free(&text);
   return status;
+}
+
+mg_status mg_result_parse_config(const mg_result_reader *r, mg_config **config) {
+  char *yaml = NULL;
+  *config = NULL;
+  mg_status status = mg_result_read_config(r, &yaml);
+  if (status == MG_OK) status = mg_config_parse_in(".", "/provenance/config", yaml, strlen(yaml), NULL, config);
+  free(yaml);
+  return status == MG_ERR_CONFIG || status == MG_ERR_INPUT ? MG_OK : status;
 }
 
 mg_status mg_result_read_list(const mg_result_reader *r, const char *path, mg_strings *list) {
