@@ -236,18 +236,22 @@ enum state { READY, AT_BARRIER, AT_EXCHANGE, OVER };
 
 struct fibre {
   void *stack_pointer;
-  char *stack;
+  char *stack; /* NULL: it has not begun */
   state at;
   uint32_t word[2]; /* given in the warp's exchanges, every other one */
   unsigned exchanges;
+  int lane;
   mg_emu_index index;
 };
 
 std::vector<fibre> fibres;
-fibre *self;
+std::vector<char *> idle_stacks; /* where each begins; the last that was used is the first to be taken, being in the cache */
+fibre *self, *end_of_warp;       /* the next ones are on the way there */
+ptrdiff_t to_next;
 void *scheduler_pointer;
 std::function<void()> *body;
 size_t block_threads;
+bool meets; /* Have threads of the block met at a barrier? */
 
 /* Keeps what calls have to keep, and changes stacks. */
 extern "C" void mg_emu_switch(void **from, void *to);
@@ -255,50 +259,79 @@ extern "C" void mg_emu_switch(void **from, void *to);
 __asm__(".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
         "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
         "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
-        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\npop %rcx\njmp *%rcx\n"
+        "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
         ".size mg_emu_switch,.-mg_emu_switch\n");
 #else
 #error "the emulation changes stacks of x86-64"
 #endif
 
-void leave(state at) {
-  self->at = at;
-  mg_emu_switch(&self->stack_pointer, scheduler_pointer);
-}
+void fibre_main();
 
-void fibre_main() {
-  (*body)();
-  leave(OVER);
-  violation("a thread that is over goes on");
-}
-
-void start(fibre &f) {
+char *new_stack() {
+  static size_t made = 0;
+  void *stack = mmap(NULL, fibre_stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (stack == MAP_FAILED) violation("out of memory for threads");
   /* Stacks that begin at equal places of their pages would share a few lines of the cache. */
-  void **top = (void **)(f.stack + fibre_stack - (size_t)(&f - fibres.data()) * 448 % 16384);
+  return (char *)stack + fibre_stack - made++ * 448 % 16384;
+}
+
+void begin(fibre &f) {
+  if (idle_stacks.empty()) idle_stacks.push_back(new_stack());
+  f.stack = idle_stacks.back();
+  idle_stacks.pop_back();
+  void **top = (void **)f.stack;
   *--top = NULL;                          /* where a caller would be */
   *--top = (void *)(uintptr_t)fibre_main; /* where the first change of stacks returns to */
   for (int k = 0; k < 6; k++) *--top = NULL;
   f.stack_pointer = top;
-  f.at = READY;
-  f.exchanges = 0;
 }
 
-void resume(fibre &f) {
+void become(fibre &f) {
   self = &f;
   threadIdx = f.index;
   mg_emu_at.thread = mg_emu_at.first_of_block + (uint32_t)(&f - fibres.data()) + 1;
-  mg_emu_switch(&scheduler_pointer, f.stack_pointer);
-  mg_emu_at.thread = 0;
 }
 
-void make_fibres(size_t count) {
-  while (fibres.size() < count) {
-    void *stack = mmap(NULL, fibre_stack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (stack == MAP_FAILED) violation("out of memory for threads");
-    fibre f = {};
-    f.stack = (char *)stack;
-    fibres.push_back(f);
+/* The lane that goes on when this one can't; NULL: it is the scheduler's turn. */
+fibre *next_lane() {
+  for (fibre *f = self + to_next; f != end_of_warp; f += to_next)
+    if (f->at == READY) return f;
+  return NULL;
+}
+
+void change_to(fibre *next, void **from) {
+  if (next == NULL) return mg_emu_switch(from, scheduler_pointer);
+  if (next->stack == NULL) begin(*next);
+  become(*next);
+  mg_emu_switch(from, next->stack_pointer);
+}
+
+void leave(state at) {
+  fibre *me = self;
+  me->at = at;
+  change_to(next_lane(), &me->stack_pointer);
+}
+
+/* A thread that is over leaves its stack to the next one that begins, at once where that is the next lane: threads that never
+   meet are a loop. */
+void fibre_main() {
+  for (;;) {
+    (*body)();
+    fibre *me = self, *next = (me->at = OVER, next_lane());
+    if (next != NULL && next->stack == NULL) {
+      next->stack = me->stack;
+      become(*next);
+      continue;
+    }
+    idle_stacks.push_back(me->stack);
+    change_to(next, &me->stack_pointer);
+    violation("a thread that is over goes on");
   }
+}
+
+void resume(fibre &f) {
+  change_to(&f, &scheduler_pointer);
+  mg_emu_at.thread = 0;
 }
 
 /* Do all of a warp's threads wait to exchange? Then they may go on. */
@@ -311,11 +344,13 @@ bool release_warp(fibre *lane, size_t count) {
   return true;
 }
 
-/* A warp runs to the barrier or the end, its lanes in order or backwards between exchanges. */
+/* A warp runs to the barrier or the end, its lanes in order or backwards between exchanges: each resumes the next one. */
 void run_warp(size_t first) {
   const size_t left = block_threads - first, count = left < (size_t)warp_size ? left : (size_t)warp_size;
   const bool backwards = random_word() % 2 == 0;
   fibre *lane = &fibres[first];
+  to_next = backwards ? -1 : 1;
+  end_of_warp = backwards ? lane - 1 : lane + count;
   do {
     for (size_t k = 0; k < count; k++) {
       fibre &f = lane[backwards ? count - 1 - k : k];
@@ -349,15 +384,16 @@ void run_phase() {
 }
 
 void run_block(const dim3 &block) {
-  memset(__start_mg_cuda_shared, 0xFF, (size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared));
+  /* Where threads do not meet, shared memory is of no use to them. */
+  if (meets) memset(__start_mg_cuda_shared, 0xFF, (size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared));
   mg_emu_forget_shared();
   for (size_t k = 0; k < block_threads; k++) {
     fibre &f = fibres[k];
     f.index = {(unsigned)(k % block.x), (unsigned)(k / block.x % block.y), (unsigned)(k / block.x / block.y)};
-    start(f);
+    f.at = READY, f.stack = NULL, f.exchanges = 0, f.lane = (int)(k % (size_t)warp_size);
   }
-  do run_phase();
-  while (release_barrier());
+  run_phase();
+  for (meets = false; release_barrier(); meets = true) run_phase();
   for (size_t k = 0; k < block_threads; k++)
     if (fibres[k].at != OVER) violation("threads wait for each other at different places");
 }
@@ -368,7 +404,8 @@ void run_grid(dim3 grid, dim3 block, std::function<void()> *kernel) {
   const bool backwards = random_word() % 2 == 0;
   body = kernel;
   block_threads = (size_t)block.x * block.y * block.z;
-  make_fibres(block_threads);
+  if (fibres.size() < block_threads) fibres.resize(block_threads);
+  meets = true; /* for all that is known of the first block */
   mg_emu_at.block_threads = (uint32_t)block_threads;
   mg_emu_forget_device();
   for (size_t k = 0; k < blocks; k++) {
@@ -405,14 +442,14 @@ void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
 }
 
 void mg_emu_barrier() { leave(AT_BARRIER); }
-int mg_emu_lane() { return (int)((size_t)(self - fibres.data()) % (size_t)warp_size); }
+int mg_emu_lane() { return self->lane; }
 
 uint32_t mg_emu_exchange(uint32_t word, int from_lane) {
   fibre *me = self;
   const unsigned turn = me->exchanges++ % 2;
   me->word[turn] = word;
   leave(AT_EXCHANGE);
-  return (me - mg_emu_lane() + from_lane)->word[turn];
+  return (me - me->lane + from_lane)->word[turn];
 }
 
 /* ---- the runtime ---- */

@@ -15,42 +15,40 @@ static __device__ float lanes_max(float x, int width) {
   return x;
 }
 
-static __device__ float block_sum(float x) {
-  __shared__ float part[MG_WARPS];
-  x = lanes_sum(x, MG_WARP);
-  if (threadIdx.x % MG_WARP == 0) part[threadIdx.x / MG_WARP] = x;
-  __syncthreads();
-  float total = 0;
-  for (int w = 0; w < MG_WARPS; w++) total += part[w];
-  __syncthreads(); /* the next sum writes there */
-  return total;
-}
+/* Rows are normalised by a warp each: what its lanes find together needs no barrier. */
+static __device__ int own_row() { return (int)(blockIdx.x * MG_WARPS + threadIdx.x / MG_WARP); }
+static __device__ int own_lane() { return (int)(threadIdx.x % MG_WARP); }
 
-/* A row that the block's threads have written, each its own elements. */
+/* A row that the lanes have written, each its own elements. */
 static __device__ void normalise(float *x, int n, float total, const float *gain, const float *bias, float epsilon) {
-  const float mean = block_sum(total) / (float)n;
+  const float mean = lanes_sum(total, MG_WARP) / (float)n;
   float squares = 0;
-  for (int d = (int)threadIdx.x; d < n; d += MG_THREADS) squares += (x[d] - mean) * (x[d] - mean);
-  const float inverse = 1.0f / sqrtf(block_sum(squares) / (float)n + epsilon);
-  for (int d = (int)threadIdx.x; d < n; d += MG_THREADS) x[d] = (x[d] - mean) * inverse * gain[d] + bias[d];
+  for (int d = own_lane(); d < n; d += MG_WARP) squares += (x[d] - mean) * (x[d] - mean);
+  const float inverse = 1.0f / sqrtf(lanes_sum(squares, MG_WARP) / (float)n + epsilon);
+  for (int d = own_lane(); d < n; d += MG_WARP) x[d] = (x[d] - mean) * inverse * gain[d] + bias[d];
 }
 
-static __global__ void embed(mg_embedding from, int n, const float *gain, const float *bias, float epsilon, float *x) {
-  const float *word = from.words + (size_t)from.word[blockIdx.x] * (size_t)n;
-  const float *place = from.positions + (size_t)from.position[blockIdx.x] * (size_t)n;
-  float *row = x + (size_t)blockIdx.x * (size_t)n, total = 0;
-  for (int d = (int)threadIdx.x; d < n; d += MG_THREADS) {
+static __global__ void embed(mg_embedding from, int rows, int n, const float *gain, const float *bias, float epsilon,
+                             float *x) {
+  const int r = own_row();
+  if (r >= rows) return;
+  const float *word = from.words + (size_t)from.word[r] * (size_t)n;
+  const float *place = from.positions + (size_t)from.position[r] * (size_t)n;
+  float *row = x + (size_t)r * (size_t)n, total = 0;
+  for (int d = own_lane(); d < n; d += MG_WARP) {
     row[d] = (word[d] + from.type[d]) + place[d];
     total += row[d];
   }
   normalise(row, n, total, gain, bias, epsilon);
 }
 
-static __global__ void add_norm(int n, float *x, const float *y, const float *offset, const float *gain, const float *bias,
-                                float epsilon) {
-  const size_t at = (size_t)blockIdx.x * (size_t)n;
+static __global__ void add_norm(int rows, int n, float *x, const float *y, const float *offset, const float *gain,
+                                const float *bias, float epsilon) {
+  const int r = own_row();
+  if (r >= rows) return;
+  const size_t at = (size_t)r * (size_t)n;
   float *row = x + at, total = 0;
-  for (int d = (int)threadIdx.x; d < n; d += MG_THREADS) {
+  for (int d = own_lane(); d < n; d += MG_WARP) {
     row[d] += y[at + (size_t)d] + offset[d];
     total += row[d];
   }
@@ -99,22 +97,25 @@ static __global__ void means(int n, const int32_t *first, const float *from, flo
 enum { QUERIES = MG_PIECE_QUERIES, KEYS = 32, WIDE = MG_WIDEST_HEAD };
 enum { CREW = MG_THREADS / QUERIES, OWN_KEYS = KEYS / CREW, OWN_WIDTH = WIDE / CREW }; /* threads of a query */
 
-/* Rows of a head into shared memory, biases added; zeros behind the last one. */
+/* Rows of a head into shared memory, those that are there, a warp each; biases added. */
 static __device__ void load_rows(float (*to)[WIDE + 1], int room, int rows, int width, const float *from, int stride,
                                  const float *bias) {
-  for (int e = (int)threadIdx.x; e < room * width; e += MG_THREADS) {
-    const int r = e / width, d = e % width;
-    to[r][d] = r < rows ? from[(size_t)r * (size_t)stride + (size_t)d] + bias[d] : 0.0f;
-  }
+  for (int r = (int)threadIdx.x / MG_WARP; r < room && r < rows; r += MG_WARPS)
+    for (int d = own_lane(); d < width; d += MG_WARP) to[r][d] = from[(size_t)r * (size_t)stride + (size_t)d] + bias[d];
+}
+
+/* How many of a block's keys, of which `left` are there, are a thread's: every CREW-th one, and none where it has no query. */
+static __device__ int own_keys(bool has_query, int left, int member) {
+  return has_query ? ((left < KEYS ? left : KEYS) - member + CREW - 1) / CREW : 0;
 }
 
 /* The scores of a thread's query with its keys of a block; what has no key gets none. */
-static __device__ void score(const float *query, const float (*keys)[WIDE + 1], int count, int width, int member, float *out) {
+static __device__ void score(const float *query, const float (*keys)[WIDE + 1], int own, int width, int member, float *out) {
   for (int j = 0; j < OWN_KEYS; j++) {
     const int key = member + CREW * j;
-    float dot = 0;
-    for (int d = 0; d < width; d++) dot = fmaf(query[d], keys[key][d], dot);
-    out[j] = key < count ? dot : -INFINITY;
+    float dot = j < own ? 0 : -INFINITY;
+    for (int d = 0; j < own && d < width; d++) dot = fmaf(query[d], keys[key][d], dot);
+    out[j] = dot;
   }
 }
 
@@ -125,6 +126,7 @@ static __global__ void attend(mg_attention a) {
   const int32_t *piece = a.piece + 4 * (size_t)blockIdx.x;
   const int width = a.width, hidden = a.heads * width, head = (int)blockIdx.y * width, keys = piece[3];
   const int q = (int)threadIdx.x / CREW, member = (int)threadIdx.x % CREW;
+  const bool has_query = q < piece[1];
   const float *key = a.key + (size_t)piece[2] * (size_t)a.key_stride + head, *key_bias = a.key_bias + head;
   float own[OWN_KEYS], mix[OWN_WIDTH], most = -INFINITY, total = 0;
   load_rows(query, QUERIES, piece[1], width, a.query + (size_t)piece[0] * (size_t)a.query_stride + head, a.query_stride,
@@ -132,11 +134,12 @@ static __global__ void attend(mg_attention a) {
   for (int at = 0; at < keys; at += KEYS) {
     load_rows(block, KEYS, keys - at, width, key + (size_t)at * (size_t)a.key_stride, a.key_stride, key_bias);
     __syncthreads();
-    score(query[q], block, keys - at, width, member, own);
+    const int count = own_keys(has_query, keys - at, member);
+    score(query[q], block, count, width, member, own);
     float top = most, sum = 0;
     for (int j = 0; j < OWN_KEYS; j++) top = fmaxf(top, own[j]);
     top = lanes_max(top, CREW);
-    for (int j = 0; j < OWN_KEYS; j++) sum += expf((own[j] - top) * a.scale);
+    for (int j = 0; j < OWN_KEYS && j < count; j++) sum += expf((own[j] - top) * a.scale);
     total = total * expf((most - top) * a.scale) + lanes_sum(sum, CREW);
     most = top;
     __syncthreads(); /* the block is loaded anew */
@@ -144,27 +147,28 @@ static __global__ void attend(mg_attention a) {
   for (int j = 0; j < OWN_WIDTH; j++) mix[j] = 0;
   const float inverse = 1.0f / total;
   for (int at = 0; at < keys; at += KEYS) {
+    const int count = own_keys(has_query, keys - at, member);
     if (keys > KEYS) { /* else the scores are at hand */
       load_rows(block, KEYS, keys - at, width, key + (size_t)at * (size_t)a.key_stride, a.key_stride, key_bias);
       __syncthreads();
-      score(query[q], block, keys - at, width, member, own);
+      score(query[q], block, count, width, member, own);
     }
-    for (int j = 0; j < OWN_KEYS; j++) {
+    for (int j = 0; j < OWN_KEYS && j < count; j++) {
       const int k = member + CREW * j;
       const float value = expf((own[j] - most) * a.scale) * inverse;
       p[q][k] = value;
-      if (a.keep != NULL && q < piece[1] && at + k < keys)
+      if (a.keep != NULL)
         a.keep[a.keep_at[blockIdx.x] + ((int64_t)blockIdx.y * a.keep_rows[blockIdx.x] + q) * keys + at + k] = value;
     }
     __syncthreads();
     load_rows(block, KEYS, keys - at, width, key + (size_t)at * (size_t)a.key_stride + hidden, a.key_stride, key_bias + hidden);
     __syncthreads();
-    for (int k = 0; k < KEYS && at + k < keys; k++)
+    for (int k = 0; has_query && k < KEYS && at + k < keys; k++)
       for (int j = 0; j < OWN_WIDTH && member + CREW * j < width; j++)
         mix[j] = fmaf(p[q][k], block[k][member + CREW * j], mix[j]);
     __syncthreads();
   }
-  if (q >= piece[1]) return;
+  if (!has_query) return;
   float *out = a.mixed + ((size_t)piece[0] + (size_t)q) * (size_t)hidden + head;
   for (int j = 0; j < OWN_WIDTH && member + CREW * j < width; j++) out[member + CREW * j] = mix[j];
 }
@@ -173,12 +177,12 @@ static __global__ void attend(mg_attention a) {
 
 void mg_launch_embed(cudaStream_t stream, const mg_embedding *from, int rows, int n, const float *gain, const float *bias,
                      float epsilon, float *x) {
-  MG_LAUNCH(embed, dim3((unsigned)rows), dim3(MG_THREADS), stream, *from, n, gain, bias, epsilon, x);
+  MG_LAUNCH(embed, dim3(mg_blocks(rows, MG_WARPS)), dim3(MG_THREADS), stream, *from, rows, n, gain, bias, epsilon, x);
 }
 
 void mg_launch_add_norm(cudaStream_t stream, int rows, int n, float *x, const float *y, const float *offset, const float *gain,
                         const float *bias, float epsilon) {
-  MG_LAUNCH(add_norm, dim3((unsigned)rows), dim3(MG_THREADS), stream, n, x, y, offset, gain, bias, epsilon);
+  MG_LAUNCH(add_norm, dim3(mg_blocks(rows, MG_WARPS)), dim3(MG_THREADS), stream, rows, n, x, y, offset, gain, bias, epsilon);
 }
 
 void mg_launch_attend(cudaStream_t stream, const mg_attention *a) {
