@@ -21,6 +21,7 @@
 typedef struct mg_device_ops mg_device_ops;
 typedef struct mg_device {
   const mg_device_ops *ops;
+  bool tf32; /**< as the terms have it */
 } mg_device;
 /** Operations in order. */
 typedef struct mg_queue mg_queue;
@@ -229,10 +230,11 @@ struct mg_device_ops {
   /** to[t] = the mean, summed in double, of rows first[t] … first[t + 1] − 1. */
   mg_status (*means)(mg_queue *queue, int texts, int n, const int32_t *first, const float *from, float *to);
 
-  /* ---- Grams: bit for bit the order of ops.h ---- */
+  /* ---- Grams: bit for bit the order of ops.h; where the device is tf32, matrix products, fp64 from tile to tile ---- */
   /** Bytes of scratch for tiles of `rows` rows in all. */
   size_t (*gram_scratch)(int rows);
-  /** Pairs of one tile's rows (b NULL: i ≤ j), or of two; added to acc [pairs][MG_ACCUMULATORS]. */
+  /** Pairs of one tile's rows (b NULL: i ≤ j), or of two; added to acc [pairs][MG_ACCUMULATORS]. The queue is one for products
+      where the device is tf32. */
   mg_status (*gram)(mg_queue *queue, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch);
 
   /* ---- merges: bit for bit those of the host ---- */

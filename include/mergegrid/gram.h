@@ -82,7 +82,7 @@ void mg_gram_engine_destroy(mg_gram_engine **engine);
  */
 uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, unsigned level, size_t staging);
 /** Bytes of the device's memory. */
-uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads);
+uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, const mg_device *device);
 
 /**
  * values[mg_gram_values] of one node. poll (may be NULL) is called on the calling thread between tiles; a status other than

@@ -381,7 +381,7 @@ mg_status mg_encoder_run(mg_encoder *e, const mg_sequences *texts, size_t first,
 const char *mg_encoder_numeric_mode(const mg_device *device, char *buffer, size_t size) {
   char text[256];
   if (device != NULL) {
-    snprintf(buffer, size, "encoder 3: %s, batches of %d tokens", device->ops->describe(device, text, sizeof text),
+    snprintf(buffer, size, "encoder 4: %s, batches of %d tokens", device->ops->describe(device, text, sizeof text),
              MG_DEVICE_BATCH_TOKENS);
     return buffer;
   }

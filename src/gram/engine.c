@@ -89,11 +89,11 @@ uint64_t mg_gram_engine_bytes(const mg_gram_layout *layout, mg_dtype dtype, int 
   return (uint64_t)threads * one + (UINT64_C(1) << (level - cut)) * values * sizeof(double);
 }
 
-uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads) {
+uint64_t mg_gram_engine_device_bytes(const mg_gram_layout *layout, mg_dtype dtype, int threads, const mg_device *device) {
   int sources;
   size_t values;
   block_extent(layout, &sources, &values);
-  return (uint64_t)threads * mg_gram_lane_bytes((size_t)sources, values, dtype);
+  return (uint64_t)threads * mg_gram_lane_bytes(device, (size_t)sources, values, dtype);
 }
 
 static mg_status workspace_create(mg_gram_engine *engine, workspace *w) {

@@ -13,7 +13,7 @@ typedef struct mg_gram_lane mg_gram_lane;
 mg_status mg_gram_lane_create(mg_device *device, size_t sources, size_t values, mg_dtype dtype, mg_gram_lane **lane);
 void mg_gram_lane_destroy(mg_gram_lane **lane);
 /** Bytes of the device's memory. */
-uint64_t mg_gram_lane_bytes(size_t sources, size_t values, mg_dtype dtype);
+uint64_t mg_gram_lane_bytes(const mg_device *device, size_t sources, size_t values, mg_dtype dtype);
 
 /** Where a tile is to be read to: rows `stride` bytes apart, θ0's row behind them. */
 typedef struct mg_gram_room {

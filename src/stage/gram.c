@@ -41,13 +41,14 @@ const mg_gram_plan *mg_gram_stage_plan(const mg_gram_stage *s) { return &s->plan
 mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) {
   mg_status status = MG_OK;
   mg_text exclude = {0};
+  char mode[256];
   static const char *const levels[] = {[MG_GRAM_TENSOR] = "tensor", [MG_GRAM_LAYER] = "layer", [MG_GRAM_TOTAL] = "total"};
   const mg_config *config = s->attempt->config;
   for (size_t k = 0; k < config->compatibility.exclude.count; k++)
     mg_text_append(&exclude, "%s%s", k ? ", " : "", config->compatibility.exclude.items[k]);
   if (exclude.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status != MG_OK) goto cleanup;
-  MG_TRY(mg_identity_add(identity, "numeric mode", NUMERIC_MODE), cleanup);
+  MG_TRY(mg_identity_add(identity, "numeric mode", mg_gram_stage_numeric_mode(s->attempt->device, mode, sizeof mode)), cleanup);
   MG_TRY(mg_identity_add(identity, "compatibility.gram", levels[config->compatibility.gram]), cleanup);
   MG_TRY(mg_identity_add(identity, "compatibility.exclude", exclude.data ? exclude.data : ""), cleanup);
 cleanup:
@@ -55,7 +56,12 @@ cleanup:
   return status;
 }
 
-const char *mg_gram_stage_numeric_mode(void) { return NUMERIC_MODE; }
+const char *mg_gram_stage_numeric_mode(const mg_device *device, char *buffer, size_t size) {
+  char text[200];
+  if (device == NULL || !device->tf32) return NUMERIC_MODE; /* a device's bits are the processors' */
+  snprintf(buffer, size, "gram 1: products of %s, fp64 from tile to tile", device->ops->describe(device, text, sizeof text));
+  return buffer;
+}
 
 /* ---- what is left ---- */
 

@@ -94,7 +94,7 @@ mg_status mg_gram_plan_make(const mg_config *config, const mg_tensor_table *tabl
     plan->flops += flops * elements;
   }
   predict_memory(plan->layout, config->compatibility.gram, dtype, staging_bytes, ranks, threads, plan);
-  if (device != NULL) plan->device_bytes = mg_gram_engine_device_bytes(plan->layout, dtype, threads);
+  if (device != NULL) plan->device_bytes = mg_gram_engine_device_bytes(plan->layout, dtype, threads, device);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.gram = plan}), failed);
   return MG_OK;
 failed:

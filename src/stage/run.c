@@ -140,12 +140,14 @@ done:
 
 /* ---- ranks of one kind ---- */
 
-/* The same program, and the same arithmetic where it shows in the bits (that of Grams does not). */
+/* The same program, and the same arithmetic where it shows in the bits. */
 static mg_status agree_on_program(const mg_attempt *a) {
   mg_status status = MG_OK;
   char text[512];
   snprintf(text, sizeof text, "%s %s", mg_version(), mg_git_describe());
   MG_TRY(mg_agree_text(a->comm, "mergegrid's version", text), done);
+  if (mg_stage_wanted(a->config, "compatibility"))
+    MG_TRY(mg_agree_text(a->comm, "the numeric mode of Grams", mg_gram_stage_numeric_mode(a->device, text, sizeof text)), done);
   if (mg_cka_wanted(a->config) || mg_stage_wanted(a->config, "nxn") || mg_stage_wanted(a->config, "microscope"))
     MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(a->device, text, sizeof text)),
            done);

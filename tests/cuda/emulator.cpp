@@ -174,6 +174,7 @@ struct mg_emu_blas {
   cudaStream_t stream;
   void *workspace;
   size_t workspace_bytes;
+  bool tf32;
 };
 
 namespace {
@@ -660,7 +661,10 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasSetMathMode(cublasHandle_t, cublasMath_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
+  handle->tf32 = mode == CUBLAS_TF32_TENSOR_OP_MATH;
+  return CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasGetVersion(cublasHandle_t, int *version) {
   *version = 0;
@@ -675,6 +679,17 @@ const char *cublasGetStatusString(cublasStatus_t status) {
 
 static bool has_shape(int m, int n, int k, int lda, int ldb, int ldc, bool ta, bool tb) {
   return m >= 0 && n >= 0 && k >= 0 && lda >= (ta ? k : m) && ldb >= (tb ? n : k) && ldc >= m;
+}
+
+/* A factor as tensor cores take it, columns ld apart: 10 bits behind the point, to the nearest. */
+static std::vector<float> in_tf32(const float *factor, int rows, int columns, int ld) {
+  std::vector<float> rounded((size_t)ld * (size_t)columns);
+  for (size_t c = 0; c < (size_t)columns; c++)
+    for (size_t r = 0; r < (size_t)rows; r++) {
+      const float x = factor[c * (size_t)ld + r];
+      rounded[c * (size_t)ld + r] = isfinite(x) ? __uint_as_float((__float_as_uint(x) + 0x1000u) & ~0x1FFFu) : x;
+    }
+  return rounded;
 }
 
 static void queue_product(cublasHandle_t handle, std::function<void()> multiply) {
@@ -694,8 +709,14 @@ cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cubl
   std::lock_guard<std::recursive_mutex> own(lock);
   const bool ta = transa == CUBLAS_OP_T, tb = transb == CUBLAS_OP_T;
   const float one = *alpha, other = *beta;
+  const bool tf32 = handle->tf32;
   if (!has_shape(m, n, k, lda, ldb, ldc, ta, tb) || fails("product")) return CUBLAS_STATUS_INVALID_VALUE;
-  queue_product(handle, [=] {
+  queue_product(handle, [=]() mutable {
+    std::vector<float> left, right;
+    if (tf32) {
+      left = in_tf32(a, ta ? k : m, ta ? m : k, lda), right = in_tf32(b, tb ? n : k, tb ? k : n, ldb);
+      a = left.data(), b = right.data();
+    }
     cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k, one, a, lda, b, ldb,
                 other, c, ldc);
   });

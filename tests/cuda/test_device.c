@@ -155,6 +155,58 @@ static void check_leaf(mg_dtype dtype, size_t left) {
   free(want), free(got), free(scratch);
 }
 
+/* Of TF32 every product is off by 2^-10 of its size at most, and a tile's sum by what fp32 loses. */
+static void check_tf32(mg_device *tf32, size_t left, double *got) {
+  enum { COUNT = 5000, TIMES = 3 };
+  const size_t n = ROWS, values = left == n ? n * (n + 1) / 2 : left * (n - 1 - left);
+  static float row[ROWS][COUNT];
+  double *acc = calloc(values * MG_ACCUMULATORS, sizeof *acc);
+  mg_dtype dtype[ROWS];
+  float scale[ROWS];
+  mg_gram_lane *lane = NULL;
+  state_of_random = 1;
+  for (size_t k = 0; k < n; k++) fill_row(row[k], dtype[k] = MG_F32, COUNT), scale[k] = 1;
+  assert_int_equal(mg_gram_lane_create(tf32, n - 1, values, MG_F32, &lane), MG_OK);
+  assert_int_equal(mg_gram_lane_begin(lane, values), MG_OK);
+  for (int t = 0; t < TIMES; t++) {
+    mg_gram_room room;
+    assert_int_equal(mg_gram_lane_room(lane, n, COUNT, MG_F32, &room), MG_OK);
+    for (size_t k = 0; k < n; k++) memcpy(room.tile + k * room.stride, row[k], sizeof row[k]);
+    assert_int_equal(mg_gram_lane_multiply(lane, &room, n, left, COUNT, dtype, scale), MG_OK);
+  }
+  assert_int_equal(mg_gram_lane_end(lane, values, acc), MG_OK);
+  size_t at = 0, exact = 0;
+  for (size_t i = 0; i < left; i++)
+    for (size_t j = left == n ? i : left; j < (left == n ? n : n - 1); j++, at++) {
+      double want = 0, size = 0;
+      got[at] = 0;
+      for (size_t k = 0; k < COUNT; k++) want += (double)row[i][k] * row[j][k], size += fabs((double)row[i][k] * row[j][k]);
+      for (size_t k = 0; k < MG_ACCUMULATORS; k++) got[at] += acc[at * MG_ACCUMULATORS + k];
+      if (!(fabs(got[at] - TIMES * want) <= TIMES * size * (0x1p-10 + 0x1p-12)))
+        fail_msg("%zu %zu: %g, not %g", i, j, got[at], TIMES * want);
+      exact += fabs(got[at] - TIMES * want) <= TIMES * size * 0x1p-20;
+    }
+  assert_true(exact < values / 2); /* they are what was asked for */
+  mg_gram_lane_destroy(&lane);
+  free(acc);
+}
+
+static void test_gram_of_products(void **state) {
+  (void)state;
+  static double first[ROWS * ROWS], again[ROWS * ROWS];
+  const mg_device_terms terms = {.node_ranks = 1, .tf32 = true};
+  mg_device *tf32 = NULL;
+  uint64_t got;
+  assert_int_equal(mg_device_open(&terms, &tf32), MG_OK);
+  assert_int_equal(tf32->ops->reserve(tf32, (uint64_t)64 << 20, (uint64_t)128 << 20, &got), MG_OK);
+  for (size_t left = 7; left <= ROWS; left += ROWS - 7) {
+    check_tf32(tf32, left, first);
+    check_tf32(tf32, left, again);
+    assert_memory_equal(first, again, sizeof first);
+  }
+  mg_device_close(&tf32);
+}
+
 static void test_gram(void **state) {
   (void)state;
   check_leaf(MG_F32, ROWS);
@@ -519,10 +571,10 @@ static void test_blocks(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena),      cmocka_unit_test(test_sharing),
-                                     cmocka_unit_test(test_upload_any), cmocka_unit_test(test_marks),
-                                     cmocka_unit_test(test_gram),       cmocka_unit_test(test_merges),
-                                     cmocka_unit_test(test_not_finite), cmocka_unit_test(test_forward),
-                                     cmocka_unit_test(test_batches),    cmocka_unit_test(test_blocks)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_arena),   cmocka_unit_test(test_sharing),    cmocka_unit_test(test_upload_any),
+      cmocka_unit_test(test_marks),   cmocka_unit_test(test_gram),       cmocka_unit_test(test_gram_of_products),
+      cmocka_unit_test(test_merges),  cmocka_unit_test(test_not_finite), cmocka_unit_test(test_forward),
+      cmocka_unit_test(test_batches), cmocka_unit_test(test_blocks)};
   return cmocka_run_group_tests(tests, open_device, NULL);
 }

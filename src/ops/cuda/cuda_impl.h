@@ -32,7 +32,6 @@ typedef struct mg_cuda_device {
   int sharers;      /**< ranks of this node that use it, this one included */
   char name[128];
   int major, minor, cublas;
-  bool tf32;
   mg_arena arena;
 } mg_cuda_device;
 

@@ -104,6 +104,12 @@ static __global__ void add_runs(size_t count, int runs, const double *sum, doubl
   acc[k] = total;
 }
 
+/* One rounding to fp32 a tile, and fp64 from tile to tile. */
+static __global__ void add_products(pairs p, const float *product, double *acc) {
+  const int i = (int)blockIdx.y, j = (int)(blockIdx.x * MG_THREADS + threadIdx.x);
+  if (is_pair(p, i, j)) acc[pair_index(p, i, j) * ACCUMULATORS] += (double)product[(size_t)i * (size_t)p.b_rows + (size_t)j];
+}
+
 /* ---- launching ---- */
 
 static size_t float_bytes(int rows) { return (size_t)rows * MG_TILE * sizeof(float); }
@@ -118,15 +124,32 @@ static void load_rows(cudaStream_t stream, const mg_device_rows *r, float *to) {
   MG_LAUNCH(load, dim3(mg_blocks(r->count + MG_LANES, MG_THREADS), (unsigned)r->rows), dim3(MG_THREADS), stream, from, to);
 }
 
-void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
+mg_loaded_rows mg_launch_gram_load(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, void *scratch) {
   float *left = (float *)scratch, *right = b != NULL ? left + (size_t)a->rows * MG_TILE : left;
-  const int b_rows = b != NULL ? b->rows : a->rows, runs = (int)mg_blocks(a->count, MG_RUN);
-  double *sum = (double *)((char *)scratch + float_bytes(a->rows + (b != NULL ? b->rows : 0)));
-  const size_t count = b != NULL ? (size_t)a->rows * (size_t)b->rows : (size_t)a->rows * (size_t)(a->rows + 1) / 2;
-  const pairs p = {left, right, a->rows, b_rows, b == NULL, (a->count + MG_LANES - 1) / MG_LANES * MG_LANES};
   load_rows(stream, a, left);
   if (b != NULL) load_rows(stream, b, right);
-  MG_LAUNCH(multiply, dim3(mg_blocks(b_rows, GROUP), mg_blocks(a->rows, GROUP), (unsigned)runs), dim3(CREW), stream, p, sum);
+  return {left,
+          right,
+          a->rows,
+          b != NULL ? b->rows : a->rows,
+          (int)((a->count + MG_LANES - 1) / MG_LANES * MG_LANES),
+          (float *)((char *)scratch + float_bytes(a->rows + (b != NULL ? b->rows : 0)))};
+}
+
+static pairs pairs_of(const mg_loaded_rows *r) { return {r->a, r->b, r->a_rows, r->b_rows, r->a == r->b, r->count}; }
+
+void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
+  const mg_loaded_rows r = mg_launch_gram_load(stream, a, b, scratch);
+  const int runs = (int)mg_blocks(a->count, MG_RUN);
+  double *sum = (double *)(void *)r.products;
+  const size_t count = b != NULL ? (size_t)a->rows * (size_t)b->rows : (size_t)a->rows * (size_t)(a->rows + 1) / 2;
+  MG_LAUNCH(multiply, dim3(mg_blocks(r.b_rows, GROUP), mg_blocks(r.a_rows, GROUP), (unsigned)runs), dim3(CREW), stream,
+            pairs_of(&r), sum);
   MG_LAUNCH(add_runs, dim3(mg_blocks((int64_t)(count * ACCUMULATORS), MG_THREADS)), dim3(MG_THREADS), stream,
             count * ACCUMULATORS, runs, sum, acc);
+}
+
+void mg_launch_gram_add(cudaStream_t stream, const mg_loaded_rows *r, double *acc) {
+  MG_LAUNCH(add_products, dim3(mg_blocks(r->b_rows, MG_THREADS), (unsigned)r->a_rows), dim3(MG_THREADS), stream, pairs_of(r),
+            r->products, acc);
 }

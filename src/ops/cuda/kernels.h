@@ -24,6 +24,16 @@ void mg_launch_means(cudaStream_t stream, int texts, int n, const int32_t *first
 size_t mg_gram_scratch_of(int rows);
 void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch);
 
+/** A tile's rows as floats, MG_TILE apart, zeros behind the last element to whole lanes; and room for their products. */
+typedef struct mg_loaded_rows {
+  const float *a, *b; /**< b is a where pairs are those i ≤ j */
+  int a_rows, b_rows, count;
+  float *products; /**< [a_rows][b_rows] */
+} mg_loaded_rows;
+mg_loaded_rows mg_launch_gram_load(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, void *scratch);
+/** Products to the pairs' first accumulators. */
+void mg_launch_gram_add(cudaStream_t stream, const mg_loaded_rows *rows, double *acc);
+
 void mg_launch_merge(cudaStream_t stream, const mg_device_merge *merge);
 void mg_launch_thin(cudaStream_t stream, const mg_device_thinning *thinning);
 void mg_launch_census(cudaStream_t stream, const mg_device_census *census);

@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "mergegrid/log.h"
 #include "mergegrid/text.h"
+#include "mergegrid/tiling.h"
 
 mg_status mg_cuda_check(const mg_cuda_device *d, cudaError_t error, const char *what) {
   if (error == cudaSuccess) return MG_OK;
@@ -87,8 +88,20 @@ static mg_status means(mg_queue *q, int texts, int n, const int32_t *first, cons
   return launched(q, "means over texts");
 }
 
+/* Rows are columns of MG_TILE to cuBLAS, and what comes out is [rows of a][rows of b] to us. */
+static mg_status gram_by_products(mg_queue *q, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
+  const float one = 1, none = 0;
+  const mg_loaded_rows r = mg_launch_gram_load(q->stream, a, b, scratch);
+  const cublasStatus_t status = cublasSgemm(q->blas, CUBLAS_OP_T, CUBLAS_OP_N, r.b_rows, r.a_rows, r.count, &one, r.b, MG_TILE,
+                                            r.a, MG_TILE, &none, r.products, r.b_rows);
+  if (status != CUBLAS_STATUS_SUCCESS) return mg_cublas_check(q->device, status, "a matrix product of task vectors");
+  mg_launch_gram_add(q->stream, &r, acc);
+  return launched(q, "inner products");
+}
+
 static mg_status gram(mg_queue *q, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
   MG_ENTER(q->device);
+  if (q->device->device.tf32) return gram_by_products(q, a, b, acc, scratch);
   mg_launch_gram(q->stream, a, b, acc, scratch);
   return launched(q, "inner products");
 }
@@ -148,7 +161,7 @@ static mg_status dots(mg_queue *q, int count, int64_t n, const double *a, int64_
 static const char *describe(const mg_device *device, char *buffer, size_t size) {
   const mg_cuda_device *d = (const mg_cuda_device *)device;
   snprintf(buffer, size, "%s, sm_%d%d, cuBLAS %d.%d.%d, %s", d->name, d->major, d->minor, d->cublas / 10000,
-           d->cublas / 100 % 100, d->cublas % 100, d->tf32 ? "TF32" : "fp32");
+           d->cublas / 100 % 100, d->cublas % 100, d->device.tf32 ? "TF32" : "fp32");
   return buffer;
 }
 
@@ -247,7 +260,7 @@ mg_status mg_cuda_open(const mg_device_terms *terms, mg_device **out) {
   d->device.ops = &ops;
   d->number = terms->node_rank % count;
   d->sharers = (terms->node_ranks - 1 - d->number) / count + 1;
-  d->tf32 = terms->tf32;
+  d->device.tf32 = terms->tf32;
   MG_TRY(look_at(d), failed);
   MG_TRY(mg_arena_init(&d->arena), failed);
   if (terms->node_rank == 0 && terms->node_ranks > count)

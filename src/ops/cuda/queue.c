@@ -14,7 +14,7 @@ static mg_status open_products(mg_queue *q) {
   /* A workspace of its own and one stream: without that cuBLAS does not promise the same bits from run to run. */
   MG_TRY(mg_cuda_take(&d->device, MG_QUEUE_BYTES, "a workspace of cuBLAS", &q->workspace), done);
   MG_TRY(mg_cublas_check(d, cublasSetWorkspace(q->blas, q->workspace, MG_QUEUE_BYTES), "giving cuBLAS a workspace"), done);
-  const cublasMath_t mode = d->tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH;
+  const cublasMath_t mode = d->device.tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH;
   MG_TRY(mg_cublas_check(d, cublasSetMathMode(q->blas, mode), "choosing cuBLAS's precision"), done);
 done:
   return status;
