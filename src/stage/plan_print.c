@@ -108,6 +108,9 @@ static void print_grid(const mg_prediction *p, const mg_plan_hours *h) {
          mg_format_bytes((double)p->grid.model_bytes, b), mg_format_bytes((double)p->grid.store_bytes, c));
   const size_t fit = p->grid.store_bytes > 0 ? (size_t)(p->grid.store_bytes / p->grid.source_bytes) - 1 : 0;
   printf(" (%zu of %zu)\n", fit, p->roster.list.count);
+  if (p->failing > 0) printf("             %zu cell%s bound to fail:\n", p->failing, p->failing > 1 ? "s are" : " is");
+  for (size_t k = 0; k < p->failing_why.count; k++) printf("               %s\n", p->failing_why.items[k]);
+  if (p->failing_why.count == MG_MOST_REASONS) printf("               …\n");
 }
 
 static void print_microscope(const mg_prediction *p, const mg_plan_hours *h) {
