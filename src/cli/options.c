@@ -321,8 +321,10 @@ static mg_status check_complete(const mg_command *command) {
   const verb *v = &VERBS[command->verb];
   const int files = (int)command->files.count;
   if (files < v->least_files) return usage(command, "an argument is missing: mergegrid", v->name);
+  const bool unnamed = (OF_CONFIGURED & (1u << command->verb)) && command->config == NULL;
+  if (unnamed && v->most_files == 0 && files == 1) return usage(command, "-c is missing in front of", command->files.items[0]);
   if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
-  if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
+  if (unnamed) return usage(command, "-c FILE is missing", NULL);
   if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if (command->verb == MG_VERB_SEARCH && check_search(command) != MG_OK) return MG_ERR_USAGE;
   if (command->verb == MG_VERB_SHOW && command->json && command->csv)
