@@ -95,7 +95,9 @@ const mg_option mg_options[] = {
     {"recipe.include_target", MG_OPTION_BOOL, FIELD(recipe.include_target), "false", NULL, "true or false",
      "may the target's own source be one", TERM(INCLUDE_TARGET)},
     {"recipe.preset", MG_OPTION_CHOICE_TEXT, FIELD(recipe.preset), "none", presets, "none or merginguriel",
-     "merginguriel: that system's choices for the keys below, where they are not said", TERM(PRESET)},
+     "merginguriel: that system's choices for the keys below, where they are not said; not for parameters of methods, of which "
+     "mergegrid --help methods has those to write",
+     TERM(PRESET)},
     {"recipe.seed", MG_OPTION_SEED, FIELD(recipe.seed), NULL, NULL, "a whole number from 0 to 2^64 - 1",
      "of what a method draws at random; the top-level seed where it is not said", TERM(SEED)},
     {"recipe.head", MG_OPTION_CHOICE_TEXT, FIELD(recipe.head), "linear", heads, "linear, method or random",
