@@ -138,10 +138,10 @@ static mg_status predict(const mg_config *config, mg_prediction *p) {
   p->processors = sched_getaffinity(0, sizeof mine, &mine) == 0 ? CPU_COUNT(&mine) : 1;
   p->threads = config->compute.threads > 0 ? config->compute.threads : p->processors / p->ranks;
   if (p->threads < 1) p->threads = 1;
-  MG_TRY(mg_inputs_check(config), cleanup);
   MG_TRY(mg_ops_get(config->compute.backend, &p->ops), cleanup);
   MG_TRY(mg_device_of_config(config, 0, p->ranks, &p->device), cleanup);
   MG_TRY(mg_roster_open(config, false, &p->roster), cleanup);
+  MG_TRY(mg_inputs_check(config), cleanup);
   MG_TRY(find_table(config, p), cleanup);
   p->dtype = config->shards.dir != NULL ? config->shards.dtype : MG_F32;
   p->bytes_per_element = (double)mg_dtype_size(p->dtype);

@@ -50,6 +50,16 @@ class Messages(Case):
         self.assertIn(f"{failing} cells are bound to fail:", said)
         self.assertIn(f"but {failing} cells failed", self.refused("run", "-c", config, code=3).stderr)
 
+    def test_weights_that_do_not_count_are_named(self):
+        recipe = {"sources": {"af-ZA": 0.7, "sw-KE": 0.3}}
+        for method, says in (("average", "whatever weights were named"), ("ties", "`weighted: true`"), ("linear", None), ({"ties": {"weighted": True}}, None)):
+            done = self.good("merge", "-c", self.config(stages=["compatibility"], recipe={"method": method, **recipe}), "-o", self.path("out"))
+            shutil.rmtree(self.path("out"))
+            if says:
+                self.assertIn(says, done.stderr)
+            else:
+                self.assertNotIn("note: every source counts alike", done.stderr)
+
     def test_init_names_probe_texts_that_are_there(self):
         os.mkdir(self.path("texts"))
         for locale in ("fr-FR", "sw-KE"):
@@ -68,6 +78,7 @@ class Messages(Case):
         self.refused("init", "--base", self.path("models--x--y"), "--sources", PATTERN, says="models--x--y/snapshots/REVISION")
         with open(self.path("sw-KE.jsonl"), "w") as file:
             file.write('{"id": "1", "utt": "moja", "partition": "test"}\n')
+        self.refused("plan", "-c", self.config(texts={"files": "texts/{lang}.jsonl"}), says=("r.yaml", "has no {locale} in it"))
         texts = {"files": self.path("{locale}.jsonl")}
         self.refused("plan", "-c", self.config(texts=texts, nxn={"targets": ["sw-KE"]}), says=("sw-KE.jsonl:1", "field 'intent' was expected (texts.label)"))
 
