@@ -346,7 +346,8 @@ typedef struct mg_show_options {
 /**
  * Prints what a result holds: sources, statistics, the closest and farthest pairs, accuracies, and of a grid the methods
  * against plain similarity and each target's best recipe. With where or sort, or top where there is a grid: the matching cells
- * and the tables over those. MG_ERR_USAGE: no such column; MG_ERR_INPUT: no grid, a value that no cell has.
+ * and the tables over those. Last, where a run adds to it, what that run has finished beyond it. MG_ERR_USAGE: no such column;
+ * MG_ERR_INPUT: no grid, a value that no cell has.
  */
 mg_status mg_result_show(const char *path, const mg_show_options *options);
 /**

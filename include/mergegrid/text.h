@@ -44,6 +44,8 @@ int mg_natural_compare(const char *a, const char *b);
 bool mg_parse_bytes(const char *text, uint64_t *bytes);
 /** A short readable size ("1.5 GiB") in a buffer of at least 32 characters; returns buffer. */
 const char *mg_format_bytes(double bytes, char *buffer);
+/** A duration in the unit that suits it ("under 1 s", "40 s", "12 min", "2.9 h"), likewise. */
+const char *mg_format_hours(double hours, char *buffer);
 
 bool mg_valid_utf8(const char *data, size_t size);
 

@@ -89,14 +89,30 @@ static void print_duration(double seconds) {
     fprintf(stderr, "%ld:%02ld", whole / 60, whole % 60);
 }
 
+/* Hundreds of thousands of texts are a number to read, too; %g would turn to powers of ten. */
+static void print_number(double value, int digits) {
+  if (value >= 1000)
+    fprintf(stderr, "%.0f", value);
+  else
+    fprintf(stderr, "%.*g", digits, value);
+}
+
 static void print_progress(mg_progress *progress, double done, bool final) {
   const double seconds = mg_now() - progress->began;
   const double rate = seconds > 0 ? (done - progress->start_done) / seconds : 0;
   flockfile(stderr);
-  fprintf(stderr, "%smergegrid: %s %.4g/%.4g %s (%.0f%%), %.3g %s/s, ", progress->terminal ? "\r\033[K" : "", progress->what,
-          done / progress->scale, progress->total / progress->scale, progress->unit,
-          progress->total > 0 ? 100 * done / progress->total : 100.0, rate / progress->scale, progress->unit);
-  if (final) {
+  fprintf(stderr, "%smergegrid: %s ", progress->terminal ? "\r\033[K" : "", progress->what);
+  print_number(done / progress->scale, 4);
+  fputc('/', stderr);
+  print_number(progress->total / progress->scale, 4);
+  fprintf(stderr, " %s (%.0f%%), ", progress->unit, progress->total > 0 ? 100 * done / progress->total : 100.0);
+  if (rate > 0) {
+    print_number(rate / progress->scale, 3);
+    fprintf(stderr, " %s/s, ", progress->unit);
+  }
+  if (final && done <= progress->start_done) {
+    fputs("nothing left to do", stderr);
+  } else if (final) {
     fputs("took ", stderr);
     print_duration(seconds);
   } else if (rate > 0) {

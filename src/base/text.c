@@ -203,6 +203,18 @@ const char *mg_format_bytes(double bytes, char *buffer) {
   return buffer;
 }
 
+const char *mg_format_hours(double hours, char *buffer) {
+  if (hours >= 100)
+    snprintf(buffer, 32, "%.0f h", hours);
+  else if (hours * 60 >= 99.5)
+    snprintf(buffer, 32, "%.1f h", hours);
+  else if (hours * 3600 >= 99.5)
+    snprintf(buffer, 32, "%.0f min", hours * 60);
+  else
+    snprintf(buffer, 32, hours > 0 && hours * 3600 < 1 ? "under 1 s" : "%.0f s", hours * 3600);
+  return buffer;
+}
+
 /* Length of the well-formed sequence at p (Unicode, table 3-7), 0 if there is none. */
 static size_t utf8_sequence(const unsigned char *p, size_t left) {
   const unsigned char lead = p[0];

@@ -12,6 +12,7 @@ enum { COMMENT_WIDTH = 110, LISTED_TENSORS = 20, LISTED_NOTES = 50 };
 
 /* Larger Grams, with the matrices made of them, would not fit the default memory budget: coarser ones are proposed. */
 static const double LARGEST_GRAMS = 0x1p29;
+#define CKA_LOCALE "en-US" /* default of compatibility.cka.locale */
 
 /* ---- names ---- */
 
@@ -230,6 +231,14 @@ static void append_yaml_stages(mg_text *out, const mg_findings *f) {
                  why_not ? "" : ", nxn", grid && !why_not ? ", grid" : "", why_not ? "" : ", cka");
 }
 
+/* CKA's own probe texts are English ones; where there are none, those of another locale have to be named. */
+static void append_yaml_probes(mg_text *out, const mg_findings *f) {
+  if (f->texts.count == 0 || why_not_run(f) != NULL || mg_strings_find(&f->texts, CKA_LOCALE) >= 0) return;
+  mg_text_append(out, "  # The probe texts; there are none of %s.\n  cka: {locale: ", CKA_LOCALE);
+  mg_init_scalar(out, f->texts.items[0]);
+  mg_text_append(out, "}\n");
+}
+
 static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
   char size[32];
   const size_t tensors = f->family->table.count, layers = f->layers.count + 1;
@@ -237,6 +246,7 @@ static void append_yaml_compatibility(mg_text *out, const mg_findings *f) {
                      : gram_bytes(f, layers) <= LARGEST_GRAMS ? "layer"
                                                               : "total";
   append_yaml_stages(out, f);
+  append_yaml_probes(out, f);
   mg_text_append(out, "  # Globs of tensors that take no part in the cosines.\n  exclude: [");
   for (size_t k = 0; k < f->exclude.count; k++) {
     mg_text_append(out, k ? ", \"" : "\"");

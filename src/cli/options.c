@@ -137,6 +137,19 @@ static void print_options(unsigned verbs, FILE *out) {
   fprintf(out, "  %-34s %s\n", "    --help", "this text");
 }
 
+static const char THEIRS[] =
+    "\nThe numbers of merginguriel: `preset: merginguriel` says how sources are chosen, what a merge starts from, the head, "
+    "and\n"
+    "lambda_rule. Parameters of methods stay at the defaults above, of which these are others there:\n"
+    "  ties                     {ties: {trim: global, zeros: majority}}\n"
+    "  ties, dare_drop_rate p   {ties: {trim: global, zeros: majority, dare_drop_rate: p}}\n"
+    "  task_arithmetic, p       {task_arithmetic: {dare_drop_rate: p}}\n"
+    "  slerp                    {slerp: {share: merginguriel}}\n"
+    "  regmean                  similarity, which is what it computed\n"
+    "Nothing brings back what was drawn at random (the heads of ties, task_arithmetic and slerp, without a seed; what DARE "
+    "drops),\n"
+    "evaluation in bf16, and votes that count the target's own source as 1 before weights are scaled.\n";
+
 void mg_command_help(const mg_command *command, FILE *out) {
   if (command->help_config) {
     fputs("Keys of the configuration (YAML); paths are relative to the file.\n\n", out);
@@ -148,6 +161,7 @@ void mg_command_help(const mg_command *command, FILE *out) {
           "0.5}}`.\n\n",
           out);
     mg_method_help(out);
+    fputs(THEIRS, out);
     return;
   }
   if (command->help_of != MG_VERB_HELP) {
@@ -321,8 +335,10 @@ static mg_status check_complete(const mg_command *command) {
   const verb *v = &VERBS[command->verb];
   const int files = (int)command->files.count;
   if (files < v->least_files) return usage(command, "an argument is missing: mergegrid", v->name);
+  const bool unnamed = (OF_CONFIGURED & (1u << command->verb)) && command->config == NULL;
+  if (unnamed && v->most_files == 0 && files == 1) return usage(command, "-c is missing in front of", command->files.items[0]);
   if (files > v->most_files) return usage(command, "one argument too many:", command->files.items[v->most_files]);
-  if ((OF_CONFIGURED & (1u << command->verb)) && command->config == NULL) return usage(command, "-c FILE is missing", NULL);
+  if (unnamed) return usage(command, "-c FILE is missing", NULL);
   if (command->verb == MG_VERB_MERGE && check_merge(command) != MG_OK) return MG_ERR_USAGE;
   if (command->verb == MG_VERB_SEARCH && check_search(command) != MG_OK) return MG_ERR_USAGE;
   if (command->verb == MG_VERB_SHOW && command->json && command->csv)

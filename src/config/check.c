@@ -125,6 +125,9 @@ mg_status mg_config_check(mg_config *config) {
                    config->file);
   if (has_stage(config, "nxn") && config->texts.files == NULL)
     return mg_fail(MG_ERR_CONFIG, "%s: stages has nxn, which needs texts.files: a path with {locale}", config->file);
+  if (config->texts.files != NULL && strchr(config->texts.files, '{') != NULL &&
+      strstr(config->texts.files, "{locale}") == NULL)
+    return mg_fail(MG_ERR_CONFIG, "%s: texts.files: '%s' has no {locale} in it", config->file, config->texts.files);
   if (config->shards.stage_to != NULL && config->shards.dir == NULL)
     return mg_fail(MG_ERR_CONFIG, "%s: shards.stage_to is '%s', but with shards.dir: none there are no shards to copy there",
                    config->file, config->shards.stage_to);

@@ -22,6 +22,7 @@ char *mg_corpus_path(const mg_texts_spec *spec, const char *locale) {
 }
 
 typedef struct reading {
+  const mg_texts_spec *spec;
   const mg_strings *partitions, *labels;
   size_t limit;
   mg_corpus *corpora;
@@ -75,7 +76,8 @@ static mg_status resolve_label(const reading *r, const mg_line *line, const mg_r
     }
     if (!record->label_is_index && !mg_label_is_number(record->label, &index)) return unknown_label(line, record, labels);
   } else if (!record->label_is_index) {
-    return mg_fail(MG_ERR_INPUT, "%s:%lld: the text has no label", line->path, (long long)line->number);
+    return mg_fail(MG_ERR_INPUT, "%s:%lld: the text has no label: field '%s' was expected (texts.label)", line->path,
+                   (long long)line->number, r->spec->label);
   }
   if (index < 0 || index >= (int64_t)labels->count)
     return mg_fail(MG_ERR_INPUT, "%s:%lld: label %lld is out of range: the models have %zu classes", line->path,
@@ -157,7 +159,8 @@ mg_status mg_corpus_read(const mg_texts_spec *spec, const char *locale, const mg
       status = MG_ERR_NOMEM;
       goto cleanup;
     }
-  reading r = {.partitions = partitions, .labels = labels, .limit = limit, .corpora = corpora, .capacity = capacity};
+  reading r = {
+      .spec = spec, .partitions = partitions, .labels = labels, .limit = limit, .corpora = corpora, .capacity = capacity};
   MG_TRY(open_texts(path, locale, &file), cleanup);
   const size_t length = strlen(path);
   const bool tsv = length > 4 && strcmp(path + length - 4, ".tsv") == 0;

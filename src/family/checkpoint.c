@@ -54,15 +54,30 @@ static bool is_dangling(const char *dir, const char *name) {
   return dangling;
 }
 
+/* In the Hub's cache a model's directory has the checkpoints of its revisions in snapshots/. */
+static mg_status no_config(const char *dir) {
+  char *snapshots = mg_path_join(dir, "snapshots");
+  if (snapshots == NULL) return MG_ERR_NOMEM;
+  if (is_dangling(dir, "config.json"))
+    mg_fail(MG_ERR_INPUT, "%s: config.json is a symbolic link to a file that is not there", dir);
+  else if (mg_path_is_dir(snapshots))
+    mg_fail(MG_ERR_INPUT,
+            "%s: is a model's directory of the Hub's cache; name the checkpoint in it, %s/REVISION (sources may be "
+            "a map of ids to directories)",
+            dir, snapshots);
+  else
+    mg_fail(MG_ERR_INPUT, "%s: has no config.json: is it a Hugging Face checkpoint?", dir);
+  free(snapshots);
+  return MG_ERR_INPUT;
+}
+
 static mg_status read_config(mg_checkpoint *c) {
   mg_status status = MG_OK;
   json_t *root = NULL;
   char *path = mg_path_join(c->dir, "config.json");
   if (path == NULL) return MG_ERR_NOMEM;
   if (!mg_path_exists(path)) {
-    status = mg_fail(MG_ERR_INPUT, "%s: %s", c->dir,
-                     is_dangling(c->dir, "config.json") ? "config.json is a symbolic link to a file that is not there"
-                                                        : "has no config.json: is it a Hugging Face checkpoint?");
+    status = no_config(c->dir);
     goto cleanup;
   }
   MG_TRY(load_json(path, &root), cleanup);

@@ -190,6 +190,18 @@ static void note_left_out(resolving *r) {
   mg_text_free(&text);
 }
 
+/* Weights that someone wrote down and that come to nothing. */
+static void note_unused_weights(resolving *r) {
+  const mg_terms *terms = r->terms;
+  const mg_resolved *out = r->out;
+  bool differ = false;
+  for (size_t k = 1; terms->sources.count > 0 && k < out->count; k++) differ = differ || out->weight[k] != out->weight[0];
+  if (!differ || out->kind != MG_CELL_MERGE || terms->drop_strongest || strcmp(terms->lambda_rule, "none") != 0) return;
+  note(r, mg_method_parameter(terms->method, "weighted") >= 0
+              ? "every source counts alike: the weights that were named count with `weighted: true`"
+              : "every source counts alike, whatever weights were named");
+}
+
 static int best_source(const resolving *r) {
   const mg_choice *c = &r->choice;
   const size_t columns = r->context->targets != NULL ? r->context->targets->count : 0;
@@ -210,8 +222,10 @@ static mg_status resolve(resolving *r) {
   note_left_out(r);
   const int best = best_source(r);
   while (out->source[out->best] != best) out->best++;
-  if (!mg_method_is_weighted(method, out->values))
+  if (!mg_method_is_weighted(method, out->values)) {
+    note_unused_weights(r);
     for (size_t k = 0; k < out->count; k++) out->weight[k] = 1 / (double)out->count;
+  }
   if (r->note.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
 done:
   return status;

@@ -33,6 +33,23 @@ bool mg_show_asks_cells(const mg_show_options *options);
 /* The order that cells are asked for in: where a number of them and none is, the most accurate first. */
 const char *mg_show_order(const mg_show_options *options);
 
+/* A run that adds to a result: what its journals have and the result has not. */
+typedef struct mg_addition {
+  bool known;        /* there is one */
+  char state[16];    /* "running", "stopped", "failed", "in parts" */
+  char stage[64];    /* "": none of them yet */
+  size_t records;    /* of the journals */
+  bool cells;        /* the grid of the run is known: */
+  mg_grid_view view; /* its finished cells that the result has not, as they are asked for */
+} mg_addition;
+
+/* held: the result's cells, NULL where it has none. */
+mg_status mg_addition_read(const char *path, const mg_grid_table *held, const mg_show_options *options, mg_addition *addition);
+void mg_addition_print(const mg_addition *addition, const mg_show_options *options);
+/* NULL where there is none. */
+json_t *mg_addition_json(const mg_addition *addition);
+void mg_addition_free(mg_addition *addition);
+
 /* Sorts indexes of cells by a column, '-' in front for falling; equal ones stay in order. */
 mg_status mg_cells_sort(const mg_grid_table *table, const char *sort, size_t *order, size_t count);
 

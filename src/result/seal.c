@@ -153,6 +153,7 @@ mg_status mg_result_check_seal(const char *path) {
   mg_result_block block = {0};
   mg_file_stamp stamp;
   uint64_t hash;
+  if (mg_path_is_dir(path)) return mg_fail(MG_ERR_INPUT, "%s: is a directory; a result was expected", path);
   const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return mg_fail_errno(MG_ERR_IO, "%s", path);
   MG_TRY(mg_file_stamp_get(path, &stamp), cleanup);

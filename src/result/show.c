@@ -187,12 +187,15 @@ mg_status mg_print_json(json_t *root) {
 }
 
 /* Cells that were asked for, and the tables over them, alone. */
-static mg_status show_cells(const mg_grid_view *view, const mg_show_options *options) {
+static mg_status show_cells(const mg_grid_view *view, const mg_addition *addition, const mg_show_options *options) {
   const size_t top = options->top > 0 ? (size_t)options->top : SIZE_MAX;
   if (options->csv) return mg_grid_print_csv(view, top);
-  if (options->json) return mg_print_json(json_pack("{s:s, s:o}", "result", view->table.path, "grid", mg_grid_json(view, top)));
+  if (options->json)
+    return mg_print_json(json_pack("{s:s, s:o, s:o*}", "result", view->table.path, "grid", mg_grid_json(view, top), "addition",
+                                   mg_addition_json(addition)));
   mg_grid_print(view);
   mg_grid_print_cells(view, options->top > 0 ? top : MG_USUAL_CELLS);
+  mg_addition_print(addition, options);
   return MG_OK;
 }
 
@@ -205,7 +208,8 @@ const char *mg_show_order(const mg_show_options *options) {
 }
 
 /* All that the result holds; the grid and the microscope last, where they are seen. */
-static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const mg_show_options *options) {
+static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const mg_addition *addition,
+                          const mg_show_options *options) {
   mg_status status = MG_OK;
   mg_matrices m = {0};
   mg_microscope_tables scope = {0};
@@ -220,11 +224,13 @@ static mg_status show_all(const mg_h5_reader *r, const mg_grid_view *view, const
     json_t *root = all_json(&m, pairs, count, top);
     if (root != NULL && view != NULL) json_object_set_new(root, "grid", mg_grid_json(view, 0));
     if (root != NULL && scoped) json_object_set_new(root, "microscope", mg_microscope_json(&scope, top));
+    if (root != NULL && addition->known) json_object_set_new(root, "addition", mg_addition_json(addition));
     MG_TRY(mg_print_json(root), cleanup);
   } else {
     print_text(&m, pairs, count, top);
     if (view != NULL) mg_grid_print(view);
     if (scoped) mg_microscope_print(&scope, options->top > 0 ? top : 3);
+    mg_addition_print(addition, options);
   }
 cleanup:
   mg_microscope_tables_free(&scope);
@@ -236,6 +242,7 @@ cleanup:
 mg_status mg_result_show(const char *path, const mg_show_options *options) {
   mg_grid_reader reader;
   mg_grid_view view = {0};
+  mg_addition addition = {0};
   mg_status status = mg_h5_open(path, &reader.h5);
   if (status != MG_OK) return status;
   const bool asks = mg_show_asks_cells(options), grid = mg_h5_has(&reader.h5, "/grid");
@@ -245,8 +252,10 @@ mg_status mg_result_show(const char *path, const mg_show_options *options) {
     goto cleanup;
   }
   if (grid) MG_TRY(mg_grid_view_read(&reader, options->where, mg_show_order(options), &view), cleanup);
-  status = cells ? show_cells(&view, options) : show_all(&reader.h5, grid ? &view : NULL, options);
+  MG_TRY(mg_addition_read(path, grid ? &view.table : NULL, options, &addition), cleanup);
+  status = cells ? show_cells(&view, &addition, options) : show_all(&reader.h5, grid ? &view : NULL, &addition, options);
 cleanup:
+  mg_addition_free(&addition);
   mg_grid_view_free(&view);
   mg_h5_close(&reader.h5);
   return status;

@@ -6,7 +6,7 @@
 
 #include "grid_view_impl.h"
 #include "mergegrid/io.h"
-#include "mergegrid/run.h"
+#include "run_impl.h"
 
 typedef struct run_progress {
   const char *path;
@@ -67,6 +67,75 @@ static mg_status read_all(run_progress *p, const mg_show_options *options) {
                      p->path);
 done:
   return status;
+}
+
+/* ---- what a run adds to a result that is there ---- */
+
+static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* Leaves those in the view that the result has not finished. */
+static mg_status keep_new(const mg_grid_table *held, mg_grid_view *view) {
+  size_t count = 0, kept = 0;
+  const char **keys = mg_alloc(held->cell_count, sizeof *keys);
+  if (keys == NULL) return MG_ERR_NOMEM;
+  for (size_t c = 0; c < held->cell_count; c++)
+    if (strcmp(held->cells[c].status, "planned") != 0) keys[count++] = held->cells[c].key;
+  if (count > 1) qsort(keys, count, sizeof *keys, by_text);
+  for (size_t k = 0; k < view->listed; k++) {
+    const char *key = view->table.cells[view->order[k]].key;
+    if (count == 0 || bsearch(&key, keys, count, sizeof *keys, by_text) == NULL) view->order[kept++] = view->order[k];
+  }
+  view->listed = kept;
+  free(keys);
+  return MG_OK;
+}
+
+/* A run that was refused has a state, and nothing in its journals; one that is divided has those of its parts alone. */
+mg_status mg_addition_read(const char *path, const mg_grid_table *held, const mg_show_options *options, mg_addition *a) {
+  mg_status status = MG_OK;
+  run_progress p = {.path = path};
+  *a = (mg_addition){0};
+  MG_TRY(mg_run_read_state(path, &p.state, &p.all), cleanup);
+  MG_TRY(read_parts(&p), cleanup);
+  const bool whole = p.state.size > 0 && strcmp(p.state.data, "done") != 0;
+  if (!whole && p.part_count == 0) goto cleanup;
+  MG_TRY(mg_grid_progress_read(path, &p.grid), cleanup);
+  a->known = p.grid.records > 0 || (whole && strcmp(p.state.data, "running") == 0);
+  snprintf(a->state, sizeof a->state, "%s", whole ? p.state.data : "in parts");
+  if (whole) mg_state_value(&p.all, "stage", a->stage, sizeof a->stage);
+  a->records = p.grid.records;
+  if (!p.grid.known) goto cleanup;
+  status = mg_grid_view_progress(&p.grid, options->where, mg_show_order(options), &a->view);
+  a->cells = status == MG_OK;
+  if (status == MG_ERR_USAGE || status == MG_ERR_INPUT) status = MG_OK; /* what is asked for is no matter of the run's cells */
+  if (a->cells && held != NULL) MG_TRY(keep_new(held, &a->view), cleanup);
+cleanup:
+  release(&p);
+  if (status != MG_OK) mg_addition_free(a);
+  return status;
+}
+
+void mg_addition_print(const mg_addition *a, const mg_show_options *options) {
+  if (!a->known) return;
+  printf("\na run that adds to this result is %s%s%s: its journal has %zu records", a->state,
+         a->stage[0] != '\0' ? ", stage " : "", a->stage, a->records);
+  if (a->cells)
+    printf("; %zu of its %zu cells are finished, %zu of them%s not in the result yet", a->view.finished, a->view.all,
+           a->view.listed, options->where != NULL ? " that match" : "");
+  printf("\n");
+  if (a->view.listed > 0) mg_grid_print_cells(&a->view, options->top > 0 ? (size_t)options->top : MG_USUAL_CELLS);
+}
+
+json_t *mg_addition_json(const mg_addition *a) {
+  if (!a->known) return NULL;
+  json_t *root = json_pack("{s:s, s:s, s:I}", "state", a->state, "stage", a->stage, "journal_records", (json_int_t)a->records);
+  if (root != NULL && a->cells) json_object_set_new(root, "grid", mg_grid_json(&a->view, SIZE_MAX));
+  return root;
+}
+
+void mg_addition_free(mg_addition *a) {
+  mg_grid_view_free(&a->view);
+  *a = (mg_addition){0};
 }
 
 /* ---- printing ---- */

@@ -56,8 +56,9 @@ static void end_with(farm *f, mg_status status, const char *message) {
 
 static void end_by_signal(farm *f) {
   const char *name = mg_stop_signal() ? sigabbrev_np(mg_stop_signal()) : NULL;
-  char text[64] = "stopped";
-  if (name != NULL) snprintf(text, sizeof text, "stopped by signal SIG%s", name);
+  char text[96];
+  snprintf(text, sizeof text, "stopped%s%s; the same command continues", name != NULL ? " by signal SIG" : "",
+           name != NULL ? name : "");
   end_with(f, MG_STOPPED, text);
 }
 

@@ -133,9 +133,12 @@ mg_status mg_search_print_yaml(const mg_search_input *in, const mg_search_found 
   mg_text_append(&text, "grid:\n  fixed: {locale: ");
   append_quoted(&text, in->command->locale);
   mg_text_append(&text, ", method: %s}\n  sweep:\n    sources:\n", in->command->equal_weights ? "average" : "linear");
+  const char *above = "";
   for (int by = 0; by < MG_BY_COUNT; by++) {
     const mg_search_list *list = &found->list[by];
-    if (list->count > 0) mg_text_append(&text, "      # best by %s\n", mg_search_names[by]);
+    if (list->count == 0) continue;
+    mg_text_append(&text, "      # best by %s%s\n", mg_search_names[by], above);
+    above = ", without those above";
     for (size_t at = 0; at < list->count; at++)
       if (!is_listed(found, by, in->space.k, list->members + at * in->space.k)) append_subset(in, list, at, members, &text);
   }

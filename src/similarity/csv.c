@@ -69,8 +69,8 @@ static mg_status read_header(csv_reader *r, mg_text *field, mg_strings *columns)
     MG_TRY(mg_strings_add(columns, field->data), done);
   }
   if (columns->count == 0)
-    status =
-        mg_fail(MG_ERR_INPUT, "%s:1: labels behind the first comma were expected, as pandas' to_csv writes a matrix", r->path);
+    status = mg_fail(MG_ERR_INPUT, "%s:1: labels behind the first comma were expected, as pandas' to_csv writes a matrix%s",
+                     r->path, strpbrk(field->data, ";\t") != NULL ? " (not behind semicolons or tabs)" : "");
 done:
   return status;
 }

@@ -34,12 +34,14 @@ static mg_status read_probes(const mg_config *config, const mg_source_list *list
   char *partition = config->compatibility.cka.partition;
   const mg_strings partitions = {.count = 1, .items = &partition};
   MG_TRY(mg_tokenizing_begin(config, list, shape, config->compatibility.cka.max_length, &tokenizing), cleanup);
-  MG_TRY(mg_corpus_read(&config->texts, config->compatibility.cka.locale, &partitions, NULL,
-                        (size_t)config->compatibility.cka.samples, &corpus),
-         cleanup);
+  status = mg_corpus_read(&config->texts, config->compatibility.cka.locale, &partitions, NULL,
+                          (size_t)config->compatibility.cka.samples, &corpus);
+  if (status != MG_OK) mg_fail_context(status, "compatibility.cka");
+  if (status != MG_OK) goto cleanup;
   if (corpus.count < 2) {
     status =
-        mg_fail(MG_ERR_INPUT, "%s: %zu texts of partition %s; CKA needs two or more", corpus.path, corpus.count, partition);
+        mg_fail(MG_ERR_INPUT, "%s: %zu texts of partition %s; CKA needs two or more (compatibility.cka: locale, partition)",
+                corpus.path, corpus.count, partition);
     goto cleanup;
   }
   MG_TRY(mg_tokenizing_add(tokenizing, &corpus), cleanup);

@@ -192,8 +192,8 @@ static mg_status write_details(const mg_merging *m, const char *dir) {
   json_t *root = NULL;
   mg_utc_now(now);
   MG_TRY(mg_cell_json(m->cell, &text), cleanup);
-  root = json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:s?, s:o, s:s}", "made_by", mg_version(),
-                   "key", m->cell->key, "result", result_json(m), "method", terms->method->name, "parameters",
+  root = json_pack("{s:s+, s:s, s:o, s:s, s:o, s:o, s:s, s:s?, s:s?, s:s?, s:s, s:I, s:s?, s:o, s:s}", "made_by", "mergegrid ",
+                   mg_version(), "key", m->cell->key, "result", result_json(m), "method", terms->method->name, "parameters",
                    parameters_json(terms->method, m->resolved->values), "sources", sources_json(m), "base",
                    stand_in != NULL ? stand_in->path : m->config->family.base, "base_source",
                    stand_in != NULL ? stand_in->id : NULL, "locale", terms->locale, "similarity",

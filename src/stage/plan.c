@@ -97,6 +97,7 @@ static mg_status plan_grid(const mg_config *config, mg_prediction *p) {
   MG_TRY(
       mg_grid_plan_make(config, p->table, p->roster.list.count, p->threads, p->device, &p->nxn, &others, &p->cells, &p->grid),
       done);
+  MG_TRY(mg_plan_find_failing(config, p), done);
 done:
   return status;
 }
@@ -140,6 +141,7 @@ static mg_status predict(const mg_config *config, mg_prediction *p) {
   MG_TRY(mg_ops_get(config->compute.backend, &p->ops), cleanup);
   MG_TRY(mg_device_of_config(config, 0, p->ranks, &p->device), cleanup);
   MG_TRY(mg_roster_open(config, false, &p->roster), cleanup);
+  MG_TRY(mg_inputs_check(config), cleanup);
   MG_TRY(find_table(config, p), cleanup);
   p->dtype = config->shards.dir != NULL ? config->shards.dtype : MG_F32;
   p->bytes_per_element = (double)mg_dtype_size(p->dtype);
@@ -168,6 +170,7 @@ mg_status mg_stage_plan(const mg_config *config, const mg_plan_options *options)
   mg_nxn_plan_free(&p.nxn);
   mg_microscope_plan_free(&p.microscope);
   mg_grid_free(&p.cells);
+  mg_strings_free(&p.failing_why);
   mg_gram_plan_free(&p.gram);
   mg_shard_close(&p.base_shard);
   mg_roster_close(&p.roster);

@@ -11,6 +11,8 @@ typedef struct mg_pack_work {
   double bytes_read, bytes_written;
 } mg_pack_work;
 
+enum { MG_MOST_REASONS = 5 }; /* why cells are bound to fail, that are told */
+
 /* What there is to do; counts of parts only. */
 typedef struct mg_plan_work {
   double pack_bytes, gram_bytes, gram_flops, cka_flops, nxn_flops, grid_flops, grid_bytes, scope_flops, scope_bytes;
@@ -36,6 +38,8 @@ typedef struct mg_prediction {
   mg_grid_plan grid;
   mg_microscope_plan microscope;
   mg_grid cells;
+  size_t failing;                /* of the cells, that are bound to fail */
+  mg_strings failing_why;        /* the first few reasons */
   double merge_rate;             /* bytes/s of one core: task vectors in memory to merged weights */
   double forward_rate;           /* flop/s of one core */
   double kernel_rate, read_rate; /* flop/s and bytes/s of one core */
@@ -45,6 +49,8 @@ typedef struct mg_prediction {
   mg_plan_work *part_work; /* [parts] */
 } mg_prediction;
 
+/* Fills in failing, once the cells are there. */
+mg_status mg_plan_find_failing(const mg_config *config, mg_prediction *prediction);
 /* Flop/s of one core on tiles of this many rows. */
 mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate);
 /* Bytes/s of one core adding up rows in memory. */

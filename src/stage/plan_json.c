@@ -38,10 +38,11 @@ static json_t *grid_json(const mg_prediction *p, const mg_plan_hours *h) {
     json_array_append_new(cells, json_pack("{s:s, s:s, s:s}", "key", cell->key, "locale", cell->terms.locale, "method",
                                            cell->terms.method->name));
   }
-  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:o, s:o}", "cells", (json_int_t)g->cells, "merges",
+  return json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:o, s:o, s:I}", "cells", (json_int_t)g->cells, "merges",
                    (json_int_t)g->merges, "flops", g->flops, "bytes_moved", g->merge_bytes, "hours", h->grid,
                    "bytes_per_second", p->merge_rate, "models", (json_int_t)g->models, "model_bytes", bytes(g->model_bytes),
-                   "store_bytes", bytes(g->store_bytes), "source_bytes", bytes(g->source_bytes), "list", cells);
+                   "store_bytes", bytes(g->store_bytes), "source_bytes", bytes(g->source_bytes), "list", cells, "failing",
+                   (json_int_t)p->failing);
 }
 
 static json_t *microscope_json(const mg_prediction *p, const mg_plan_hours *h) {

@@ -302,6 +302,7 @@ mg_status mg_stage_run(MPI_Comm comm, const mg_config *config, const mg_run_opti
   MG_TRY(mg_agree(comm, check_stage_to(config)), cleanup);
   MG_TRY(mg_parts_open(&a), cleanup);
   MG_TRY(mg_roster_open_all(comm, config, &roster), cleanup);
+  MG_TRY(mg_agree(comm, a.rank == 0 ? mg_inputs_check(config) : MG_OK), cleanup);
   mg_attempt_timed(&a, "family", a.began);
   const double packing = mg_now();
   if (config->shards.dir != NULL) MG_TRY(mg_parts_pack(&a), cleanup);

@@ -567,6 +567,8 @@ mg_status mg_parts_hold(mg_attempt *attempt);
 mg_status mg_parts_report(const mg_attempt *attempt, mg_part_report **reports);
 
 bool mg_stage_wanted(const mg_config *config, const char *name);
+/** Are the files there that the configuration names beside the family, and its matrices tables? Not collective. */
+mg_status mg_inputs_check(const mg_config *config);
 
 /** Rank 0. Writes and publishes the result and says what is in it; reports [ranks]. */
 mg_status mg_outcome_write(mg_attempt *attempt, const mg_stages *stages, const mg_identity *identity, mg_rank_report *reports);

@@ -115,7 +115,7 @@ class Commands(Case):
         for key in ("family.base", "shards.dtype", "compute.memory_budget", "result"):
             self.assertIn(key, keys)
         methods = self.good("--help", "methods").stdout
-        for name in ("linear", "ties", "density", "arXiv:2306.01708"):
+        for name in ("linear", "ties", "density", "arXiv:2306.01708", "{ties: {trim: global, zeros: majority}}", "{slerp: {share: merginguriel}}"):
             self.assertIn(name, methods)
         self.assertIn("openblas", self.good("--version").stdout)
         for args, says in (([], "command"), (["rnu"], "run"), (["run"], "-c"), (["run", "-c"], "value"), (["run", "--fersh", "-c", "x"], "--fresh"),

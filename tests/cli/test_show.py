@@ -256,6 +256,29 @@ class UnderWay(Case):
         final = {cell["key"]: cell["accuracy"] for cell in json.loads(self.good("show", result, "--json", "--sort", "key").stdout)["grid"]["listed"]}
         self.assertEqual(merged, {key: final[key] for key in merged})
 
+    def test_adding_to_a_result(self):
+        """The result as it is, and beside it what the run has that the result has not: whole, stopped, or in parts."""
+        sweep = {"locale": ["sw-KE"], "similarity_type": ["URIEL"], "method": ["average", "own"]}
+        small, large = ({**GRID, "sweep": {**sweep, "num_languages": sizes}, "fixed": {}, "phases": []} for sizes in ([3], [3, 2]))
+        config, result = configuration(self.dir, "r", grid=small), self.path("r.h5")
+        self.good("run", "-c", config)
+        held = {cell["key"] for cell in json.loads(self.good("show", result, "--json", "--sort", "key").stdout)["grid"]["listed"]}
+        self.assertNotIn("addition", json.loads(self.good("show", result, "--json").stdout))
+        config = configuration(self.dir, "r", grid=large)
+        self.refused("run", "-c", config, "--max-hours", "0.0000001", code=75)
+        for args in ((), ("--sort", "key")):
+            shown = json.loads(self.good("show", result, "--json", *args).stdout)
+            self.assertEqual((shown["grid"]["cells"], shown["addition"]["state"]), (2, "stopped"))
+        self.assertIn("a run that adds to this result is stopped", self.good("show", result).stdout)
+        codes = [run("run", "-c", config, "--part", part).returncode for part in ("1/2", "2/2")]
+        self.assertEqual(codes, [0, 0])
+        added = json.loads(self.good("show", result, "--json").stdout)["addition"]["grid"]
+        self.assertEqual((added["finished"], added["to_finish"], len(added["listed"])), (4, 4, 2))
+        self.assertTrue(held.isdisjoint(cell["key"] for cell in added["listed"]))
+        self.good("gather", "-c", config)
+        self.assertEqual(json.loads(self.good("show", result, "--json").stdout)["grid"]["cells"], 4)
+        self.assertNotIn("adds to this result", self.good("show", result).stdout)
+
     def test_without_a_grid(self):
         config = configuration(self.dir, "r", stages=["compatibility", "nxn"])
         self.refused("run", "-c", config, "--max-hours", "0.0000001", code=75)

@@ -51,6 +51,18 @@ static void nearest_word(void **state) {
   assert_null(mg_nearest("completely-different", keys, 4));
 }
 
+static void durations(void **state) {
+  (void)state;
+  char text[32];
+  assert_string_equal(mg_format_hours(0, text), "0 s");
+  assert_string_equal(mg_format_hours(8.5e-7, text), "under 1 s");
+  assert_string_equal(mg_format_hours(40 / 3600.0, text), "40 s");
+  assert_string_equal(mg_format_hours(99.4 / 3600, text), "99 s");
+  assert_string_equal(mg_format_hours(0.2, text), "12 min");
+  assert_string_equal(mg_format_hours(2.94, text), "2.9 h");
+  assert_string_equal(mg_format_hours(1234.5, text), "1234 h");
+}
+
 static void byte_sizes(void **state) {
   (void)state;
   uint64_t bytes;
@@ -81,12 +93,9 @@ static void allocation_overflow_fails(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(text_grows),
-                                     cmocka_unit_test(lists_keep_and_sort),
-                                     cmocka_unit_test(natural_order),
-                                     cmocka_unit_test(nearest_word),
-                                     cmocka_unit_test(byte_sizes),
-                                     cmocka_unit_test(utf8),
-                                     cmocka_unit_test(allocation_overflow_fails)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(text_grows),    cmocka_unit_test(lists_keep_and_sort),
+                                     cmocka_unit_test(natural_order), cmocka_unit_test(nearest_word),
+                                     cmocka_unit_test(durations),     cmocka_unit_test(byte_sizes),
+                                     cmocka_unit_test(utf8),          cmocka_unit_test(allocation_overflow_fails)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

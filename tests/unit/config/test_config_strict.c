@@ -102,7 +102,8 @@ static void wrong_types(void **state) {
   REFUSED("family: yes\n", "1:9", "family", "a map of keys was expected, not a value");
   REFUSED(MINIMAL "compute: []\n", "2:10", "compute", "a map of keys was expected");
   REFUSED(MINIMAL "shards: [a]\n", "2:9", "shards", "a map of keys was expected");
-  REFUSED(MINIMAL "stages: compatibility\n", "2:9", "stages", "a list of stages was expected, not a value");
+  REFUSED(MINIMAL "stages: compatibility\n", "2:9", "stages",
+          "a list of compatibility, nxn, grid, microscope was expected, not a value");
   REFUSED(MINIMAL "stages: [[compatibility]]\n", "2:10", "stages", "not a list");
   REFUSED("family: {base: b, sources: 's_{locale}', locales: all}\n", "1:51", "family.locales", "a list of locales");
   REFUSED("family: {base: b, sources: 's_{locale}', locales: {a: b}}\n", "1:51", "family.locales", "not a map");

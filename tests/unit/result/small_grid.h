@@ -17,6 +17,7 @@
 #include "mergegrid/result.h"
 #include "mergegrid/similarity.h"
 #include "mergegrid/text.h"
+#include "unit/result/small_result.h"
 
 enum { SG_SOURCES = 4, SG_TARGETS = 3, SG_CLASSES = 4, SG_TEXTS = 90, SG_LABELS = 6, SG_SETTINGS = 7, SG_MATRICES = 2 };
 enum { SG_CELLS = SG_TARGETS * SG_MATRICES * SG_SETTINGS, SG_PLANNED = 16, SG_FAILED = 33, SG_MUTE = 6 };
@@ -344,7 +345,6 @@ static mg_status small_grid_write(const char *path, small_grid *g) {
   const mg_tensor_table table = {.count = 1, .tensors = &tensor, .elements = 4};
   const mg_strings targets = {SG_TARGETS, sg_targets}, labels = {SG_CLASSES, sg_classes};
   mg_identity identity = {0};
-  const mg_rank_report rank = {.host = "host"};
   const mg_result_nxn nxn = {.targets = &targets,
                              .labels = &labels,
                              .texts = g->texts,
@@ -352,22 +352,8 @@ static mg_status small_grid_write(const char *path, small_grid *g) {
                              .classes = SG_CLASSES,
                              .context = g,
                              .answer = sg_source_answers};
-  mg_result_data data = {.sources = &sources,
-                         .base_path = "models/xlm-roberta-base",
-                         .labels = &labels,
-                         .table = &table,
-                         .selected = (bool[]){false},
-                         .nxn = &nxn,
-                         .config_yaml = "seed: 42\n",
-                         .config_file = "r.yaml",
-                         .identity = &identity,
-                         .numeric_mode = "one",
-                         .backend = "ref",
-                         .mpi_library = "none",
-                         .started_utc = "2026-01-01T00:00:00Z",
-                         .attempt = 1,
-                         .ranks = 1,
-                         .rank_reports = &rank};
+  mg_result_data data = small_result(&sources, "models/xlm-roberta-base", &labels, &table, (bool[]){false}, &identity);
+  data.nxn = &nxn;
   int32_t predictions[SG_TEXTS];
   mg_scores scores;
   sg_make_texts(g);

@@ -11,6 +11,7 @@
 
 #include "mergegrid/text.h"
 #include "result/diff_impl.h"
+#include "unit/result/small_result.h"
 #include "unit/scratch.h"
 
 enum { N = 2 };
@@ -31,26 +32,11 @@ static char *write_one(const char *name, const char *where, const char *hash, co
   const bool selected[1] = {true};
   const mg_strings labels = {0};
   mg_identity identity = {0};
-  const mg_rank_report rank = {.host = "host"};
   mg_identity_add(&identity, "base", "b0");
   mg_identity_add(&identity, "source fr-FR", "f0");
   mg_identity_add(&identity, "source sw-KE", hash);
-  const mg_result_data data = {.sources = &sources,
-                               .base_path = base,
-                               .labels = &labels,
-                               .table = &table,
-                               .selected = selected,
-                               .microscope = microscope,
-                               .config_yaml = "seed: 1\n",
-                               .config_file = "r.yaml",
-                               .identity = &identity,
-                               .numeric_mode = "one",
-                               .backend = "ref",
-                               .mpi_library = "none",
-                               .started_utc = "2026-01-01T00:00:00Z",
-                               .attempt = 1,
-                               .ranks = 1,
-                               .rank_reports = &rank};
+  mg_result_data data = small_result(&sources, base, &labels, &table, selected, &identity);
+  data.microscope = microscope;
   assert_int_equal(mg_result_write(path_out, &data), MG_OK);
   mg_identity_free(&identity);
   return path_out;
