@@ -99,14 +99,33 @@ cleanup:
   return status;
 }
 
-mg_status mg_journals_remove(const char *result, int last) {
+/* Was anything written there after the result was? */
+static bool is_younger(const char *result, int attempt) {
+  struct stat of_result, of_file;
+  bool younger = false;
+  char *path = mg_attempt_path(result, attempt, "");
+  DIR *dir = path != NULL ? opendir(path) : NULL;
+  free(path);
+  if (dir == NULL) return false;
+  const bool there = stat(result, &of_result) == 0;
+  for (const struct dirent *entry; there && !younger && (entry = readdir(dir)) != NULL;) {
+    if (fstatat(dirfd(dir), entry->d_name, &of_file, 0) != 0 || !S_ISREG(of_file.st_mode)) continue;
+    const struct timespec a = of_file.st_mtim, b = of_result.st_mtim;
+    younger = a.tv_sec > b.tv_sec || (a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+  }
+  closedir(dir);
+  return younger;
+}
+
+static mg_status remove_journals(const char *result, int last, bool all) {
   mg_status status = MG_OK;
   int *attempts = NULL;
   size_t count = 0;
   char *path = mg_beside(result, ".journal");
   if (path == NULL) return MG_ERR_NOMEM;
   MG_TRY(mg_attempts_list(result, &attempts, &count), cleanup);
-  for (size_t k = 0; k < count && attempts[k] <= last; k++) MG_TRY(mg_attempt_remove(result, attempts[k]), cleanup);
+  for (size_t k = 0; k < count && attempts[k] <= last; k++)
+    if (all || !is_younger(result, attempts[k])) MG_TRY(mg_attempt_remove(result, attempts[k]), cleanup);
   /* Something of the user's in there is left where it is, and so is a newer attempt. */
   if (rmdir(path) != 0 && errno != ENOENT && errno != ENOTEMPTY && errno != EEXIST)
     status = mg_fail_errno(MG_ERR_IO, "%s: can't be removed", path);
@@ -115,6 +134,9 @@ cleanup:
   free(path);
   return status;
 }
+
+mg_status mg_journals_remove(const char *result, int last) { return remove_journals(result, last, true); }
+mg_status mg_journals_remove_older(const char *result, int last) { return remove_journals(result, last, false); }
 
 /* Is name base + middle + a number up to last? */
 static bool is_leftover(const char *name, const char *base, const char *middle, int last) {

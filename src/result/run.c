@@ -295,7 +295,8 @@ cleanup:
 static void end_attempt(mg_run *run, mg_status status, const char *message) {
   if (run->complete) {
     if (write_state(run, "done", "", "") != MG_OK) return;
-    mg_journals_remove(run->result, run->owner.attempt);
+    if (mg_attempt_remove(run->result, run->owner.attempt) == MG_OK)
+      mg_journals_remove_older(run->result, run->owner.attempt - 1);
     mg_joined_remove(&run->joined);
   } else if (run->part_done && status == MG_OK) {
     write_state(run, "done", "", "");

@@ -21,6 +21,8 @@ mg_status mg_attempt_remove(const char *result, int attempt);
 enum { MG_LAST_ATTEMPT = 99999999 };
 /* R.journal and everything in it that is of attempt `last` or an earlier one. */
 mg_status mg_journals_remove(const char *result, int last);
+/* But for those that were written to after the result: they are of a larger run, which another time goes on with. */
+mg_status mg_journals_remove_older(const char *result, int last);
 /* R.tmp.NNNN and R.state.tmp.NNNN of attempts up to `last`: what a killed one left, what one that is fenced off would rename.
  */
 void mg_leftovers_remove(const char *result, int last);

@@ -12,7 +12,7 @@ import tempfile
 import time
 import unittest
 
-from common import EMOJI, Case, command, environment, h5py, run, write_yaml
+from common import BINARY, EMOJI, Case, command, environment, h5py, run, write_yaml
 
 LOCALES = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]
 METHODS = ["similarity", "average", {"ties": {"density": [0.2, 0.5]}}, "model_stock", "own", "best_source", "majority"]
@@ -278,6 +278,23 @@ class UnderWay(Case):
         self.good("gather", "-c", config)
         self.assertEqual(json.loads(self.good("show", result, "--json").stdout)["grid"]["cells"], 4)
         self.assertNotIn("adds to this result", self.good("show", result).stdout)
+
+    def test_what_adds_to_a_result_outlives_what_is_there(self):
+        """A larger run that ended before it had its result is gone on with, also after the smaller one was asked for once more."""
+        sweep = {"locale": ["sw-KE"], "similarity_type": ["URIEL"], "method": ["average", "ties"]}
+        small, large = ({**GRID, "sweep": {**sweep, "num_languages": sizes}, "fixed": {}, "phases": []} for sizes in ([3], [3, 2]))
+        result = self.path("r.h5")
+        self.good("run", "-c", configuration(self.dir, "r", grid=small))
+        fault = {"LD_PRELOAD": os.path.join(os.path.dirname(BINARY), "libmg_fault.so"), "MG_FAULT": "write */r.h5.tmp.* 0 EIO"}
+        self.refused("run", "-c", configuration(self.dir, "r", grid=large), env=fault)
+        small = self.good("run", "-c", configuration(self.dir, "r", grid=small))
+        self.assertIn("nothing to do", small.stderr)
+        journal = os.listdir(f"{result}.journal")
+        self.assertEqual(len(journal), 1, journal)
+        done = self.good("run", "-c", configuration(self.dir, "r", grid=large))
+        self.assertIn(" 0 of them to be computed", done.stderr)
+        self.assertEqual(json.loads(self.good("show", result, "--json").stdout)["grid"]["cells"], 4)
+        self.assertFalse(os.path.exists(f"{result}.journal"))
 
     def test_without_a_grid(self):
         config = configuration(self.dir, "r", stages=["compatibility", "nxn"])
