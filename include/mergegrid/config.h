@@ -185,7 +185,8 @@ typedef struct mg_config {
  * Parses text (the content of `file`; file is used for messages and for resolving relative paths) and applies the
  * settings "key.subkey=value" (value in YAML; a path there is relative to the file too), later ones winning.
  * MG_ERR_CONFIG: "file:line:column: message", what was expected, and the nearest known key for an unknown one; a setting
- * is named as "--set key=value". Required keys: family.base, family.sources. *config is owned by the caller.
+ * is named as "--set key=value"; MG_ERR_USAGE: one is no key and value. Required keys: family.base, family.sources. *config is
+ * owned by the caller.
  */
 mg_status mg_config_parse(const char *file, const char *text, size_t size, const mg_strings *settings, mg_config **config);
 /** The same of a text that is in no file of its own: `file` is for messages, and relative paths are relative to dir. */

@@ -55,6 +55,7 @@ typedef struct mg_selection_terms {
 /** A label that may become a source. */
 typedef struct mg_candidate {
   size_t label;  /**< index into the matrix */
+  size_t rank;   /**< the smaller is the first of equals: the source's place, SIZE_MAX of none; after Sinkhorn the label's */
   double weight; /**< as the matrix (after Sinkhorn) has it */
   double share;  /**< of those taken: weight / sum; they sum to 1. 0 of others */
   bool taken;
@@ -66,19 +67,22 @@ typedef struct mg_candidate {
   bool unknown; /**< there is a checkpoint that may be one, and the matrix has no number */
 } mg_candidate;
 
-/** All labels: those taken first, by falling weight (equal ones in the matrix' order), then the others likewise. */
+/**
+ * All labels: those taken first, by falling weight, then the others likewise. Equal ones are in the order of the sources,
+ * however the matrix is sorted; after Sinkhorn's normalisation in the matrix', as merginguriel has them.
+ */
 typedef struct mg_selection {
   size_t taken, count;
   mg_candidate *candidates; /**< [count], the caller frees */
 } mg_selection;
 
 /**
- * Chooses terms->num_languages sources for a target among labels that `available` is true for. MG_ERR_INPUT: the matrix lacks
- * the target (names the nearest label); fewer candidates than asked for (says how many, or that an evaluation has no row of the
- * target, which has no source).
+ * Chooses terms->num_languages sources for a target among labels that have one: source_of is a label's place among the sources,
+ * −1 where it has none. MG_ERR_INPUT: the matrix lacks the target (names the nearest label); fewer candidates than asked for
+ * (says how many, or that an evaluation has no row of the target, which has no source).
  */
 mg_status mg_select_sources(const mg_similarity *similarity, const mg_selection_terms *terms, const char *target,
-                            bool (*available)(void *context, const char *label), void *context, mg_selection *selection);
+                            ptrdiff_t (*source_of)(void *context, const char *label), void *context, mg_selection *selection);
 
 /**
  * Scales weights [n] by each source's mean compatibility with the others (compatibility [n, n]; what is negative counts as 0),

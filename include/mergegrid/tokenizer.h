@@ -20,6 +20,13 @@ typedef struct mg_tokenizer mg_tokenizer;
 bool mg_tokenizer_present(const char *dir);
 
 /**
+ * Is the tokenizer of a checkpoint's directory of another kind than Unigram (byte-level BPE, WordPiece), as tokenizer.json or
+ * the files of slow tokenizers (vocab.json, vocab.txt) say? mg_tokenizer_open refuses it. false where there is none, or none
+ * that can be read.
+ */
+bool mg_tokenizer_is_foreign(const char *dir);
+
+/**
  * Opens the tokenizer of a checkpoint's directory: tokenizer.json where there is one, else sentencepiece.bpe.model;
  * tokenizer_config.json's model_max_length where it says one. Untrusted bytes: MG_ERR_INPUT names the file, what was found and
  * what was expected (a tokenizer.json of another kind, a truncated model, a vocabulary without the special tokens). *tokenizer

@@ -177,7 +177,7 @@ static mg_status apply_setting(const char *setting, const char *dir, mg_config *
   mg_status status = MG_OK;
   char *label = NULL, *key = NULL;
   const char *equals = strchr(setting, '=');
-  if (equals == NULL) return mg_fail(MG_ERR_CONFIG, "--set %s: KEY=VALUE was expected", setting);
+  if (equals == NULL) return mg_fail(MG_ERR_USAGE, "--set %s: KEY=VALUE was expected", setting);
   key = strndup(setting, (size_t)(equals - setting));
   if (key == NULL || asprintf(&label, "--set %s", setting) < 0) {
     free(key);

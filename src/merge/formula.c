@@ -295,7 +295,7 @@ mg_status mg_formula_of(const mg_recipe *recipe, mg_formula *f) {
 }
 
 mg_formula mg_formula_of_head(const mg_recipe *recipe) {
-  const bool weighted = recipe->method->weighted;
+  const bool weighted = mg_method_is_weighted(recipe->method, recipe->values);
   return (mg_formula){.density = 1, .lambda = 1, .weighted = weighted, .mean = !weighted, .combine = mg_combine_sum};
 }
 

@@ -61,7 +61,7 @@ done:
 
 /* ---- by a similarity ---- */
 
-static bool has_source(void *sources, const char *label) { return source_of_locale(sources, label) >= 0; }
+static ptrdiff_t source_of_label(void *sources, const char *label) { return source_of_locale(sources, label); }
 
 static mg_status find_matrix(const mg_grid_context *context, const mg_terms *terms, const mg_similarity **found) {
   const char *name = terms->similarity_type != NULL ? terms->similarity_type : "";
@@ -86,7 +86,7 @@ static mg_status take_similar(const mg_grid_context *context, const mg_terms *te
                                   .include_target = terms->include_target,
                                   .matrix_order = strcmp(terms->inctar, "matrix_order") == 0};
   MG_TRY(find_matrix(context, terms, &similarity), done);
-  status = mg_select_sources(similarity, &how, terms->locale, has_source, (void *)(uintptr_t)context->sources, selection);
+  status = mg_select_sources(similarity, &how, terms->locale, source_of_label, (void *)(uintptr_t)context->sources, selection);
   if (status == MG_ERR_INPUT) return mg_fail_context(status, "%s", terms->similarity_type);
   if (status != MG_OK) return status;
   MG_TRY(make_room(selection->taken, choice), done);

@@ -51,11 +51,11 @@ void mg_terms_put(mg_terms *to, const mg_terms *from) {
 
 /*
  * How merginguriel chooses and merges. It gives ties and task arithmetic the pretrained model, with a new head, and all
- * sources; everything else starts from the strongest source and merges the others.
+ * sources; everything else starts from the strongest source and merges the others into it, the head as any other tensor.
  */
 static void put_merginguriel(mg_terms *terms) {
   static char row[] = "row", sinkhorn[] = "sinkhorn", matrix_order[] = "matrix_order", rule[] = "merginguriel",
-              first[] = "first", random[] = "random", linear[] = "linear";
+              first[] = "first", random[] = "random", method[] = "method", linear[] = "linear";
   const bool merge = terms->method != NULL && terms->method->kind == MG_METHOD_MERGE;
   const bool pretrained = merge && (mg_method_sums(terms->method) || mg_method_elects(terms->method));
   const mg_terms said = *terms;
@@ -69,7 +69,9 @@ static void put_merginguriel(mg_terms *terms) {
                            .lambda_rule = rule,
                            .duplicates = first,
                            .drop_strongest = merge && !pretrained,
-                           .head = pretrained ? random : linear};
+                           .head = pretrained ? random
+                                   : merge    ? method
+                                              : linear};
   mg_terms_put(terms, &bundle);
   terms->given = said.given;
 }

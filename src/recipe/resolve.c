@@ -18,7 +18,9 @@ typedef struct resolving {
 
 static const char *id_of(const resolving *r, int source) { return r->context->sources->items[source].id; }
 
-static void note(resolving *r, const char *text) { mg_text_append(&r->note, "%s%s", r->note.size > 0 ? "; " : "", text); }
+static const char *behind_notes(const resolving *r) { return r->note.size > 0 ? "; " : ""; }
+
+static void note(resolving *r, const char *text) { mg_text_append(&r->note, "%s%s", behind_notes(r), text); }
 
 static mg_status find_target(resolving *r) {
   const mg_strings *targets = r->context->targets;
@@ -101,7 +103,8 @@ static mg_status drop_strongest(resolving *r) {
   double rest = 0;
   if (c->count == 1)
     return mg_fail(MG_ERR_INPUT, "drop_strongest: %s is the only source, nothing is left to merge", id_of(r, c->source[0]));
-  r->out->base = c->source[best];
+  r->out->base = c->source[best]; /* it is not among the sources then */
+  mg_text_append(&r->note, "%sstarts from %s, the strongest", behind_notes(r), id_of(r, c->source[best]));
   for (size_t k = best; k + 1 < c->count; k++) c->source[k] = c->source[k + 1], c->weight[k] = c->weight[k + 1];
   c->count--;
   for (size_t k = 0; k < c->count; k++) rest += c->weight[k];
@@ -126,7 +129,8 @@ static mg_status rule_lambda(resolving *r) {
   memcpy(r->out->values, terms->values, sizeof r->out->values);
   if (at < 0 || !mg_terms_ruled(terms, (size_t)at)) return MG_OK;
   if (c->count == 1) return mg_fail(MG_ERR_INPUT, "lambda_rule merginguriel: %s is the only source", id_of(r, c->source[0]));
-  r->out->values[at] = mg_lambda_by_rule(terms->method, c->weight, c->count);
+  r->out->values[at] = mg_lambda_by_rule(terms->method, c->weight, c->count); /* the parameters that are said have the rule */
+  mg_text_append(&r->note, "%slambda %.17g by the rule %s", behind_notes(r), r->out->values[at], terms->lambda_rule);
   return MG_OK;
 }
 

@@ -36,7 +36,7 @@ static mg_selection_terms terms_of(const json_t *terms, const mg_result_cell *c)
 
 static ptrdiff_t source_of(const mg_explaining *e, const char *locale) { return mg_strings_find(&e->m.locales, locale); }
 
-static bool has_source(void *context, const char *label) { return source_of(context, label) >= 0; }
+static ptrdiff_t source_of_label(void *context, const char *label) { return source_of(context, label); }
 
 /* What a source is worth alone on the target's texts, of both partitions. */
 static void print_worth(const mg_explaining *e, ptrdiff_t target, ptrdiff_t source) {
@@ -133,7 +133,7 @@ static mg_status choose(const mg_explaining *e, size_t cell, const mg_similarity
   const char *locale = e->view.table.cells[cell].locale;
   for (int wanted = terms.num_languages; status == MG_ERR_INPUT && wanted >= 1; wanted--) {
     terms.num_languages = wanted;
-    status = mg_select_sources(s, &terms, locale, has_source, (void *)(uintptr_t)e, selection);
+    status = mg_select_sources(s, &terms, locale, source_of_label, (void *)(uintptr_t)e, selection);
     if (status == MG_ERR_INPUT && wanted == e->view.table.cells[cell].num_languages) printf("  %s\n", mg_error_message());
   }
   return status == MG_ERR_INPUT ? MG_OK : status;

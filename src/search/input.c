@@ -17,7 +17,7 @@ static ptrdiff_t source_of(const mg_source_list *sources, const char *locale) {
   return -1;
 }
 
-static bool has_source(void *sources, const char *locale) { return source_of(sources, locale) >= 0; }
+static ptrdiff_t source_of_label(void *sources, const char *label) { return source_of(sources, label); }
 
 /* All that the grid would choose from, the most similar first. */
 static mg_status choose(mg_search_input *in) {
@@ -26,7 +26,7 @@ static mg_status choose(mg_search_input *in) {
   mg_selection selection = {0};
   const mg_selection_terms terms = {.num_languages = 1, .include_target = in->command->include_target};
   MG_TRY(mg_search_similarity(in, &matrix), cleanup);
-  status = mg_select_sources(&matrix, &terms, in->command->locale, has_source, &in->sources, &selection);
+  status = mg_select_sources(&matrix, &terms, in->command->locale, source_of_label, &in->sources, &selection);
   if (status == MG_ERR_INPUT) mg_fail_context(status, "%s: %s", in->command->result, in->matrix);
   if (status != MG_OK) goto cleanup;
   in->source = mg_alloc(selection.count, sizeof *in->source);

@@ -83,11 +83,12 @@ static mg_status find_target(const mg_similarity *s, const char *target, size_t 
                  nearest ? nearest : "", nearest ? "?)" : "");
 }
 
-/* Those taken first, then by falling weight, equal ones in the matrix' order. */
+/* Those taken first, then by falling weight, equal ones by rank: of a source that labels share, as the matrix has them. */
 static int in_order(const void *a, const void *b) {
   const mg_candidate *x = a, *y = b;
   if (x->taken != y->taken) return x->taken ? -1 : 1;
   if (x->weight != y->weight) return x->weight > y->weight ? -1 : 1;
+  if (x->rank != y->rank) return x->rank > y->rank ? 1 : -1;
   return (x->label > y->label) - (x->label < y->label);
 }
 
@@ -144,7 +145,7 @@ static mg_status too_few(const char *target, const mg_candidate *c, size_t n, si
 }
 
 mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *terms, const char *target,
-                            bool (*available)(void *context, const char *label), void *context, mg_selection *selection) {
+                            ptrdiff_t (*source_of)(void *context, const char *label), void *context, mg_selection *selection) {
   mg_status status = MG_OK;
   const size_t n = s->labels.count, most = (size_t)terms->num_languages;
   size_t own = 0, taken = 0;
@@ -156,16 +157,17 @@ mg_status mg_select_sources(const mg_similarity *s, const mg_selection_terms *te
     goto cleanup;
   }
   MG_TRY(find_target(s, target, &own), cleanup);
-  if (lacks_row(s, terms, own) && !available(context, target)) {
+  if (lacks_row(s, terms, own) && source_of(context, target) < 0) {
     status = mg_fail(MG_ERR_INPUT, "target %s has no source of its own, whose accuracies its row would be (axis: row)", target);
     goto cleanup;
   }
   MG_TRY(line_of(s, terms, own, weights), cleanup);
   for (size_t k = 0; k < n; k++) {
     const bool is_target = strcmp(s->labels.items[k], target) == 0;
-    c[k] = (mg_candidate){.label = k, .weight = weights[k]};
+    const ptrdiff_t source = source_of(context, s->labels.items[k]);
+    c[k] = (mg_candidate){.label = k, .rank = terms->sinkhorn ? k : (size_t)source, .weight = weights[k]};
     if (!(weights[k] > 0)) c[k].reason = REASONS[reason_of(s, terms, own, k)];
-    if (!available(context, s->labels.items[k])) c[k].reason = REASONS[NO_CHECKPOINT];
+    if (source < 0) c[k].reason = REASONS[NO_CHECKPOINT];
     if (is_target && !terms->include_target) c[k].reason = REASONS[IS_TARGET];
     c[k].unknown = c[k].reason == REASONS[NO_VALUE] || c[k].reason == REASONS[EVALUATION_FAILED];
   }

@@ -44,10 +44,8 @@ static mg_status list_texts(const mg_grid_stage *s, text_lists *l) {
 
 /* The partition that is chosen by, as the result names it: where no target has texts of nxn.select, what stands in for them. */
 static const char *select_of(const mg_grid_stage *s) {
-  const mg_nxn_texts *t = &s->nxn->plan.texts;
-  bool all = true;
-  for (size_t m = 0; m < t->targets.count; m++) all = all && t->items[m].stands_in;
-  return mg_partition_name(all ? s->attempt->config->nxn.partition : s->attempt->config->nxn.select);
+  return mg_partition_name(mg_nxn_parts_are_one(&s->nxn->plan.texts) ? s->attempt->config->nxn.partition
+                                                                     : s->attempt->config->nxn.select);
 }
 
 mg_status mg_grid_journal_manifest(mg_grid_stage *s) {

@@ -454,7 +454,7 @@ mg_status mg_grid_make_cells(mg_grid_stage *s, bool answers, mg_result_grid *out
                           .context = s,
                           .predictions = give_row,
                           .partition = mg_partition_name(s->attempt->config->grid.partition),
-                          .selected_on_partition = s->part == 1};
+                          .selected_on_partition = s->part == 1 || mg_nxn_parts_are_one(&s->nxn->plan.texts)};
   if (source_mean != NULL) *source_mean = o->source_mean;
 done:
   return status;

@@ -132,6 +132,7 @@ static mg_status share(mg_microscope_stage *s) {
   mg_microscope_plan *plan = &s->plan;
   int signals = plan->signals;
   MPI_Bcast(&signals, 1, MPI_INT, 0, comm);
+  plan->signals = plan->signals && signals;        /* the tokenizer is known to rank 0 alone */
   MPI_Bcast(&s->digest, 1, MPI_UINT64_T, 0, comm); /* it is in the key of every rank's records */
   MG_TRY(mg_agree(comm, signals == plan->signals ? MG_OK
                                                  : mg_fail(MG_ERR_INPUT, "%s: config.json is another one for some ranks",

@@ -131,6 +131,13 @@ static void count_signals(int threads, const mg_device *device, mg_microscope_pl
   plan->master_bytes += plan->models * (uint64_t)shape->layers * (uint64_t)shape->heads * 3 * sizeof(mg_result_attention);
 }
 
+/* No forward passes, for the reason that was the last failure's. */
+static mg_status do_without(mg_microscope_plan *plan) {
+  plan->signals = false;
+  plan->no_signals = mg_strdup(mg_error_message());
+  return plan->no_signals != NULL ? MG_OK : MG_ERR_NOMEM;
+}
+
 mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list *list, const mg_tensor_table *table,
                                   int threads, const mg_device *device, bool with_probes, size_t cells,
                                   mg_microscope_plan *plan) {
@@ -138,13 +145,12 @@ mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list 
   *plan = (mg_microscope_plan){.models = config->microscope.setup_count + 1};
   count_work(config, table, list->count, threads, cells, plan);
   plan->signals = mg_encoder_shape_read(config->family.base, &plan->shape) == MG_OK;
-  if (!plan->signals) {
-    plan->no_signals = mg_strdup(mg_error_message());
-    return plan->no_signals != NULL ? MG_OK : MG_ERR_NOMEM;
-  }
+  if (!plan->signals) return do_without(plan);
   plan->shape.classes = mg_nxn_classes(table);
   if (!with_probes) return MG_OK;
-  MG_TRY(read_probes(config, list, plan), failed);
+  status = read_probes(config, list, plan);
+  if (status == MG_ERR_INPUT && mg_tokenizing_is_foreign(config, list)) return do_without(plan);
+  if (status != MG_OK) goto failed;
   count_signals(threads, device, plan);
   MG_TRY(mg_memory_hold(config, &(mg_plans){.microscope = plan}), failed);
   return MG_OK;

@@ -40,6 +40,12 @@ bool mg_nxn_takes_part(const mg_nxn_stage *s, const mg_target *target, size_t te
   return target->part[text] == (s->plan.texts.parts == 1 || target->stands_in ? 0 : part);
 }
 
+bool mg_nxn_parts_are_one(const mg_nxn_texts *texts) {
+  bool one = true;
+  for (size_t m = 0; m < texts->targets.count; m++) one = one && (texts->parts == 1 || texts->items[m].stands_in);
+  return one;
+}
+
 static mg_status answer(void *context, size_t source, int part, size_t target, int32_t *predictions, float *logits,
                         mg_scores *scores) {
   mg_nxn_stage *s = context;

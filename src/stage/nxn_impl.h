@@ -48,5 +48,7 @@ mg_status mg_nxn_note_nonfinite(mg_nxn_stage *stage, const mg_nxn_part *part, co
 void mg_nxn_failures_free(mg_nxn_stage *stage);
 /* Does a text of a target belong to the part, as it is evaluated? */
 bool mg_nxn_takes_part(const mg_nxn_stage *stage, const mg_target *target, size_t text, int part);
+/* Are both parts the same texts, of every target? */
+bool mg_nxn_parts_are_one(const mg_nxn_texts *texts);
 
 #endif

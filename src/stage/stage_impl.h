@@ -147,6 +147,8 @@ typedef struct mg_tokenized {
 typedef struct mg_tokenizing mg_tokenizing;
 mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape,
                               int32_t max_length, mg_tokenizing **tokenizing);
+/** Has the family a tokenizer of another kind, so that mg_tokenizing_begin must fail? */
+bool mg_tokenizing_is_foreign(const mg_config *config, const mg_source_list *list);
 mg_status mg_tokenizing_add(mg_tokenizing *tokenizing, const mg_corpus *corpus);
 mg_status mg_tokenizing_end(mg_tokenizing *tokenizing, mg_tokenized *tokenized);
 /** Appends what was added to a text, and begins anew; takes it, in another process, as if it were added there. */
@@ -507,7 +509,7 @@ mg_status mg_grid_plan_merges(const mg_nxn_plan *nxn, const mg_grid *grid, const
 
 /**
  * Not collective. with_probes: read and tokenize them. cells: of the grid, 0 without. A family that is no encoder has no
- * forward passes.
+ * forward passes; nor has one whose tokenizer is of another kind, which only with_probes finds out.
  */
 mg_status mg_microscope_plan_make(const mg_config *config, const mg_source_list *list, const mg_tensor_table *table,
                                   int threads, const mg_device *device, bool with_probes, size_t cells,

@@ -28,6 +28,14 @@ static const char *tokenizer_dir(const mg_config *config, const mg_source_list *
   return config->family.base; /* opening it says what is missing */
 }
 
+bool mg_tokenizing_is_foreign(const mg_config *config, const mg_source_list *list) {
+  const char *dir = tokenizer_dir(config, list);
+  bool foreign = mg_tokenizer_is_foreign(dir);
+  if (mg_tokenizer_present(dir)) return foreign;
+  for (size_t k = 0; k < list->count; k++) foreign = foreign || mg_tokenizer_is_foreign(list->items[k].path);
+  return foreign;
+}
+
 mg_status mg_tokenizing_begin(const mg_config *config, const mg_source_list *list, const mg_encoder_shape *shape,
                               int32_t max_length, mg_tokenizing **out) {
   mg_status status = MG_OK;

@@ -166,3 +166,11 @@ mg_status mg_tokenizer_from_json(mg_tokenizer *t, const char *text, size_t size)
   json_decref(root);
   return status;
 }
+
+bool mg_tokenizer_json_is_foreign(const char *text, size_t size) {
+  json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+  const json_t *model = json_object_get(root, "model");
+  const bool foreign = json_is_string(json_object_get(model, "type")) && !is_type(model, "Unigram");
+  json_decref(root);
+  return foreign;
+}

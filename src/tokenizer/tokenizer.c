@@ -25,6 +25,19 @@ bool mg_tokenizer_present(const char *dir) {
   return present;
 }
 
+bool mg_tokenizer_is_foreign(const char *dir) {
+  char *json = file_in(dir, JSON_NAME), *words = file_in(dir, "vocab.json"), *text = NULL;
+  size_t size;
+  bool foreign = false;
+  if (words == NULL) words = file_in(dir, "vocab.txt");
+  if (json != NULL)
+    foreign = mg_read_file(json, LARGEST_FILE, &text, &size) == MG_OK && mg_tokenizer_json_is_foreign(text, size);
+  else
+    foreign = words != NULL && !mg_tokenizer_present(dir);
+  free(text), free(json), free(words);
+  return foreign;
+}
+
 mg_status mg_tokenizer_add_special(mg_tokenizer *t, const char *spelling, int32_t id) {
   mg_special *grown = realloc(t->specials, (t->special_count + 1) * sizeof *grown);
   if (grown == NULL) return mg_fail(MG_ERR_NOMEM, "out of memory");

@@ -210,6 +210,7 @@ class BadInput(Case):
         self.refused("run", "-c", self.path("absent.yaml"), ranks=2, says="absent.yaml")
         self.refused("run", "-c", self.config(), "--set", "compute.thread=2", says=("--set compute.thread=2", "compute.threads"))
         self.refused("run", "-c", self.config(), "--set", "compute.backend=cuda", says="cuda")
+        self.refused("run", "-c", self.config(), "--set", "compute.threads", code=2, says="--set compute.threads: KEY=VALUE was expected")
 
     def test_no_space_left(self):
         os.makedirs(self.path("small"))

@@ -486,6 +486,18 @@ class Grid(Case):
         self.assertRegex(text, r"nl-NL +0 +not evaluated [(]nxn[.]targets[)]")
         self.assertIn("target vi-VN has no source of its own", self.good("explain", path, cells.key[3]).stdout)
 
+    def test_chosen_on_the_texts_that_are_scored(self):
+        """It is marked, however it comes about: the same partition for both, no text of the other, cells scored on the one that is chosen by."""
+        os.makedirs(self.path("texts"))
+        for locale in LOCALES:
+            with open(TEXTS.format(locale=locale), encoding="utf-8") as all_, open(self.path("texts", f"{locale}.jsonl"), "w", encoding="utf-8") as some:
+                some.writelines(line for line in all_ if '"partition": "dev"' not in line)
+        grid = {"fixed": {"similarity_type": "REAL", "num_languages": 2}, "sweep": {"locale": ["sw-KE"], "method": ["similarity"]}}
+        for k, (marked, more, of_grid) in enumerate([(False, {}, {}), (True, {"nxn": {"select": "test"}}, {}), (True, {}, {"partition": "dev"}),
+                                                     (True, {"texts": {"files": self.path("texts", "{locale}.jsonl")}}, {})]):
+            with h5py.File(self.made(f"m{k}", grid={**grid, **of_grid}, **more)) as file:
+                self.assertEqual(bool(file["grid"].attrs["selected_on_partition"]), marked, (more, of_grid))
+
     def test_repeated_labels(self):
         """What is said of labels that are repeated is what cells do with them."""
         with open(self.path("m.csv"), "w", encoding="utf-8") as file:

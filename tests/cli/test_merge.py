@@ -8,7 +8,7 @@ import unittest
 
 import pandas as pd
 
-from common import BASE, EMOJI, PATTERN, h5py, np, run, write_checkpoint, write_yaml
+from common import BASE, EMOJI, PATTERN, h5py, np, run, safetensors, write_checkpoint, write_yaml
 from merging import HEAD, RNG, Merging
 
 TEXTS = f"{EMOJI}/texts/{{locale}}.jsonl"
@@ -169,7 +169,8 @@ class Chosen(unittest.TestCase):
         got = self.merge("a", old, method="directional_consensus", **terms)
         self.assertEqual(set(got), {"hy-AM", "hu-HU", "ka-GE", "nl-NL"})
         self.assertIn("xlm-roberta-emoji_k_id-ID", self.details["base"])
-        self.assertEqual(self.details["head"], "linear")
+        self.assertEqual(self.details["head"], "method")
+        self.check_directional(got, "id-ID")
         for method, value in (("ties", 0.283), ("task_arithmetic", (0.283 + 0.177 + 0.114 + 0.091) / 4)):
             got = self.merge(method, old, method=method, **terms)
             self.assertEqual(list(got.values()), [0.2] * 5)
@@ -177,6 +178,16 @@ class Chosen(unittest.TestCase):
             self.assertEqual(self.details["head"], "random")
         self.merge("said", old, method={"ties": {"lambda": 0.5}}, **terms)
         self.assertEqual(self.details["parameters"]["lambda"], 0.5)
+
+    def check_directional(self, weights, strongest):
+        """Task vectors, those of the head too, are what leads from the strongest source to the others."""
+        merged, base = safetensors(f"{self.dir}/a/model.safetensors"), safetensors(f"{BASE}_k_{strongest}/model.safetensors")
+        sources = {id: safetensors(f"{BASE}_k_{id}/model.safetensors") for id in weights}
+        for name in ("classifier.dense.weight", "classifier.out_proj.bias", "roberta.encoder.layer.1.output.dense.weight"):
+            deltas = {id: source[name] - base[name] for id, source in sources.items()}
+            along = sum(deltas.values()) / np.linalg.norm(sum(deltas.values()))
+            expected = base[name] + sum(weights[id] * (delta * along).sum() for id, delta in deltas.items()) * along
+            np.testing.assert_allclose(merged[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
 
     def test_by_measured_transfer(self):
         locales = ["af-ZA", "de-DE", "en-US", "nl-NL", "sw-KE"]

@@ -68,6 +68,14 @@ class Edges(Merging):
             for name in HEAD:
                 np.testing.assert_allclose(got[name], (self.sources["aa"][name] + 3 * self.sources["cc"][name].astype(float)) / 4, rtol=3e-7, atol=3e-7)
 
+    def test_heads_go_by_weights_where_the_method_does(self):
+        for name, weighted in (("ties", True), ("task_arithmetic", True), ("della", True), ("ties", False), ("dare_linear", False)):
+            got = self.merged({name: {"weighted": weighted}}, {"aa": 1, "cc": 3})
+            for tensor in HEAD:
+                share = 0.25 if weighted else 0.5
+                mean = share * self.sources["aa"][tensor] + (1 - share) * self.sources["cc"][tensor].astype(float)
+                np.testing.assert_allclose(got[tensor], mean, rtol=3e-7, atol=3e-7, err_msg=f"{name} {weighted}")
+
 
 if __name__ == "__main__":
     unittest.main()

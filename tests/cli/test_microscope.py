@@ -496,6 +496,20 @@ class Wrong(Microscope):
         tables = frames(self.path("l.h5"))
         self.assertTrue(len(tables["parameter_deltas"]) > 10 and not len(tables["hidden_states"]))
 
+    def test_tokenizer_of_another_kind(self):
+        """RoBERTa's own tokenizer is byte-level BPE: there are no forward passes either, and the comparison is what it is otherwise."""
+        shutil.copytree(BASE, self.path("base"))
+        expected = frames(self.run_good("whole"))
+        os.remove(self.path("base/sentencepiece.bpe.model"))
+        with open(self.path("base/tokenizer.json"), "w", encoding="utf-8") as file:
+            json.dump({"model": {"type": "BPE", "vocab": {}, "merges": []}}, file)
+        self.good("plan", "-c", self.config("bpe", base=self.path("base")))
+        done = self.good("run", "-c", self.config("bpe", base=self.path("base")), ranks=2)
+        self.assertIn("no attention, hidden states and logits: " + self.path("base/tokenizer.json: the model is not Unigram"), done.stderr)
+        tables = frames(self.checked("bpe"))
+        pd.testing.assert_frame_equal(tables["parameter_deltas"], expected["parameter_deltas"])
+        self.assertEqual([len(tables[name]) for name in ("attentions", "hidden_states", "logits")], [0, 0, 0])
+
     def ids(self, sources):
         directory, pattern = os.path.split(sources)
         before, after = pattern.split("{locale}")

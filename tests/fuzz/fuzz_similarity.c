@@ -7,9 +7,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool available(void *context, const char *label) {
+static ptrdiff_t source_of(void *context, const char *label) {
   (void)context;
-  return label[0] != 'x';
+  return label[0] == 'x' ? -1 : (ptrdiff_t)(unsigned char)label[0];
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                       .sinkhorn_iters = 3,
                                       .num_languages = 1 + (data[0] >> 5)};
     mg_selection got;
-    if (mg_select_sources(&s, &terms, s.labels.items[0], available, NULL, &got) == MG_OK) free(got.candidates);
+    if (mg_select_sources(&s, &terms, s.labels.items[0], source_of, NULL, &got) == MG_OK) free(got.candidates);
     mg_similarity_free(&s);
   }
   mg_strings_free(&notes);

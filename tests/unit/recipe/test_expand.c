@@ -135,7 +135,7 @@ static void presets(void **state) {
     assert_string_equal(t->inctar, "matrix_order");
     assert_string_equal(t->lambda_rule, "merginguriel");
     assert_string_equal(t->duplicates, "keep");
-    assert_string_equal(t->head, pretrained ? "random" : "linear");
+    assert_string_equal(t->head, pretrained ? "random" : k == 4 ? "method" : "linear");
     assert_int_equal(t->drop_strongest, k == 4);
   }
   assert_int_equal(mg_cell_parameters_json(&g.cells[5], &text), MG_OK);

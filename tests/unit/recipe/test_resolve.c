@@ -178,6 +178,19 @@ static void lambdas(void **state) {
   refuse(w, "{method: ties, sources: [a1], lambda_rule: merginguriel}", "lambda_rule merginguriel: a1 is the only source");
 }
 
+/* What neither the coordinates nor the weights tell of a cell is in its note. */
+static void notes_of_what_follows(void **state) {
+  const world *w = *state;
+  mg_config *config;
+  mg_resolved r;
+  assert_int_equal(
+      resolve(w, "{method: ties, drop_strongest: true, sources: {a1: 1, b: 1, d: 2}, lambda_rule: merginguriel}", &config, &r),
+      MG_OK);
+  assert_string_equal(r.note, "lambda 0.25 by the rule merginguriel; starts from d, the strongest");
+  mg_resolved_free(&r);
+  mg_config_free(&config);
+}
+
 static void compatibilities(void **state) {
   world *w = *state;
   mg_config *config;
@@ -400,19 +413,13 @@ static void matrices(void **state) {
 
 int main(void) {
 #define IN_A_WORLD(test) cmocka_unit_test_setup_teardown(test, make_world, free_world)
-  const struct CMUnitTest tests[] = {IN_A_WORLD(named),
-                                     IN_A_WORLD(chosen),
-                                     IN_A_WORLD(repeated_labels),
-                                     IN_A_WORLD(strongest_dropped),
-                                     IN_A_WORLD(lambdas),
-                                     IN_A_WORLD(compatibilities),
-                                     IN_A_WORLD(compatibilities_without_a_number),
-                                     IN_A_WORLD(baselines),
-                                     IN_A_WORLD(sources_without_an_accuracy),
-                                     IN_A_WORLD(refusals),
-                                     IN_A_WORLD(as_the_notebook_has_it),
-                                     IN_A_WORLD(evaluations),
-                                     IN_A_WORLD(compatibility_tables),
+  const struct CMUnitTest tests[] = {IN_A_WORLD(named),           IN_A_WORLD(chosen),
+                                     IN_A_WORLD(repeated_labels), IN_A_WORLD(strongest_dropped),
+                                     IN_A_WORLD(lambdas),         IN_A_WORLD(notes_of_what_follows),
+                                     IN_A_WORLD(compatibilities), IN_A_WORLD(compatibilities_without_a_number),
+                                     IN_A_WORLD(baselines),       IN_A_WORLD(sources_without_an_accuracy),
+                                     IN_A_WORLD(refusals),        IN_A_WORLD(as_the_notebook_has_it),
+                                     IN_A_WORLD(evaluations),     IN_A_WORLD(compatibility_tables),
                                      IN_A_WORLD(matrices)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,11 +117,11 @@ static void sg_make_matrices(small_grid *g) {
     for (size_t j = 0; j < SG_LABELS; j++) g->real[i * SG_LABELS + j] = (double)(1 + sg_number(5, i, j, 19)) / 20;
 }
 
-static bool sg_available(void *context, const char *label) {
+static ptrdiff_t sg_source_of(void *context, const char *label) {
   (void)context;
   for (size_t s = 0; s < SG_SOURCES; s++)
-    if (strcmp(sg_ids[s], label) == 0) return true;
-  return false;
+    if (strcmp(sg_ids[s], label) == 0) return (ptrdiff_t)s;
+  return -1;
 }
 
 /* Two sources by the matrix, their weights and text. */
@@ -136,7 +136,7 @@ static mg_status sg_choose(small_grid *g, size_t c, size_t matrix) {
   table.count = n * n;
   const mg_selection_terms terms = {.num_languages = 2, .top_k = 20, .sinkhorn_iters = 20};
   MG_TRY(mg_similarity_of(&table, "small", MG_DUPLICATES_FIRST, &similarity, NULL), cleanup);
-  MG_TRY(mg_select_sources(&similarity, &terms, g->cells[c].locale, sg_available, NULL, &selection), cleanup);
+  MG_TRY(mg_select_sources(&similarity, &terms, g->cells[c].locale, sg_source_of, NULL, &selection), cleanup);
   for (size_t k = 0; k < selection.taken; k++) {
     const mg_candidate *taken = &selection.candidates[k];
     const size_t at = strlen(g->sources[c]);

@@ -85,12 +85,18 @@ static void bad_tables(void **state) {
   assert_int_equal(mg_similarity_read("/nonexistent.csv", MG_DUPLICATES_FIRST, &s, NULL), MG_ERR_IO);
 }
 
-static bool every(void *context, const char *label) {
-  (void)context, (void)label;
-  return true;
+static ptrdiff_t every(void *context, const char *label) {
+  (void)context;
+  return label[0];
 }
 
-static bool all_but(void *missing, const char *label) { return strcmp(label, missing) != 0; }
+static ptrdiff_t all_but(void *missing, const char *label) { return strcmp(label, missing) == 0 ? -1 : label[0]; }
+
+/* Sources whose labels are letters, in the order of a text. */
+static ptrdiff_t place_in(void *sources, const char *label) {
+  const char *at = strchr(sources, label[0]);
+  return at != NULL ? at - (const char *)sources : -1;
+}
 
 static void expect_taken(const mg_similarity *s, const mg_selection *got, const char *const *labels, const double *shares) {
   size_t n = 0;
@@ -138,6 +144,24 @@ static void the_most_similar(void **state) {
   assert_non_null(strstr(mg_error_message(), "target d has 3 candidates, and num_languages is 4"));
   assert_int_equal(mg_select_sources(&s, &terms, "zz-ZZ", every, NULL, &got), MG_ERR_INPUT);
   assert_non_null(strstr(mg_error_message(), "target zz-ZZ is not in the similarity matrix"));
+  mg_similarity_free(&s);
+}
+
+/* Equal weights: in the order of the sources, whatever the matrix' is; after Sinkhorn in the matrix', as merginguriel has them.
+ */
+static void equals_by_source(void **state) {
+  (void)state;
+  mg_selection got;
+  mg_similarity s = read_good(SMALL, MG_DUPLICATES_FIRST, NULL);
+  mg_selection_terms terms = {.num_languages = 1};
+  assert_int_equal(mg_select_sources(&s, &terms, "d", place_in, "dcab", &got), MG_OK);
+  expect_taken(&s, &got, (const char *const[]){"c", NULL}, NULL);
+  assert_string_equal(s.labels.items[got.candidates[2].label], "b");
+  free(got.candidates);
+  terms = (mg_selection_terms){.num_languages = 1, .sinkhorn = true, .top_k = 5, .sinkhorn_iters = 0};
+  assert_int_equal(mg_select_sources(&s, &terms, "d", place_in, "dcab", &got), MG_OK);
+  expect_taken(&s, &got, (const char *const[]){"b", NULL}, NULL);
+  free(got.candidates);
   mg_similarity_free(&s);
 }
 
@@ -254,6 +278,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(labels_meet),
                                      cmocka_unit_test(bad_tables),
                                      cmocka_unit_test(the_most_similar),
+                                     cmocka_unit_test(equals_by_source),
                                      cmocka_unit_test(as_the_notebook_has_it),
                                      cmocka_unit_test(reasons),
                                      cmocka_unit_test(sinkhorn_scales_both_ways),

@@ -230,9 +230,32 @@ static void test_bad_files(void **state) {
   free(model);
 }
 
+static void expect_foreign(const char *name, const char *text, bool foreign) {
+  char dir[] = "/tmp/mergegrid-tokenizer-XXXXXX", path[64];
+  assert_non_null(mkdtemp(dir));
+  snprintf(path, sizeof path, "%s/%s", dir, name);
+  assert_int_equal(mg_replace_file(path, text, strlen(text)), MG_OK);
+  if (mg_tokenizer_is_foreign(dir) != foreign) fail_msg("%s: %s", name, text);
+  unlink(path);
+  rmdir(dir);
+}
+
+/* Another kind is not a damaged one, nor one that is not there. */
+static void test_foreign(void **state) {
+  (void)state;
+  expect_foreign("tokenizer.json", "{\"model\": {\"type\": \"BPE\"}}", true);
+  expect_foreign("tokenizer.json", "{\"model\": {\"type\": \"Unigram\"}}", false);
+  expect_foreign("tokenizer.json", "{\"model\": {}}", false);
+  expect_foreign("tokenizer.json", "{", false);
+  expect_foreign("vocab.json", "{}", true);
+  expect_foreign("vocab.txt", "[PAD]", true);
+  expect_foreign("sentencepiece.bpe.model", "nonsense", false);
+  expect_foreign("config.json", "{}", false);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_sentencepiece), cmocka_unit_test(test_json),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_sentencepiece),  cmocka_unit_test(test_json),
                                      cmocka_unit_test(test_transformers_4), cmocka_unit_test(test_limits),
-                                     cmocka_unit_test(test_bad_files)};
+                                     cmocka_unit_test(test_bad_files),      cmocka_unit_test(test_foreign)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
