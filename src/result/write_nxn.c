@@ -139,27 +139,14 @@ static void list_failures(nxn_writer *n, const mg_source_list *sources) {
   free(of), free(on), free(why);
 }
 
-/* The sources are the rows' scale here as well. */
-static void end_rows(nxn_writer *n, int part, const char *name, mg_h5_rows *rows, const char *long_name) {
-  char source[64], path[160];
-  snprintf(source, sizeof source, "%s/source", GROUPS[part]);
-  snprintf(path, sizeof path, "%s/%s", GROUPS[part], name);
-  mg_h5_rows_end(n->w, rows, long_name, "1");
-  mg_h5_scale(n->w, path, source, 0);
-}
-
 static void end_part(nxn_writer *n, int part) {
   part_writer *p = &n->parts[part];
-  char name[144];
   size_t stand_ins = 0;
   bool *stands_in = mg_alloc(n->targets, sizeof *stands_in);
   if (stands_in == NULL) n->w->failed = true;
   for (size_t m = 0; m < n->targets; m++) {
-    const char *target = n->nxn->targets->items[m];
-    snprintf(name, sizeof name, "predictions/%.128s", target);
-    end_rows(n, part, name, &p->predictions[m], "class that a source gives a text, by row of the sources; -1: none");
-    snprintf(name, sizeof name, "logits/%.128s", target);
-    if (n->nxn->logits) end_rows(n, part, name, &p->logits[m], "logits that a source gives a text, by class");
+    mg_h5_rows_end(n->w, &p->predictions[m], "class that a source gives a text, by row of the sources; -1: none", "1");
+    if (n->nxn->logits) mg_h5_rows_end(n->w, &p->logits[m], "logits that a source gives a text, by class", "1");
     if (stands_in != NULL) stand_ins += stands_in[m] = part == 1 && n->nxn->texts[m].stands_in;
   }
   write_scores(n, part, "accuracy", p->accuracy, "share of right predictions");
