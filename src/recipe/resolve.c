@@ -130,7 +130,9 @@ static mg_status rule_lambda(resolving *r) {
   if (at < 0 || !mg_terms_ruled(terms, (size_t)at)) return MG_OK;
   if (c->count == 1) return mg_fail(MG_ERR_INPUT, "lambda_rule merginguriel: %s is the only source", id_of(r, c->source[0]));
   r->out->values[at] = mg_lambda_by_rule(terms->method, c->weight, c->count); /* the parameters that are said have the rule */
-  mg_text_append(&r->note, "%slambda %.17g by the rule %s", behind_notes(r), r->out->values[at], terms->lambda_rule);
+  mg_text_append(&r->note, "%slambda ", behind_notes(r));
+  mg_text_append_number(&r->note, r->out->values[at]);
+  mg_text_append(&r->note, " by the rule %s", terms->lambda_rule);
   return MG_OK;
 }
 

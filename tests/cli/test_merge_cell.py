@@ -135,7 +135,7 @@ class Cells(unittest.TestCase):
         self.merge("ties", "--cell", theirs["key"])
         self.assertIsInstance(self.details["parameters"]["lambda"], float)  # the cell's parameters name the rule
         self.assertEqual(json.loads(theirs["parameters"])["lambda"], "merginguriel")
-        self.assertEqual(theirs["note"], f"lambda {self.details['parameters']['lambda']:.17g} by the rule merginguriel")
+        self.assertEqual(theirs["note"], f"lambda {self.details['parameters']['lambda']!r} by the rule merginguriel")
         dropped = self.cell(method="directional_consensus", preset="merginguriel")
         self.merge("consensus", "--cell", dropped["key"])
         self.assertIn(self.details["base_source"], LOCALES)
