@@ -94,10 +94,14 @@ void mg_device_store_destroy(mg_device_store **store);
 size_t mg_device_store_sources(const mg_device_store *store);
 /** Elements whose magnitudes it has counted for thresholds, or added up. */
 uint64_t mg_device_store_counted(const mg_device_store *store);
+/** Elements that passes with it have merged on the device. */
+uint64_t mg_device_store_merged(const mg_device_store *store);
 /** Bytes that counting takes where blocks have so many floats in so many ranges; without them the host counts. */
 uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
 /** Bytes that dropping elements by rank takes; without them the host does it. */
 uint64_t mg_device_thin_bytes(void);
+/** Bytes that a random head of so many floats takes; without them the host merges it. */
+uint64_t mg_device_head_bytes(uint64_t floats);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {

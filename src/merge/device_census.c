@@ -119,7 +119,7 @@ mg_status mg_device_count_tensor(mg_device_store *s, mg_queue *queue, const mg_d
   if (pieces == 0) goto done;
   c->counted += census->looked == 0 ? c->elements : 0;
   const mg_device_census what = {.tau = s->tau[values->source],
-                                 .other = values->other >= 0 ? s->tau[values->other] : NULL,
+                                 .other = mg_device_relative(s, values->other),
                                  .thinned = values->thinned,
                                  .stream = values->stream,
                                  .last_kept = values->last_kept,

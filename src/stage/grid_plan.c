@@ -44,11 +44,14 @@ static void share_memory(const mg_config *config, const mg_memory *others, size_
 }
 
 /* What kernels are told: of pieces of 4096 elements 32 bytes each, and more of ranges that are shorter; twice, since pieces of
-   whole rows are a list of their own, of up to twice as many. And what thresholds are counted with, and rows thinned out. */
+   whole rows are a list of their own, of up to twice as many. And what thresholds are counted with, rows thinned out, and a
+   random head. */
 uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens, size_t all_tokens) {
   const uint64_t floats = mg_encoder_block_floats(shape, tokens);
+  mg_encoder_shape headless = *shape;
+  headless.classes = 0;
   return (3 * floats / MG_PIECE_ELEMENTS + 2 * tokens) * sizeof(mg_device_piece) + (UINT64_C(32) << 20) +
-         mg_device_thin_bytes() +
+         mg_device_thin_bytes() + mg_device_head_bytes(floats - mg_encoder_block_floats(&headless, tokens)) +
          mg_device_count_bytes(mg_encoder_block_floats(shape, all_tokens), all_tokens + 32 * ((size_t)shape->layers + 1));
 }
 

@@ -31,6 +31,7 @@ struct mg_grid_worker {
   float *logits;         /* of the longest target */
   int32_t *predictions;
   double merging, evaluating;
+  uint64_t merged; /* elements, wherever */
 };
 
 void mg_grid_work_free(mg_grid_work *w) {
@@ -126,6 +127,9 @@ failed:
 void mg_grid_worker_close(mg_grid_worker **worker) {
   mg_grid_worker *w = *worker;
   if (w == NULL) return;
+  if (w->device_store != NULL && w->merged > 0)
+    mg_info("grid: %.3g of %.3g million elements merged on the device", (double)mg_device_store_merged(w->device_store) / 1e6,
+            (double)w->merged / 1e6);
   mg_encoder_destroy(&w->encoder); /* whose queue the merges went through */
   mg_device_store_destroy(&w->device_store);
   mg_node_store_close(&w->store);
@@ -328,6 +332,7 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
                                .device = device};
   MG_TRY(mg_pass_create(&terms, &pass), cleanup);
   MG_TRY(mg_pass_run(pass, w->at.ranges.items, w->at.ranges.count, w->blocks, mg_attempt_poll, poll), cleanup);
+  for (size_t k = 0; k < w->at.ranges.count; k++) w->merged += group->count * (uint64_t)w->at.ranges.items[k].count;
   w->merging += mg_now() - began;
   began = mg_now();
   for (size_t k = 0; k < group->count; k++) {

@@ -1,6 +1,7 @@
 """Whole runs with an emulated CUDA device: what comes out is what the processors compute, and what can go wrong is said."""
 import json
 import os
+import re
 import shutil
 import sys
 import unittest
@@ -60,6 +61,11 @@ class Cuda(Case):
         self.said = done.stderr
         return path
 
+    def assertMergedThere(self, share):
+        """Of what the last run merged, the device did at least that share."""
+        done, given = map(float, re.search(r"grid: (\S+) of (\S+) million elements merged on the device", self.said).groups())
+        self.assertGreaterEqual(done, share * given)
+
     def refused(self, name, says, env=None, ranks=0, code=1, **more):
         config, path = self.config(name, **more)
         done = self.run_on(EMULATED, config, ranks=ranks, env=env)
@@ -81,6 +87,11 @@ THRESHOLDS = {"grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"},
                                             "breadcrumbs_ties"]}}}
 
 
+# What merges are relative to another source than the base, which is the strongest one, and their heads to a random one.
+ANOTHER_BASE = {"grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "preset": "merginguriel", "fixed": {"num_languages": 3, "top_k": 48},
+                         "sweep": {"locale": ["sw-KE"], "method": METHODS + [{"ties": {"dare_drop_rate": 0.5}}, "neuromerging"]}}}
+
+
 class WholeRuns(Cuda):
     def test_the_same_as_the_processors(self):
         host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
@@ -98,6 +109,15 @@ class WholeRuns(Cuda):
         sections = {**SMALL, **THRESHOLDS}
         host, device = self.made("host", HOST, backend="openblas", **sections), self.made("device", **sections)
         self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
+        self.assertEqual(compare(host, device, show=lambda line: None), [])
+        with h5py.File(host) as a, h5py.File(device) as b:
+            self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
+            self.assertEqual(a["grid/cells/macro_f1"][()].tolist(), b["grid/cells/macro_f1"][()].tolist())
+
+    def test_another_base(self):
+        sections = {**SMALL, **ANOTHER_BASE}
+        host, device = self.made("host", HOST, backend="openblas", **sections), self.made("device", **sections)
+        self.assertMergedThere(0.9)
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(host) as a, h5py.File(device) as b:
             self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
