@@ -83,11 +83,17 @@ mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ran
 /** A store's blocks on a device, as many as there is room for. */
 typedef struct mg_device_store mg_device_store;
 /**
- * host is borrowed; sources: of its rows; floats: of a block. spare: bytes of the device's memory that are left free. The
- * blocks are on their way in the queue.
+ * host: what it has goes up; its ranges and blocks are borrowed, no block need be there. sources: of its rows; floats: of a
+ * block. spare: bytes of the device's memory that are left free. The blocks are on their way in the queue.
  */
 mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
                                  uint64_t spare, mg_device_store **store);
+/**
+ * A source besides, or theta_0 (MG_ROW_BASE): block, or where that is NULL, read from deltas a piece at a time. *added: it is
+ * there, or was; there may be no room. What poll (may be NULL) returns ends it.
+ */
+mg_status mg_device_store_add(mg_device_store *store, mg_queue *queue, const mg_deltas *deltas, int source, const float *block,
+                              mg_status (*poll)(void *context), void *context, bool *added);
 /** Nothing of the queue that uses it is under way. */
 void mg_device_store_destroy(mg_device_store **store);
 /** How many sources it has. */

@@ -33,54 +33,6 @@ struct mg_device_pass {
   mg_text told;
 };
 
-/* ---- the store ---- */
-
-mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
-                                 uint64_t spare, mg_device_store **out) {
-  mg_status status = MG_OK;
-  const uint64_t bytes = floats * sizeof(float);
-  mg_device_store *s = mg_alloc_zero(1, sizeof *s);
-  *out = NULL;
-  if (s == NULL) return MG_ERR_NOMEM;
-  *s = (mg_device_store){.device = device, .host = host, .sources = sources};
-  s->tau = mg_alloc_zero(sources, sizeof *s->tau);
-  if (s->tau == NULL) {
-    status = MG_ERR_NOMEM;
-    goto failed;
-  }
-  for (size_t k = 0; k <= sources; k++) { /* theta_0 first: without it nothing is merged there */
-    float **to = k == 0 ? &s->base : &s->tau[k - 1];
-    const float *from = k == 0 ? host->base : host->tau[k - 1];
-    if (from == NULL) continue;
-    if (device->ops->room(device) < bytes + spare + MG_DEVICE_ALIGN) break;
-    MG_TRY(device->ops->take(device, bytes, k == 0 ? "the base" : "task vectors", (void **)to), failed);
-    MG_TRY(device->ops->upload_any(queue, *to, from, bytes), failed);
-    s->kept += k > 0;
-  }
-  *out = s;
-  return MG_OK;
-failed:
-  mg_device_store_destroy(&s);
-  return status;
-}
-
-void mg_device_store_destroy(mg_device_store **store) {
-  mg_device_store *s = *store;
-  if (s == NULL) return;
-  const mg_device_ops *ops = s->device->ops;
-  for (size_t k = 0; s->tau != NULL && k < s->sources; k++) ops->give(s->device, s->tau[k]);
-  ops->give(s->device, s->base), ops->give(s->device, s->told), ops->give(s->device, s->thinned);
-  ops->give(s->device, s->head);
-  ops->unpin(s->device, s->verdicts);
-  mg_device_counter_free(s);
-  free(s->tau);
-  free(s);
-  *store = NULL;
-}
-
-size_t mg_device_store_sources(const mg_device_store *s) { return s->kept; }
-uint64_t mg_device_store_merged(const mg_device_store *s) { return s->merged; }
-
 /* ---- what a device can do ---- */
 
 static bool kind_of(const mg_formula *f, mg_device_merge_kind *kind) {
@@ -122,7 +74,7 @@ static bool can_do(const mg_device_pass *p, const mg_pass_recipe *r, size_t firs
   if (prepared->drop == MG_DROP_BY_RANK && !thins(p, r, p->ranges[first].tensor)) return false;
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
-    if (mg_store_range(p->store->host, range->tensor, range->first, range->count) == NULL) return false;
+    if (mg_store_range(&p->store->where, range->tensor, range->first, range->count) == NULL) return false;
   }
   return true;
 }
@@ -148,7 +100,7 @@ static piece_list tell_pieces(mg_device_pass *p, size_t first, size_t last, int6
   piece_list list = {.at = tell(&p->told, NULL, 0)};
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
-    const mg_range *kept = mg_store_range(p->store->host, range->tensor, range->first, range->count);
+    const mg_range *kept = mg_store_range(&p->store->where, range->tensor, range->first, range->count);
     for (int64_t done = 0; done < range->count; done += most, list.count++) {
       const int64_t left = range->count - done;
       const mg_device_piece piece = {.from = kept->offset + (size_t)(range->first - kept->first + done),

@@ -21,9 +21,10 @@ enum { MG_MOST_LOOKED = 32 /* bins that a device looks into at once */ };
 
 struct mg_device_store {
   mg_device *device;
-  const mg_store *host; /* borrowed: ranges */
-  size_t sources, kept;
-  float **tau; /* [sources] blocks of the device; NULL: not there */
+  mg_store where; /* ranges of its blocks, no more */
+  size_t sources, kept, floats;
+  uint64_t spare; /* bytes that are left free */
+  float **tau;    /* [sources] blocks of the device; NULL: not there */
   float *base;
   uint64_t merged; /* elements */
   char *told;      /* what kernels are told: of the device, grown as needed */

@@ -9,8 +9,8 @@ uint64_t mg_device_head_bytes(uint64_t floats) { return floats * sizeof(float) +
 /* From the first to the last float that a head has in a block of the store. */
 static void find_span(const mg_device_store *s, const mg_tensor_table *table, size_t *first, size_t *end) {
   *first = SIZE_MAX, *end = 0;
-  for (size_t k = 0; k < s->host->range_count; k++) {
-    const mg_range *r = &s->host->ranges[k];
+  for (size_t k = 0; k < s->where.range_count; k++) {
+    const mg_range *r = &s->where.ranges[k];
     if (!table->tensors[r->tensor].source_only) continue;
     if (r->offset < *first) *first = r->offset;
     if (r->offset + (size_t)r->count > *end) *end = r->offset + (size_t)r->count;
@@ -59,8 +59,8 @@ mg_status mg_device_head_begin(mg_device_store *s, mg_queue *queue, const mg_ten
   if (piece == NULL) return MG_ERR_NOMEM;
   s->head_drawn = false;
   s->head_seed = seed;
-  for (size_t k = 0; k < s->host->range_count; k++) { /* behind whatever goes by the last one */
-    const mg_range *r = &s->host->ranges[k];
+  for (size_t k = 0; k < s->where.range_count; k++) { /* behind whatever goes by the last one */
+    const mg_range *r = &s->where.ranges[k];
     if (table->tensors[r->tensor].source_only) MG_TRY(draw(s, queue, &table->tensors[r->tensor], r, piece), cleanup);
   }
   *able = s->head_drawn = true;

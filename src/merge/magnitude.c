@@ -63,7 +63,7 @@ done:
 /* What a device has not: whole rows, as what it has. */
 static mg_status scan_rest(source_scan *s, size_t t, mg_tile_visit visit, void *context) {
   mg_status status = MG_OK;
-  const mg_store *there = s->device->store->host;
+  const mg_store *there = &s->device->store->where;
   int64_t at = 0;
   for (size_t k = 0; k < there->range_count; k++) {
     const mg_range *r = &there->ranges[k];

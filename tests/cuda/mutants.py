@@ -72,6 +72,8 @@ STATISTICS = {
     "the column's matrices over a row's": (GRAM + "cka.c", "MG_TRY(fill_slot(w, j, w->block), done);", "MG_TRY(fill_slot(w, j, w->block - 1), done);"),
 }
 PASSES = {
+    "ranges read together whose places are apart": (MERGE + "device_store.c", "b->count == BATCH || at != b->at + b->count", "b->count == BATCH"),
+    "what is left of a block not sent": (MERGE + "device_store.c", "  MG_TRY(send(s, queue, to, &b), cleanup);\n", ""),
     "a merge that is relative to the base whatever it should be": (MERGE + "device.c", "m->other = mg_device_relative(p->store, prepared->base);", "m->other = NULL;"),
     "rows ranked as they are and not as they are relative": (MERGE + "device.c", "to->other = j->merge.other;", "to->other = NULL;"),
     "one random head for merges of any seed": (MERGE + "device.c", "return p->with_head && r->recipe->seed == p->seed;", "return p->with_head;"),

@@ -96,7 +96,7 @@ class WholeRuns(Cuda):
     def test_the_same_as_the_processors(self):
         host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
         self.assertIn("backend cuda: Emulated device", self.said)
-        self.assertIn("4 sources on the device", self.said)
+        self.assertIn("4 of 4 sources on the device", self.said)
         self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(host) as a, h5py.File(device) as b:
@@ -122,6 +122,17 @@ class WholeRuns(Cuda):
         with h5py.File(host) as a, h5py.File(device) as b:
             self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
             self.assertEqual(a["grid/cells/macro_f1"][()].tolist(), b["grid/cells/macro_f1"][()].tolist())
+
+    def test_little_memory_of_the_host(self):
+        """What it can't hold, beside what many threads work in, the device does: read once, not for every pass."""
+        compute = {"backend": "cuda", "threads": 160}
+        config, _ = self.refused("none", "would need", **{**SMALL, "compute": {**compute, "memory_budget": "180MiB"}})
+        need = int(re.search(r"would need (\d+) MiB", self.run_on(EMULATED, config).stderr).group(1)) + 1
+        device = self.made("device", **{**SMALL, "compute": {**compute, "memory_budget": f"{need}MiB"}})
+        self.assertRegex(self.said, "grid: [01] of 3 sources in memory")
+        self.assertIn("grid: 3 of 3 sources on the device", self.said)
+        self.assertMergedThere(1)
+        self.assertEqual(compare(self.made("host", HOST, backend="openblas", **SMALL), device, show=lambda line: None), [])
 
     def test_a_difference_is_seen(self):
         path = self.made("host", HOST, backend="openblas")
