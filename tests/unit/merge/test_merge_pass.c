@@ -226,10 +226,11 @@ static void want(wanted *w, size_t tensor, int64_t first, int64_t count) {
   w->floats += (size_t)count;
 }
 
-/* Everything; or of the tall tensor a few rows, and nothing at the beginning of a block. */
+/* Everything; or of the tall tensor a few rows, and nothing between tensors or before the first one. */
 static wanted want_all(bool few) {
-  wanted w = {.floats = few ? 16 : 0};
+  wanted w = {0};
   for (size_t t = 0; t < TENSORS; t++) {
+    w.floats += few ? 16 : 0;
     if (t == TALL && few)
       want(&w, t, 10 * 70, 140 * 70), want(&w, t, 200 * 70, 70), want(&w, t, 299 * 70, 70);
     else
