@@ -44,6 +44,8 @@ typedef struct mg_recipe {
 
 /** Does the method need tensors whole, so that what hangs on all of the recipe's sources is found by reading them? */
 bool mg_recipe_reads_whole(const mg_recipe *recipe);
+/** Does it ask for quantities of whole tensors or sources (see below)? By method and values alone. */
+bool mg_recipe_goes_by_whole(const mg_recipe *recipe);
 /**
  * What a recipe computes, whatever its method is called: equal bytes, equal merges. Appended to text. Which sources they are,
  * and which one stands in for theta_0, is the caller's to say.
@@ -106,8 +108,8 @@ uint64_t mg_device_store_merged(const mg_device_store *store);
 uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
 /** Bytes that dropping elements by rank takes; without them the host does it. */
 uint64_t mg_device_thin_bytes(void);
-/** Bytes that a random head of so many floats takes; without them the host merges it. */
-uint64_t mg_device_head_bytes(uint64_t floats);
+/** Bytes that a random head takes; without them the host merges it. */
+uint64_t mg_device_head_bytes(const mg_tensor_table *table);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {

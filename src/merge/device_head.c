@@ -4,7 +4,13 @@
 
 #include "device.h"
 
-uint64_t mg_device_head_bytes(uint64_t floats) { return floats * sizeof(float) + MG_DEVICE_ALIGN; }
+/* Of all that only sources have, each tensor on a boundary of 64 bytes. */
+uint64_t mg_device_head_bytes(const mg_tensor_table *table) {
+  uint64_t floats = 0;
+  for (size_t t = 0; t < table->count; t++)
+    if (table->tensors[t].source_only) floats += ((uint64_t)table->tensors[t].numel + 15) / 16 * 16;
+  return floats * sizeof(float) + MG_DEVICE_ALIGN;
+}
 
 /* From the first to the last float that a head has in a block of the store. */
 static void find_span(const mg_device_store *s, const mg_tensor_table *table, size_t *first, size_t *end) {
@@ -30,8 +36,10 @@ static mg_status take_room(mg_device_store *s, const mg_tensor_table *table) {
   const mg_device_ops *ops = s->device->ops;
   size_t first, end;
   find_span(s, table, &first, &end);
-  if (s->head != NULL || first >= end || ops->room(s->device) < mg_device_head_bytes(end - first)) return MG_OK;
-  MG_TRY(ops->take(s->device, (end - first) * sizeof *s->head, "a random head", (void **)&s->head), done);
+  if (s->head != NULL || first >= end) return MG_OK;
+  const uint64_t bytes = (end - first) * sizeof *s->head + MG_DEVICE_ALIGN; /* more than was planned where it lies apart */
+  if (bytes > mg_device_head_bytes(table) || ops->room(s->device) < bytes) return MG_OK;
+  MG_TRY(ops->take(s->device, bytes - MG_DEVICE_ALIGN, "a random head", (void **)&s->head), done);
   s->head_first = first;
 done:
   return status;

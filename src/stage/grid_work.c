@@ -22,6 +22,7 @@ struct mg_grid_worker {
   mg_node_store *store;
   mg_device_store *device_store; /* NULL: no device */
   mg_range_list all_ranges;      /* of both: what any target needs */
+  mg_range_list whole_ranges;    /* of the device's store, where that has sources whole */
   int *wanted;                   /* [wanted_count] sources, those first that most merges want */
   size_t wanted_count;
   mg_quantities *quantities;
@@ -134,7 +135,8 @@ void mg_grid_worker_close(mg_grid_worker **worker) {
   mg_device_store_destroy(&w->device_store);
   mg_node_store_close(&w->store);
   mg_quantities_destroy(&w->quantities);
-  free(w->all_ranges.items), free(w->wanted), free(w->at.ids), free(w->at.tokens), free(w->at.offset), free(w->at.ranges.items);
+  free(w->all_ranges.items), free(w->whole_ranges.items), free(w->wanted), free(w->at.ids), free(w->at.tokens),
+      free(w->at.offset), free(w->at.ranges.items);
   free(w->recipes), free(w->ids), free(w->blocks), free(w->device_blocks), free(w->logits), free(w->predictions);
   free(w);
   *worker = NULL;
@@ -145,31 +147,36 @@ void mg_grid_worker_times(const mg_grid_worker *w, double *merging, double *eval
   *evaluating = w->evaluating;
 }
 
+/* How often a rank goes through a whole source for its share of the quantities. */
+static double count_scans(const mg_grid_worker *w) {
+  const mg_grid_work *work = w->terms.work;
+  const mg_tensor_table *table = mg_rows_table(w->terms.deltas->rows);
+  double all = 0, read = 0;
+  for (size_t t = 0; t < table->count; t++) all += (double)table->tensors[t].numel;
+  for (size_t k = 0; k < work->quantity_count; k++) {
+    const int32_t t = work->quantities[k].tensor;
+    read += t >= 0 ? (double)table->tensors[t].numel : all;
+  }
+  return read / all / w->terms.attempt->ranks;
+}
+
 /* On a device the sources come behind the models: what is left is theirs, however much of them the host's budget holds. */
 static mg_status open_device_store(mg_grid_worker *w, mg_farm_poll *poll) {
-  mg_status status = MG_OK;
   const mg_grid_worker_terms *t = &w->terms;
-  mg_device *device = t->attempt->device;
-  mg_queue *queue;
-  const mg_store *host = mg_node_store_get(w->store);
-  const mg_store where = {.range_count = w->all_ranges.count, .ranges = w->all_ranges.items};
-  bool added;
-  if (device == NULL) return MG_OK;
-  mg_encoder_device_block(w->encoder, 0, &queue);
-  MG_TRY(mg_device_store_create(device, queue, &where, t->list->count,
-                                mg_encoder_block_floats(t->shape, t->tokenized->token_count),
-                                mg_grid_device_spare(t->shape, t->most_tokens, t->tokenized->token_count), &w->device_store),
-         done);
-  const float *base = host != NULL ? host->base : NULL; /* first: without it nothing is merged there */
-  MG_TRY(mg_device_store_add(w->device_store, queue, t->deltas, MG_ROW_BASE, base, mg_attempt_poll, poll, &added), done);
-  for (size_t k = 0; k < w->wanted_count && added; k++) {
-    const float *tau = host != NULL ? host->tau[w->wanted[k]] : NULL;
-    MG_TRY(mg_device_store_add(w->device_store, queue, t->deltas, w->wanted[k], tau, mg_attempt_poll, poll, &added), done);
-  }
-  const size_t kept = mg_device_store_sources(w->device_store);
-  mg_info("grid: %zu of %zu sources on the device", kept, w->wanted_count);
-done:
-  return status;
+  if (t->attempt->device == NULL) return MG_OK;
+  mg_grid_device_terms terms = {
+      .device = t->attempt->device,
+      .deltas = t->deltas,
+      .host = mg_node_store_get(w->store),
+      .rows = &w->all_ranges,
+      .floats = mg_encoder_block_floats(t->shape, t->tokenized->token_count),
+      .spare = mg_grid_device_spare(t->shape, mg_rows_table(t->deltas->rows), t->most_tokens, t->tokenized->token_count),
+      .wanted = w->wanted,
+      .wanted_count = w->wanted_count,
+      .scans = count_scans(w),
+      .poll = poll};
+  mg_encoder_device_block(w->encoder, 0, &terms.queue);
+  return mg_grid_device_open(&terms, &w->whole_ranges, &w->device_store);
 }
 
 /* What a rank computes with, once it has something to do. */

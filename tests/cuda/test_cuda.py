@@ -96,7 +96,7 @@ class WholeRuns(Cuda):
     def test_the_same_as_the_processors(self):
         host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
         self.assertIn("backend cuda: Emulated device", self.said)
-        self.assertIn("4 of 4 sources on the device", self.said)
+        self.assertIn("4 of 4 sources on the device, whole", self.said)
         self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(host) as a, h5py.File(device) as b:

@@ -385,7 +385,8 @@ static void same_on_device(const mg_store *store, const wanted *w, const char *i
 }
 
 /* What is asked for in advance, known before the pass. */
-static mg_quantities *know_all(const mg_store *store, const wanted *w) {
+static mg_quantities *know_all(const mg_store *store, const wanted *w, const wanted *whole) {
+  const mg_store none = {.range_count = whole->count, .ranges = whole->ranges};
   mg_quantities *known, *seen;
   mg_quantity_list list = {0};
   double value;
@@ -401,6 +402,7 @@ static mg_quantities *know_all(const mg_store *store, const wanted *w) {
       if (list.items[k].source == s) own[count++] = list.items[k];
     assert_int_equal(mg_quantities_compute(&deltas, NULL, IDS[s], own, count, NULL, NULL, values), MG_OK);
     if (test_device() != NULL) same_on_device(store, w, IDS[s], own, count, values);
+    if (test_device() != NULL) same_on_device(&none, whole, IDS[s], own, count, values);
     for (size_t k = 0; k < count; k++) {
       assert_false(mg_quantities_find(known, &own[k], &value)); /* none is asked for twice */
       assert_int_equal(mg_quantities_put(known, &own[k], values[k]), MG_OK);
@@ -434,7 +436,7 @@ static void any_way_the_same(mg_head_policy head, int base, uint64_t other_seed)
   same_with(alone, &whole, together, &few, "with others, by three threads, in part");
   free(together);
   const mg_store store = make_store(&few, tau, &blocks);
-  mg_quantities *known = know_all(&store, &few);
+  mg_quantities *known = know_all(&store, &few, &whole);
   together = run(all, RECIPE_COUNT, &few, &store, known, 2);
   same_with(alone, &whole, together, &few, "from memory, with what is known in advance");
   free(together);
