@@ -182,7 +182,7 @@ class WholeRuns(Cuda):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(whole, result_bits(path), fault)
         config, path = self.refused("ranks", "device 0 (Emulated device)", env={"MG_EMU_FAIL": "launch:60"}, ranks=2, **SMALL)
-        for kernel, says in (("count_upper:2", "counting magnitudes"), ("count_lower:1", "counting magnitudes"),
+        for kernel, says in (("merge:3", "a merge"), ("count_upper:2", "counting magnitudes"), ("count_lower:1", "counting magnitudes"),
                              ("thin_out:3", "dropping by rank"), ("add_norms:2", "adding up magnitudes"),
                              ("centre:2", "centring features"), ("u_centre:3", "centring a Gram matrix")):
             self.refused(f"in-{kernel.split(':')[0]}", says, env={"MG_EMU_FAIL": kernel}, **SMALL)
