@@ -100,8 +100,10 @@ typedef struct mg_device_merge {
   mg_device_merge_kind kind;
   int sources;
   double base_factor, lambda, tie, floor;
-  const float *const *tau;     /**< [sources] blocks */
-  bool packed;                 /**< of tau piece p lies MG_PIECE_ELEMENTS p floats behind the start, wherever it is from */
+  const float *const *tau; /**< [sources] blocks */
+  const float *other;      /**< NULL, or the block that all are relative to: τ − other, and θ0 + other is their base */
+  bool packed; /**< of tau piece p lies MG_PIECE_ELEMENTS p floats behind the start, wherever it is from, and is relative
+                  already */
   const double *weight, *vote; /**< [sources] */
   const double *threshold, *ceiling;
   const double *alone; /**< of MG_DEVICE_ACTIVE; NULL: 1 */

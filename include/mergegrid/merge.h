@@ -44,6 +44,8 @@ typedef struct mg_recipe {
 
 /** Does the method need tensors whole, so that what hangs on all of the recipe's sources is found by reading them? */
 bool mg_recipe_reads_whole(const mg_recipe *recipe);
+/** Does it ask for quantities of whole tensors or sources (see below)? By method and values alone. */
+bool mg_recipe_goes_by_whole(const mg_recipe *recipe);
 /**
  * What a recipe computes, whatever its method is called: equal bytes, equal merges. Appended to text. Which sources they are,
  * and which one stands in for theta_0, is the caller's to say.
@@ -83,21 +85,31 @@ mg_status mg_store_fill(const mg_deltas *deltas, int source, const mg_range *ran
 /** A store's blocks on a device, as many as there is room for. */
 typedef struct mg_device_store mg_device_store;
 /**
- * host is borrowed; sources: of its rows; floats: of a block. spare: bytes of the device's memory that are left free. The
- * blocks are on their way in the queue.
+ * host: what it has goes up; its ranges and blocks are borrowed, no block need be there. sources: of its rows; floats: of a
+ * block. spare: bytes of the device's memory that are left free. The blocks are on their way in the queue.
  */
 mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
                                  uint64_t spare, mg_device_store **store);
+/**
+ * A source besides, or theta_0 (MG_ROW_BASE): block, or where that is NULL, read from deltas a piece at a time. *added: it is
+ * there, or was; there may be no room. What poll (may be NULL) returns ends it.
+ */
+mg_status mg_device_store_add(mg_device_store *store, mg_queue *queue, const mg_deltas *deltas, int source, const float *block,
+                              mg_status (*poll)(void *context), void *context, bool *added);
 /** Nothing of the queue that uses it is under way. */
 void mg_device_store_destroy(mg_device_store **store);
 /** How many sources it has. */
 size_t mg_device_store_sources(const mg_device_store *store);
 /** Elements whose magnitudes it has counted for thresholds, or added up. */
 uint64_t mg_device_store_counted(const mg_device_store *store);
+/** Elements that passes with it have merged on the device. */
+uint64_t mg_device_store_merged(const mg_device_store *store);
 /** Bytes that counting takes where blocks have so many floats in so many ranges; without them the host counts. */
 uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges);
 /** Bytes that dropping elements by rank takes; without them the host does it. */
 uint64_t mg_device_thin_bytes(void);
+/** Bytes that a random head takes; without them the host merges it. */
+uint64_t mg_device_head_bytes(const mg_tensor_table *table);
 
 /** Merges go to a device, and those that it can do are done there, to the same bits; all borrowed. */
 typedef struct mg_merge_device {

@@ -27,55 +27,11 @@ struct mg_device_pass {
   size_t range_count;
   job *jobs;
   size_t job_count, job_room;
-  bool thins; /* there is room for what is thinned out */
+  bool thins;     /* there is room for what is thinned out */
+  bool with_head; /* random heads of this seed are there */
+  uint64_t seed;
   mg_text told;
 };
-
-/* ---- the store ---- */
-
-mg_status mg_device_store_create(mg_device *device, mg_queue *queue, const mg_store *host, size_t sources, size_t floats,
-                                 uint64_t spare, mg_device_store **out) {
-  mg_status status = MG_OK;
-  const uint64_t bytes = floats * sizeof(float);
-  mg_device_store *s = mg_alloc_zero(1, sizeof *s);
-  *out = NULL;
-  if (s == NULL) return MG_ERR_NOMEM;
-  *s = (mg_device_store){.device = device, .host = host, .sources = sources};
-  s->tau = mg_alloc_zero(sources, sizeof *s->tau);
-  if (s->tau == NULL) {
-    status = MG_ERR_NOMEM;
-    goto failed;
-  }
-  for (size_t k = 0; k <= sources; k++) { /* theta_0 first: without it nothing is merged there */
-    float **to = k == 0 ? &s->base : &s->tau[k - 1];
-    const float *from = k == 0 ? host->base : host->tau[k - 1];
-    if (from == NULL) continue;
-    if (device->ops->room(device) < bytes + spare + MG_DEVICE_ALIGN) break;
-    MG_TRY(device->ops->take(device, bytes, k == 0 ? "the base" : "task vectors", (void **)to), failed);
-    MG_TRY(device->ops->upload_any(queue, *to, from, bytes), failed);
-    s->kept += k > 0;
-  }
-  *out = s;
-  return MG_OK;
-failed:
-  mg_device_store_destroy(&s);
-  return status;
-}
-
-void mg_device_store_destroy(mg_device_store **store) {
-  mg_device_store *s = *store;
-  if (s == NULL) return;
-  const mg_device_ops *ops = s->device->ops;
-  for (size_t k = 0; s->tau != NULL && k < s->sources; k++) ops->give(s->device, s->tau[k]);
-  ops->give(s->device, s->base), ops->give(s->device, s->told), ops->give(s->device, s->thinned);
-  ops->unpin(s->device, s->verdicts);
-  mg_device_counter_free(s);
-  free(s->tau);
-  free(s);
-  *store = NULL;
-}
-
-size_t mg_device_store_sources(const mg_device_store *s) { return s->kept; }
 
 /* ---- what a device can do ---- */
 
@@ -103,16 +59,22 @@ static bool thins(const mg_device_pass *p, const mg_pass_recipe *r, size_t t) {
   return p->thins && mg_device_thin_most(r->recipe->count, mg_row_length(&p->table->tensors[t])) > 0;
 }
 
+/* Has it what stands in for theta_0? */
+static bool has_base(const mg_device_pass *p, const mg_pass_recipe *r, int base) {
+  if (base == MG_BASE_RANDOM) return p->with_head && r->recipe->seed == p->seed;
+  return base == MG_BASE_FAMILY || p->store->tau[base] != NULL;
+}
+
 /* Ranges [first, last) are all of one tensor. */
 static bool can_do(const mg_device_pass *p, const mg_pass_recipe *r, size_t first, size_t last) {
   mg_device_merge_kind kind;
   const mg_prepared *prepared = &r->tensors[p->ranges[first].tensor];
-  if (r->failure != NULL || !holds(p->store, r->recipe) || prepared->base != MG_BASE_FAMILY) return false;
+  if (r->failure != NULL || !holds(p->store, r->recipe) || !has_base(p, r, prepared->base)) return false;
   if (!kind_of(prepared->formula, &kind)) return false;
   if (prepared->drop == MG_DROP_BY_RANK && !thins(p, r, p->ranges[first].tensor)) return false;
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
-    if (mg_store_range(p->store->host, range->tensor, range->first, range->count) == NULL) return false;
+    if (mg_store_range(&p->store->where, range->tensor, range->first, range->count) == NULL) return false;
   }
   return true;
 }
@@ -138,7 +100,7 @@ static piece_list tell_pieces(mg_device_pass *p, size_t first, size_t last, int6
   piece_list list = {.at = tell(&p->told, NULL, 0)};
   for (size_t k = first; k < last; k++) {
     const mg_range *range = &p->ranges[k];
-    const mg_range *kept = mg_store_range(p->store->host, range->tensor, range->first, range->count);
+    const mg_range *kept = mg_store_range(&p->store->where, range->tensor, range->first, range->count);
     for (int64_t done = 0; done < range->count; done += most, list.count++) {
       const int64_t left = range->count - done;
       const mg_device_piece piece = {.from = kept->offset + (size_t)(range->first - kept->first + done),
@@ -195,6 +157,7 @@ static void tell_ranks(mg_device_pass *p, const mg_pass_recipe *r, size_t t, job
   j->merge.stream = NULL, j->merge.rescale = NULL;
   to->sources = j->merge.sources;
   to->tau = j->merge.tau;
+  to->other = j->merge.other;
   to->inverse = prepared->formula->rescale == MG_RESCALE_INVERSE;
   to->row = (uint32_t)mg_row_length(&p->table->tensors[t]);
   mg_rank_chances(prepared->formula, to->row, &to->least, &to->rise);
@@ -228,6 +191,7 @@ static mg_status add_job(mg_device_pass *p, size_t recipe, size_t t, piece_list 
   *j = (job){.recipe = recipe, .tensor = t, .undecided = tie_of(r, t) == 0};
   mg_device_merge *m = &j->merge;
   kind_of(prepared->formula, &m->kind);
+  m->other = mg_device_relative(p->store, prepared->base);
   m->base_factor = prepared->base_factor, m->lambda = prepared->lambda;
   m->floor = prepared->formula->floor, m->tie = tie_of(r, t) < 0 ? -1 : 1;
   m->piece = pieces.at, m->pieces = pieces.count;
@@ -258,7 +222,10 @@ static mg_status list_jobs(mg_device_pass *p, bool *taken) {
       if (by_rank && rows.count == 0) rows = tell_pieces(p, first, last, MG_PIECE_ELEMENTS / row * row);
       if (!by_rank && pieces.count == 0) pieces = tell_pieces(p, first, last, MG_PIECE_ELEMENTS);
       MG_TRY(add_job(p, r, t, by_rank ? rows : pieces), done);
-      for (size_t k = first; k < last; k++) taken[r * p->range_count + k] = true;
+      for (size_t k = first; k < last; k++) {
+        taken[r * p->range_count + k] = true;
+        p->store->merged += (uint64_t)p->ranges[k].count;
+      }
     }
   }
 done:
@@ -345,6 +312,22 @@ done:
   return status;
 }
 
+/* What merges go by that is not there from the beginning. */
+static mg_status make_ready(mg_device_pass *p) {
+  mg_status status = MG_OK;
+  bool head = false;
+  for (size_t r = 0; r < p->terms->count; r++) {
+    const mg_recipe *recipe = p->recipes[r].recipe;
+    if (p->recipes[r].body.drop == MG_DROP_BY_RANK && !p->thins) MG_TRY(mg_device_thin_begin(p->store, &p->thins), done);
+    if (recipe->head != MG_HEAD_RANDOM || head) continue;
+    MG_TRY(mg_device_head_begin(p->store, p->queue, p->table, recipe->seed, &p->with_head), done);
+    p->seed = recipe->seed; /* of others the host merges the heads */
+    head = true;
+  }
+done:
+  return status;
+}
+
 mg_status mg_device_pass_begin(const mg_pass_terms *terms, mg_pass_recipe *recipes, const mg_range *ranges, size_t range_count,
                                bool *taken, mg_device_pass **out) {
   mg_status status = MG_OK;
@@ -358,8 +341,7 @@ mg_status mg_device_pass_begin(const mg_pass_terms *terms, mg_pass_recipe *recip
                         .table = mg_rows_table(terms->deltas->rows),
                         .ranges = ranges,
                         .range_count = range_count};
-  for (size_t r = 0; r < terms->count && !p->thins; r++)
-    if (recipes[r].body.drop == MG_DROP_BY_RANK) MG_TRY(mg_device_thin_begin(p->store, &p->thins), done);
+  MG_TRY(make_ready(p), done);
   MG_TRY(list_jobs(p, taken), done);
   MG_TRY(queue_jobs(p), done);
 done:

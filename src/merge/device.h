@@ -21,23 +21,29 @@ enum { MG_MOST_LOOKED = 32 /* bins that a device looks into at once */ };
 
 struct mg_device_store {
   mg_device *device;
-  const mg_store *host; /* borrowed: ranges */
-  size_t sources, kept;
-  float **tau; /* [sources] blocks of the device; NULL: not there */
+  mg_store where; /* ranges of its blocks, no more */
+  size_t sources, kept, floats;
+  uint64_t spare; /* bytes that are left free */
+  float **tau;    /* [sources] blocks of the device; NULL: not there */
   float *base;
-  char *told; /* what kernels are told: of the device, grown as needed */
+  uint64_t merged; /* elements */
+  char *told;      /* what kernels are told: of the device, grown as needed */
   size_t told_room;
   mg_device_verdict *verdicts; /* pinned */
   size_t verdict_room;
   mg_device_counter *counter; /* NULL: nothing has been counted yet */
   float *thinned;             /* pieces that ranks have thinned out; NULL: none were yet */
+  float *head;                /* a random one, from offset head_first of the blocks on; NULL: none was asked for yet */
+  size_t head_first;
+  uint64_t head_seed;
+  bool head_drawn;
 };
 
 /* ---- order statistics (device_census.c) ---- */
 
 /* Values whose magnitudes are counted, or added up. */
 typedef struct mg_device_values {
-  int source, other; /* relative to that one; −1: as they are */
+  int source, other; /* relative to that one, or to a random head; MG_BASE_FAMILY: as they are */
   bool thinned;      /* what a stream drops counts as 0 */
   mg_stream stream;
   uint32_t last_kept;
@@ -72,6 +78,14 @@ mg_status mg_device_norms_begin(mg_device_store *store, mg_queue *queue, const m
 mg_status mg_device_norms_tensor(mg_device_store *store, mg_queue *queue, const mg_device_values *values,
                                  const mg_device_share *share, size_t t);
 mg_status mg_device_norms_end(mg_device_store *store, mg_queue *queue, mg_l1 *all, mg_l1 *part);
+
+/* ---- what stands in for theta_0 (device_head.c) ---- */
+
+/* *able: what random heads of that seed are is there, or on its way. Only one seed's is at a time. */
+mg_status mg_device_head_begin(mg_device_store *store, mg_queue *queue, const mg_tensor_table *table, uint64_t seed,
+                               bool *able);
+/* The block that task vectors are relative to: of a source, or of the random head; NULL under the family's base. */
+const float *mg_device_relative(const mg_device_store *store, int other);
 
 /* ---- dropping by rank (device_thin.c) ---- */
 

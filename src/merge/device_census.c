@@ -17,11 +17,11 @@ uint64_t mg_device_count_bytes(uint64_t floats, size_t ranges) {
 }
 
 /* Of the tensor that has the most, in whole rows or not. */
-static size_t most_pieces(const mg_store *host) {
+static size_t most_pieces(const mg_store *where) {
   size_t most = 0, own = 0;
-  for (size_t k = 0; k < host->range_count; k++) {
-    if (k > 0 && host->ranges[k].tensor != host->ranges[k - 1].tensor) own = 0;
-    own += (size_t)((host->ranges[k].count + MG_PIECE_ELEMENTS - 1) / MG_PIECE_ELEMENTS);
+  for (size_t k = 0; k < where->range_count; k++) {
+    if (k > 0 && where->ranges[k].tensor != where->ranges[k - 1].tensor) own = 0;
+    own += (size_t)((where->ranges[k].count + MG_PIECE_ELEMENTS - 1) / MG_PIECE_ELEMENTS);
     if (own > most) most = own;
   }
   return 2 * most;
@@ -31,7 +31,7 @@ static size_t most_pieces(const mg_store *host) {
 static mg_status open_counter(mg_device_store *s) {
   mg_status status = MG_OK;
   const mg_device_ops *ops = s->device->ops;
-  const size_t pieces = most_pieces(s->host);
+  const size_t pieces = most_pieces(&s->where);
   const uint64_t bytes = BINS_BYTES + INDEX_BYTES + SOURCE_BYTES + pieces * sizeof(mg_device_piece);
   if (s->counter != NULL || ops->room(s->device) < bytes + MG_DEVICE_ALIGN) return MG_OK;
   mg_device_counter *c = mg_alloc_zero(1, sizeof *c);
@@ -76,8 +76,8 @@ mg_status mg_device_counter_open(mg_device_store *s, const mg_device_values *val
 mg_status mg_device_counter_tell(mg_device_store *s, mg_queue *queue, size_t t, int64_t most, uint32_t *pieces) {
   mg_device_counter *c = s->counter;
   c->told.size = 0, c->elements = 0;
-  for (size_t k = 0; k < s->host->range_count; k++) {
-    const mg_range *r = &s->host->ranges[k];
+  for (size_t k = 0; k < s->where.range_count; k++) {
+    const mg_range *r = &s->where.ranges[k];
     if (r->tensor != t) continue;
     for (int64_t at = 0; at < r->count; at += most) {
       const int64_t left = r->count - at;
@@ -119,7 +119,7 @@ mg_status mg_device_count_tensor(mg_device_store *s, mg_queue *queue, const mg_d
   if (pieces == 0) goto done;
   c->counted += census->looked == 0 ? c->elements : 0;
   const mg_device_census what = {.tau = s->tau[values->source],
-                                 .other = values->other >= 0 ? s->tau[values->other] : NULL,
+                                 .other = mg_device_relative(s, values->other),
                                  .thinned = values->thinned,
                                  .stream = values->stream,
                                  .last_kept = values->last_kept,

@@ -22,10 +22,6 @@ done:
   return status;
 }
 
-static const float *other_of(const mg_device_store *s, const mg_device_values *values) {
-  return values->other >= 0 ? s->tau[values->other] : NULL;
-}
-
 /* Rows thinned out, some pieces at a time, and added up. */
 static mg_status add_ranked(mg_device_store *s, mg_queue *queue, const mg_device_values *values, const mg_device_share *share,
                             mg_device_norms *what) {
@@ -61,7 +57,7 @@ mg_status mg_device_norms_tensor(mg_device_store *s, mg_queue *queue, const mg_d
   mg_status status = MG_OK;
   const bool ranked = share->part == MG_DEVICE_PART_PACKED;
   mg_device_norms what = {.tau = s->tau[values->source],
-                          .other = other_of(s, values),
+                          .other = mg_device_relative(s, values->other),
                           .part = share->part,
                           .threshold = share->threshold,
                           .stream = values->stream,

@@ -320,6 +320,12 @@ const char *mg_canonical_name(const mg_recipe *recipe) {
   return k >= 0 && REGISTRY[k].as != NULL ? REGISTRY[k].as : recipe->method->name;
 }
 
+bool mg_recipe_goes_by_whole(const mg_recipe *recipe) {
+  mg_formula f;
+  if (mg_formula_of(recipe, &f) != MG_OK) return false;
+  return (f.drop != MG_DROP_NONE && f.rescale == MG_RESCALE_L1) || f.keep == MG_KEEP_LARGEST || f.share;
+}
+
 bool mg_recipe_reads_whole(const mg_recipe *recipe) {
   mg_formula formula;
   return mg_formula_of(recipe, &formula) == MG_OK && formula.reads_whole;

@@ -14,6 +14,7 @@ typedef struct source_scan {
   const char *id;
   int sources[2];              /* the source, and what stands in for theta_0 */
   const mg_quantity *quantity; /* that what is scanned is relative to */
+  bool head;                   /* the device has the random head that it is about */
   float *values, *other, *copy;
   uint32_t *words;
   uint64_t *order;
@@ -62,7 +63,7 @@ done:
 /* What a device has not: whole rows, as what it has. */
 static mg_status scan_rest(source_scan *s, size_t t, mg_tile_visit visit, void *context) {
   mg_status status = MG_OK;
-  const mg_store *there = s->device->store->host;
+  const mg_store *there = &s->device->store->where;
   int64_t at = 0;
   for (size_t k = 0; k < there->range_count; k++) {
     const mg_range *r = &there->ranges[k];
@@ -92,22 +93,35 @@ static bool is_taken(const source_scan *s, size_t t) {
   return !mg_rows_table(s->deltas->rows)->tensors[t].source_only || q->base == MG_BASE_RANDOM;
 }
 
-/* What a device has of a tensor is counted there; the host counts what lies between. */
-static mg_status count_with_device(source_scan *s, mg_census *census, mg_device_values *values, size_t t) {
-  mg_status status = MG_OK;
+/* Which values of a tensor a device is asked about. *able: may it be? */
+static void aim(const source_scan *s, size_t t, mg_device_values *values, bool *able) {
+  const bool random = is_random(s, &mg_rows_table(s->deltas->rows)->tensors[t]);
   values->stream = stream_of(s, t);
+  values->other = random ? MG_BASE_RANDOM : s->quantity->base >= 0 ? s->quantity->base : MG_BASE_FAMILY;
+  *able = *able && (!random || s->head);
+}
+
+/* What a device has of a tensor is counted there; the host counts what lies between. */
+static mg_status count_with_device(source_scan *s, mg_census *census, const mg_device_values *values, size_t t) {
+  mg_status status = MG_OK;
   MG_TRY(mg_device_count_tensor(s->device->store, s->device->queue, values, census, t), done);
   MG_TRY(scan_rest(s, t, count_tile, census), done);
 done:
   return status;
 }
 
-static bool has_device(const source_scan *s) { return s->device != NULL && s->device->store != NULL; }
+/* *there: there is one that holds something; a random head, if it is about that. */
+static mg_status find_device(source_scan *s, bool *there) {
+  *there = s->device != NULL && s->device->store != NULL;
+  s->head = false;
+  if (!*there || s->quantity->base != MG_BASE_RANDOM) return MG_OK;
+  return mg_device_head_begin(s->device->store, s->device->queue, mg_rows_table(s->deltas->rows), s->quantity->seed, &s->head);
+}
 
 /* thinned: the share `density` stays of them. */
 static mg_device_values values_of(const source_scan *s, bool thinned, double density) {
   return (mg_device_values){.source = s->sources[0],
-                            .other = s->quantity->base >= 0 ? s->quantity->base : -1,
+                            .other = s->quantity->base >= 0 ? s->quantity->base : MG_BASE_FAMILY,
                             .thinned = thinned,
                             .last_kept = thinned ? mg_last_kept(density) : 0};
 }
@@ -118,11 +132,14 @@ static mg_status count_taken(source_scan *s, mg_census *census) {
   const mg_quantity *q = s->quantity;
   const mg_tensor_table *table = mg_rows_table(s->deltas->rows);
   mg_device_values values = values_of(s, is_thinned(q), q->b);
-  bool there = has_device(s);
+  bool there;
+  MG_TRY(find_device(s, &there), done);
   if (there) MG_TRY(mg_device_count_begin(s->device->store, s->device->queue, &values, census, &there), done);
   for (size_t t = 0; t < table->count; t++) {
+    bool able = there;
     if (!is_taken(s, t)) continue;
-    if (there && !is_random(s, &table->tensors[t]))
+    aim(s, t, &values, &able);
+    if (able)
       MG_TRY(count_with_device(s, census, &values, t), done);
     else
       MG_TRY(scan_tensor(s, t, count_tile, census), done);
@@ -185,12 +202,15 @@ static mg_status find_norms(norms *n) {
   source_scan *s = n->scan;
   const mg_tensor_table *table = mg_rows_table(s->deltas->rows);
   mg_device_values values = values_of(s, n->share.part == MG_DEVICE_PART_KEPT, n->density);
-  bool there = has_device(s);
+  bool there;
+  MG_TRY(find_device(s, &there), done);
   if (there) MG_TRY(mg_device_norms_begin(s->device->store, s->device->queue, &values, &n->share, &there), done);
   for (size_t t = 0; t < table->count; t++) {
+    bool able = there;
     if (!is_taken(s, t)) continue;
-    n->stream = values.stream = stream_of(s, t);
-    if (there && !is_random(s, &table->tensors[t])) {
+    n->stream = stream_of(s, t);
+    aim(s, t, &values, &able);
+    if (able) {
       MG_TRY(mg_device_norms_tensor(s->device->store, s->device->queue, &values, &n->share, t), done);
       MG_TRY(scan_rest(s, t, add_norms, n), done);
     } else {

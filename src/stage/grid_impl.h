@@ -93,10 +93,31 @@ mg_status mg_node_store_open(MPI_Comm comm, const mg_deltas *deltas, const int *
                              const mg_range *ranges, size_t range_count, size_t floats, uint64_t bytes, mg_node_store **store);
 void mg_node_store_close(mg_node_store **store);
 /* NULL where nothing is in memory. */
-/** Bytes of a device's memory that merges need besides models and sources. */
-uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens, size_t all_tokens);
 const mg_store *mg_node_store_get(const mg_node_store *store);
 size_t mg_node_store_sources(const mg_node_store *store);
+
+/* ---- sources on a device (grid_device.c) ---- */
+
+/* Bytes of a device's memory that merges need besides models and sources. */
+uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, const mg_tensor_table *table, size_t tokens, size_t all_tokens);
+/* Bytes of θ0 and so many sources, whole, and of what counting them takes. */
+uint64_t mg_grid_device_whole(const mg_tensor_table *table, size_t sources);
+
+typedef struct mg_grid_device_terms {
+  mg_device *device;
+  mg_queue *queue;
+  const mg_deltas *deltas;
+  const mg_store *host;      /* what is in memory; NULL: nothing */
+  const mg_range_list *rows; /* what texts need, in blocks of `floats` */
+  size_t floats;
+  uint64_t spare;    /* bytes that are left free */
+  const int *wanted; /* [wanted_count] sources, those first that most merges want */
+  size_t wanted_count;
+  double scans; /* how often a rank would go through a whole source for thresholds and norms */
+  mg_farm_poll *poll;
+} mg_grid_device_terms;
+/* θ0 and the sources, as many as there is room for; whole, listed in `whole`, where that pays. */
+mg_status mg_grid_device_open(const mg_grid_device_terms *terms, mg_range_list *whole, mg_device_store **store);
 
 /* ---- rank 0: cells and their recipes (grid_recipes.c) ---- */
 

@@ -43,15 +43,6 @@ static void share_memory(const mg_config *config, const mg_memory *others, size_
   if (p->store_bytes < 2 * p->source_bytes) p->store_bytes = 0;
 }
 
-/* What kernels are told: of pieces of 4096 elements 32 bytes each, and more of ranges that are shorter; twice, since pieces of
-   whole rows are a list of their own, of up to twice as many. And what thresholds are counted with, and rows thinned out. */
-uint64_t mg_grid_device_spare(const mg_encoder_shape *shape, size_t tokens, size_t all_tokens) {
-  const uint64_t floats = mg_encoder_block_floats(shape, tokens);
-  return (3 * floats / MG_PIECE_ELEMENTS + 2 * tokens) * sizeof(mg_device_piece) + (UINT64_C(32) << 20) +
-         mg_device_thin_bytes() +
-         mg_device_count_bytes(mg_encoder_block_floats(shape, all_tokens), all_tokens + 32 * ((size_t)shape->layers + 1));
-}
-
 /* Floating-point operations of a target's texts. */
 static double target_flops(const mg_nxn_plan *nxn, size_t target) {
   const mg_nxn_texts *t = &nxn->texts;
@@ -113,6 +104,17 @@ static mg_status count_cells(const mg_nxn_plan *nxn, const mg_grid *grid, mg_gri
   return status;
 }
 
+/* Are there merges that ask for thresholds or norms of whole tensors? */
+static bool goes_by_whole(const mg_grid *grid) {
+  for (size_t k = 0; k < grid->count; k++) {
+    const mg_terms *terms = &grid->cells[k].terms;
+    mg_recipe recipe = {.method = terms->method};
+    memcpy(recipe.values, terms->values, sizeof recipe.values);
+    if (terms->method->kind == MG_METHOD_MERGE && mg_recipe_goes_by_whole(&recipe)) return true;
+  }
+  return false;
+}
+
 mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *table, size_t sources, int threads,
                             const mg_device *device, const mg_nxn_plan *nxn, const mg_memory *others, const mg_grid *grid,
                             mg_grid_plan *p) {
@@ -132,8 +134,10 @@ mg_status mg_grid_plan_make(const mg_config *config, const mg_tensor_table *tabl
   share_memory(config, others, sources, p);
   if (device == NULL) return MG_OK;
   p->device_bytes = mg_encoder_device_bytes(&nxn->shape, p->most_tokens, p->models) +
-                    mg_grid_device_spare(&nxn->shape, p->most_tokens, tokens);
+                    mg_grid_device_spare(&nxn->shape, table, p->most_tokens, tokens);
   p->device_store_bytes = (sources + 1) * (p->source_bytes + MG_DEVICE_ALIGN);
+  if (goes_by_whole(grid) && mg_grid_device_whole(table, sources) > p->device_store_bytes)
+    p->device_store_bytes = mg_grid_device_whole(table, sources);
 done:
   return status;
 }

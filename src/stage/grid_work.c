@@ -21,7 +21,10 @@ struct mg_grid_worker {
   mg_encoder *encoder;
   mg_node_store *store;
   mg_device_store *device_store; /* NULL: no device */
-  mg_range_list all_ranges;      /* of the store: what any target needs */
+  mg_range_list all_ranges;      /* of both: what any target needs */
+  mg_range_list whole_ranges;    /* of the device's store, where that has sources whole */
+  int *wanted;                   /* [wanted_count] sources, those first that most merges want */
+  size_t wanted_count;
   mg_quantities *quantities;
   target_setup at;
   mg_recipe *recipes;    /* [models] */
@@ -31,6 +34,7 @@ struct mg_grid_worker {
   float *logits;         /* of the longest target */
   int32_t *predictions;
   double merging, evaluating;
+  uint64_t merged; /* elements, wherever */
 };
 
 void mg_grid_work_free(mg_grid_work *w) {
@@ -44,13 +48,12 @@ void mg_grid_work_free(mg_grid_work *w) {
 /* ---- opening ---- */
 
 /* Sources in the order of how many items want them. */
-static mg_status rank_sources(const mg_grid_worker *w, int **wanted, size_t *count) {
+static mg_status rank_sources(mg_grid_worker *w) {
   const mg_grid_work *work = w->terms.work;
   const size_t n = w->terms.list->count;
   size_t *uses = mg_alloc_zero(n, sizeof *uses);
   int *order = mg_alloc(n, sizeof *order);
-  *wanted = order;
-  *count = 0;
+  w->wanted = order;
   if (uses == NULL || order == NULL) {
     free(uses);
     return MG_ERR_NOMEM;
@@ -59,11 +62,11 @@ static mg_status rank_sources(const mg_grid_worker *w, int **wanted, size_t *cou
   for (size_t k = 0; k < work->item_count; k++)
     if (work->items[k].base >= 0) uses[work->items[k].base]++;
   for (size_t s = 0; s < n; s++) {
-    size_t at = *count;
+    size_t at = w->wanted_count;
     if (uses[s] == 0) continue;
     for (; at > 0 && uses[order[at - 1]] < uses[s]; at--) order[at] = order[at - 1];
     order[at] = (int)s;
-    ++*count;
+    w->wanted_count++;
   }
   free(uses);
   return MG_OK;
@@ -72,18 +75,17 @@ static mg_status rank_sources(const mg_grid_worker *w, int **wanted, size_t *cou
 static mg_status open_store(mg_grid_worker *w) {
   mg_status status = MG_OK;
   const mg_tokenized *t = w->terms.tokenized;
-  int *wanted = NULL;
-  size_t count = 0;
   status = mg_encoder_ranges(w->terms.shape, mg_rows_table(w->terms.deltas->rows), t->tokens, t->token_count, &w->all_ranges);
-  if (status == MG_OK) status = rank_sources(w, &wanted, &count);
-  MG_TRY(mg_agree(w->terms.attempt->comm, status), cleanup);
-  MG_TRY(mg_node_store_open(w->terms.attempt->comm, w->terms.deltas, wanted, count, w->all_ranges.items, w->all_ranges.count,
-                            mg_encoder_block_floats(w->terms.shape, t->token_count), w->terms.store_bytes, &w->store),
-         cleanup);
+  if (status == MG_OK) status = rank_sources(w);
+  MG_TRY(mg_agree(w->terms.attempt->comm, status), done);
+  MG_TRY(mg_node_store_open(w->terms.attempt->comm, w->terms.deltas, w->wanted, w->wanted_count, w->all_ranges.items,
+                            w->all_ranges.count, mg_encoder_block_floats(w->terms.shape, t->token_count), w->terms.store_bytes,
+                            &w->store),
+         done);
   const size_t kept = mg_node_store_sources(w->store);
-  mg_info("grid: %zu of %zu sources in memory%s", kept, count, kept < count ? ", the others are read for every pass" : "");
-cleanup:
-  free(wanted);
+  const bool all = kept == w->wanted_count || w->terms.attempt->device != NULL;
+  mg_info("grid: %zu of %zu sources in memory%s", kept, w->wanted_count, all ? "" : ", the others are read for every pass");
+done:
   return status;
 }
 
@@ -126,11 +128,15 @@ failed:
 void mg_grid_worker_close(mg_grid_worker **worker) {
   mg_grid_worker *w = *worker;
   if (w == NULL) return;
+  if (w->device_store != NULL && w->merged > 0)
+    mg_info("grid: %.3g of %.3g million elements merged on the device", (double)mg_device_store_merged(w->device_store) / 1e6,
+            (double)w->merged / 1e6);
   mg_encoder_destroy(&w->encoder); /* whose queue the merges went through */
   mg_device_store_destroy(&w->device_store);
   mg_node_store_close(&w->store);
   mg_quantities_destroy(&w->quantities);
-  free(w->all_ranges.items), free(w->at.ids), free(w->at.tokens), free(w->at.offset), free(w->at.ranges.items);
+  free(w->all_ranges.items), free(w->whole_ranges.items), free(w->wanted), free(w->at.ids), free(w->at.tokens),
+      free(w->at.offset), free(w->at.ranges.items);
   free(w->recipes), free(w->ids), free(w->blocks), free(w->device_blocks), free(w->logits), free(w->predictions);
   free(w);
   *worker = NULL;
@@ -141,27 +147,40 @@ void mg_grid_worker_times(const mg_grid_worker *w, double *merging, double *eval
   *evaluating = w->evaluating;
 }
 
-/* On a device the sources come behind the models: what is left is theirs. */
-static mg_status open_device_store(mg_grid_worker *w) {
-  mg_status status = MG_OK;
+/* How often a rank goes through a whole source for its share of the quantities. */
+static double count_scans(const mg_grid_worker *w) {
+  const mg_grid_work *work = w->terms.work;
+  const mg_tensor_table *table = mg_rows_table(w->terms.deltas->rows);
+  double all = 0, read = 0;
+  for (size_t t = 0; t < table->count; t++) all += (double)table->tensors[t].numel;
+  for (size_t k = 0; k < work->quantity_count; k++) {
+    const int32_t t = work->quantities[k].tensor;
+    read += t >= 0 ? (double)table->tensors[t].numel : all;
+  }
+  return read / all / w->terms.attempt->ranks;
+}
+
+/* On a device the sources come behind the models: what is left is theirs, however much of them the host's budget holds. */
+static mg_status open_device_store(mg_grid_worker *w, mg_farm_poll *poll) {
   const mg_grid_worker_terms *t = &w->terms;
-  mg_device *device = t->attempt->device;
-  mg_queue *queue;
-  const mg_store *host = mg_node_store_get(w->store);
-  if (device == NULL || host == NULL) return MG_OK;
-  mg_encoder_device_block(w->encoder, 0, &queue);
-  MG_TRY(mg_device_store_create(device, queue, host, t->list->count,
-                                mg_encoder_block_floats(t->shape, t->tokenized->token_count),
-                                mg_grid_device_spare(t->shape, t->most_tokens, t->tokenized->token_count), &w->device_store),
-         done);
-  const size_t kept = mg_device_store_sources(w->device_store);
-  mg_info("grid: %zu sources on the device", kept);
-done:
-  return status;
+  if (t->attempt->device == NULL) return MG_OK;
+  mg_grid_device_terms terms = {
+      .device = t->attempt->device,
+      .deltas = t->deltas,
+      .host = mg_node_store_get(w->store),
+      .rows = &w->all_ranges,
+      .floats = mg_encoder_block_floats(t->shape, t->tokenized->token_count),
+      .spare = mg_grid_device_spare(t->shape, mg_rows_table(t->deltas->rows), t->most_tokens, t->tokenized->token_count),
+      .wanted = w->wanted,
+      .wanted_count = w->wanted_count,
+      .scans = count_scans(w),
+      .poll = poll};
+  mg_encoder_device_block(w->encoder, 0, &terms.queue);
+  return mg_grid_device_open(&terms, &w->whole_ranges, &w->device_store);
 }
 
 /* What a rank computes with, once it has something to do. */
-static mg_status open_encoder(mg_grid_worker *w) {
+static mg_status open_encoder(mg_grid_worker *w, mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_grid_worker_terms *t = &w->terms;
   if (w->encoder != NULL) return MG_OK;
@@ -169,7 +188,7 @@ static mg_status open_encoder(mg_grid_worker *w) {
                            &w->encoder),
          done);
   MG_TRY(mg_encoder_hold(w->encoder, t->models), done);
-  MG_TRY(open_device_store(w), done);
+  MG_TRY(open_device_store(w, poll), done);
 done:
   return status;
 }
@@ -185,7 +204,7 @@ mg_status mg_grid_worker_quantities(mg_grid_worker *w, size_t unit, mg_text *pay
   double *values = mg_alloc_zero(count, sizeof *values);
   if (values == NULL) return MG_ERR_NOMEM;
   if (device.device != NULL) { /* which counts what it holds */
-    MG_TRY(open_encoder(w), cleanup);
+    MG_TRY(open_encoder(w, poll), cleanup);
     device.store = w->device_store;
     mg_encoder_device_block(w->encoder, 0, &device.queue);
   }
@@ -248,14 +267,14 @@ static mg_status take_texts(mg_grid_worker *w, size_t target) {
   return MG_OK;
 }
 
-static mg_status set_target(mg_grid_worker *w, size_t target) {
+static mg_status set_target(mg_grid_worker *w, size_t target, mg_farm_poll *poll) {
   mg_status status = MG_OK;
   const mg_grid_worker_terms *t = &w->terms;
   target_setup *at = &w->at;
   if (at->target == (ptrdiff_t)target) return MG_OK;
   at->target = -1;
   MG_TRY(take_texts(w, target), done);
-  MG_TRY(open_encoder(w), done);
+  MG_TRY(open_encoder(w, poll), done);
   MG_TRY(mg_encoder_set_tokens(w->encoder, at->tokens, at->token_count), done);
   MG_TRY(mg_encoder_ranges(t->shape, mg_rows_table(t->deltas->rows), at->tokens, at->token_count, &at->ranges), done);
   at->target = (ptrdiff_t)target;
@@ -311,7 +330,7 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
   mg_pass *pass = NULL;
   const mg_grid_item *items = w->terms.work->items + group->first;
   double began = mg_now();
-  MG_TRY(set_target(w, items[0].target), cleanup);
+  MG_TRY(set_target(w, items[0].target, poll), cleanup);
   mg_merge_device device = {.device = w->terms.attempt->device, .store = w->device_store, .out = w->device_blocks};
   for (size_t k = 0; k < group->count; k++) {
     take_recipe(w, &items[k], k);
@@ -328,6 +347,7 @@ mg_status mg_grid_worker_group(mg_grid_worker *w, const mg_grid_group *group, mg
                                .device = device};
   MG_TRY(mg_pass_create(&terms, &pass), cleanup);
   MG_TRY(mg_pass_run(pass, w->at.ranges.items, w->at.ranges.count, w->blocks, mg_attempt_poll, poll), cleanup);
+  for (size_t k = 0; k < w->at.ranges.count; k++) w->merged += group->count * (uint64_t)w->at.ranges.items[k].count;
   w->merging += mg_now() - began;
   began = mg_now();
   for (size_t k = 0; k < group->count; k++) {

@@ -1,6 +1,7 @@
 """Whole runs with an emulated CUDA device: what comes out is what the processors compute, and what can go wrong is said."""
 import json
 import os
+import re
 import shutil
 import sys
 import unittest
@@ -60,6 +61,11 @@ class Cuda(Case):
         self.said = done.stderr
         return path
 
+    def assertMergedThere(self, share):
+        """Of what the last run merged, the device did at least that share."""
+        done, given = map(float, re.search(r"grid: (\S+) of (\S+) million elements merged on the device", self.said).groups())
+        self.assertGreaterEqual(done, share * given)
+
     def refused(self, name, says, env=None, ranks=0, code=1, **more):
         config, path = self.config(name, **more)
         done = self.run_on(EMULATED, config, ranks=ranks, env=env)
@@ -81,11 +87,16 @@ THRESHOLDS = {"grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"},
                                             "breadcrumbs_ties"]}}}
 
 
+# What merges are relative to another source than the base, which is the strongest one, and their heads to a random one.
+ANOTHER_BASE = {"grid": {"similarity": {"URIEL": f"{EMOJI}/uriel_similarity.csv"}, "preset": "merginguriel", "fixed": {"num_languages": 3, "top_k": 48},
+                         "sweep": {"locale": ["sw-KE"], "method": METHODS + [{"ties": {"dare_drop_rate": 0.5}}, "neuromerging"]}}}
+
+
 class WholeRuns(Cuda):
     def test_the_same_as_the_processors(self):
         host, device = self.made("host", HOST, backend="openblas"), self.made("device", env={"MG_EMU_ORDER": "random"})
         self.assertIn("backend cuda: Emulated device", self.said)
-        self.assertIn("4 sources on the device", self.said)
+        self.assertIn("4 of 4 sources on the device, whole", self.said)
         self.assertRegex(self.said, "[0-9.]+ million elements counted on the device")
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(host) as a, h5py.File(device) as b:
@@ -102,6 +113,26 @@ class WholeRuns(Cuda):
         with h5py.File(host) as a, h5py.File(device) as b:
             self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
             self.assertEqual(a["grid/cells/macro_f1"][()].tolist(), b["grid/cells/macro_f1"][()].tolist())
+
+    def test_another_base(self):
+        sections = {**SMALL, **ANOTHER_BASE}
+        host, device = self.made("host", HOST, backend="openblas", **sections), self.made("device", **sections)
+        self.assertMergedThere(0.9)
+        self.assertEqual(compare(host, device, show=lambda line: None), [])
+        with h5py.File(host) as a, h5py.File(device) as b:
+            self.assertEqual(set(b["grid/cells/status"].asstr()[()]), {"completed"})
+            self.assertEqual(a["grid/cells/macro_f1"][()].tolist(), b["grid/cells/macro_f1"][()].tolist())
+
+    def test_little_memory_of_the_host(self):
+        """What it can't hold, beside what many threads work in, the device does: read once, not for every pass."""
+        compute = {"backend": "cuda", "threads": 160}
+        config, _ = self.refused("none", "would need", **{**SMALL, "compute": {**compute, "memory_budget": "180MiB"}})
+        need = int(re.search(r"would need (\d+) MiB", self.run_on(EMULATED, config).stderr).group(1)) + 1
+        device = self.made("device", **{**SMALL, "compute": {**compute, "memory_budget": f"{need}MiB"}})
+        self.assertRegex(self.said, "grid: [01] of 3 sources in memory")
+        self.assertIn("grid: 3 of 3 sources on the device", self.said)
+        self.assertMergedThere(1)
+        self.assertEqual(compare(self.made("host", HOST, backend="openblas", **SMALL), device, show=lambda line: None), [])
 
     def test_a_difference_is_seen(self):
         path = self.made("host", HOST, backend="openblas")
@@ -151,7 +182,7 @@ class WholeRuns(Cuda):
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(whole, result_bits(path), fault)
         config, path = self.refused("ranks", "device 0 (Emulated device)", env={"MG_EMU_FAIL": "launch:60"}, ranks=2, **SMALL)
-        for kernel, says in (("count_upper:2", "counting magnitudes"), ("count_lower:1", "counting magnitudes"),
+        for kernel, says in (("merge:3", "a merge"), ("count_upper:2", "counting magnitudes"), ("count_lower:1", "counting magnitudes"),
                              ("thin_out:3", "dropping by rank"), ("add_norms:2", "adding up magnitudes"),
                              ("centre:2", "centring features"), ("u_centre:3", "centring a Gram matrix")):
             self.refused(f"in-{kernel.split(':')[0]}", says, env={"MG_EMU_FAIL": kernel}, **SMALL)

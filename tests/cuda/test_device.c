@@ -224,7 +224,7 @@ typedef struct merge_case {
   mg_device_merge_kind kind;
   bool random;
   double base_factor, lambda, tie;
-  bool packed;
+  bool packed, relative; /* to another block */
 } merge_case;
 
 /* The host's sums of the same rows. */
@@ -272,18 +272,23 @@ typedef struct told {
 } told;
 
 static void check_merge(const merge_case *c) {
-  float *tau[SOURCES + 1], *kept[SOURCES], *there[SOURCES + 1], *out = take((ELEMENTS + OFFSET) * sizeof(float));
+  enum { BASE = SOURCES, OTHER, BLOCKS };
+  float *tau[BLOCKS], *kept[SOURCES], *there[BLOCKS], *out = take((ELEMENTS + OFFSET) * sizeof(float));
   float *want = calloc(ELEMENTS + MG_MERGE_SLACK, sizeof *want), *got = pin(ELEMENTS * sizeof *got);
   told *host = pin(sizeof *host), *at = take(sizeof *at);
   mg_queue *queue;
   assert_int_equal(ops->open_queue(device, false, &queue), MG_OK);
-  for (int s = 0; s <= SOURCES; s++) { /* theta_0 last; small multiples of 1/4, so that votes cancel */
+  for (int s = 0; s < BLOCKS; s++) { /* small multiples of 1/4, so that votes cancel */
     tau[s] = calloc(ELEMENTS + OFFSET + MG_MERGE_SLACK, sizeof(float));
     for (int k = 0; k < ELEMENTS + OFFSET; k++)
       tau[s][k] = k % 3 == 0 ? (float)((int)(random_word() >> 16) % 5 - 2) / 4 : random_float();
     there[s] = take((ELEMENTS + OFFSET) * sizeof(float));
     assert_int_equal(ops->upload_any(queue, there[s], tau[s], (ELEMENTS + OFFSET) * sizeof(float)), MG_OK);
   }
+  for (int s = 0; c->relative && s <= BASE; s++) /* what is packed comes so */
+    for (int k = 0; k < ELEMENTS + OFFSET; k++) tau[s][k] = s == BASE ? tau[s][k] + tau[OTHER][k] : tau[s][k] - tau[OTHER][k];
+  for (int s = 0; c->relative && c->packed && s < SOURCES; s++)
+    assert_int_equal(ops->upload_any(queue, there[s], tau[s], (ELEMENTS + OFFSET) * sizeof(float)), MG_OK);
   for (int s = 0; s < SOURCES; s++) {
     host->tau[s] = c->packed ? there[s] + OFFSET : there[s]; /* whose pieces are full and in order */
     host->weight[s] = 0.1 + 0.07 * s, host->vote[s] = s == 2 ? 0.5 : 1, host->alone[s] = 1.5 + s;
@@ -308,6 +313,7 @@ static void check_merge(const merge_case *c) {
                              .tie = c->tie,
                              .floor = 0.3,
                              .tau = at->tau,
+                             .other = c->relative ? there[OTHER] : NULL,
                              .packed = c->packed,
                              .weight = at->weight,
                              .vote = at->vote,
@@ -317,7 +323,7 @@ static void check_merge(const merge_case *c) {
                              .stream = c->random ? at->stream : NULL,
                              .rescale = at->rescale,
                              .last_kept = 0x9FFFFFFFu,
-                             .base = there[SOURCES],
+                             .base = there[BASE],
                              .out = out,
                              .piece = at->piece,
                              .pieces = 3,
@@ -332,7 +338,7 @@ static void check_merge(const merge_case *c) {
                               .tie = c->tie,
                               .floor = 0.3,
                               .alone = m.alone != NULL ? host->alone : NULL};
-  merge_on_host(c, (const float *const *)kept, &rows, tau[SOURCES] + OFFSET, want);
+  merge_on_host(c, (const float *const *)kept, &rows, tau[BASE] + OFFSET, want);
   assert_int_equal(ops->download(queue, got, out, ELEMENTS * sizeof *got), MG_OK);
   assert_int_equal(ops->download(queue, &host->verdict, &at->verdict, sizeof host->verdict), MG_OK);
   assert_int_equal(ops->finish(queue), MG_OK);
@@ -342,20 +348,28 @@ static void check_merge(const merge_case *c) {
   assert_true(host->verdict.bad == UINT64_MAX);
   assert_int_equal(host->verdict.cancelled != 0, c->kind >= MG_DEVICE_MEAN);
   ops->close_queue(queue);
-  for (int s = 0; s <= SOURCES; s++) ops->give(device, there[s]), free(tau[s]);
+  for (int s = 0; s < BLOCKS; s++) ops->give(device, there[s]), free(tau[s]);
   for (int s = 0; s < SOURCES; s++) free(kept[s]);
   ops->give(device, out), ops->give(device, at), ops->unpin(device, got), ops->unpin(device, host), free(want);
 }
 
 static void test_merges(void **state) {
   (void)state;
-  static const merge_case CASES[] = {
-      {MG_DEVICE_SUM, false, 1, 1, 1, false},         {MG_DEVICE_SUM, true, 0.75, 1.5, 1, false},
-      {MG_DEVICE_BETWEEN, false, 1, 0.5, 1, false},   {MG_DEVICE_LARGEST, false, 1, 1, 1, false},
-      {MG_DEVICE_ACTIVE, false, 1, 1, 1, false},      {MG_DEVICE_ACTIVE, false, 1, 1, -1, false},
-      {MG_DEVICE_MEAN, false, 1, 1, 1, false},        {MG_DEVICE_MEAN, true, 1, 1, -1, false},
-      {MG_DEVICE_ELECTED_SUM, false, 1, 2, 1, false}, {MG_DEVICE_ELECTED_MAX, false, 1, 1, -1, false},
-      {MG_DEVICE_SUM, false, 1, 1, 1, true},          {MG_DEVICE_MEAN, false, 1, 1, 1, true}};
+  static const merge_case CASES[] = {{MG_DEVICE_SUM, false, 1, 1, 1, false, false},
+                                     {MG_DEVICE_SUM, true, 0.75, 1.5, 1, false, false},
+                                     {MG_DEVICE_BETWEEN, false, 1, 0.5, 1, false, false},
+                                     {MG_DEVICE_LARGEST, false, 1, 1, 1, false, false},
+                                     {MG_DEVICE_ACTIVE, false, 1, 1, 1, false, false},
+                                     {MG_DEVICE_ACTIVE, false, 1, 1, -1, false, false},
+                                     {MG_DEVICE_MEAN, false, 1, 1, 1, false, false},
+                                     {MG_DEVICE_MEAN, true, 1, 1, -1, false, false},
+                                     {MG_DEVICE_ELECTED_SUM, false, 1, 2, 1, false, false},
+                                     {MG_DEVICE_ELECTED_MAX, false, 1, 1, -1, false, false},
+                                     {MG_DEVICE_SUM, false, 1, 1, 1, true, false},
+                                     {MG_DEVICE_MEAN, false, 1, 1, 1, true, false},
+                                     {MG_DEVICE_SUM, false, 1, 1, 1, false, true},
+                                     {MG_DEVICE_MEAN, true, 0.75, 1, 1, false, true},
+                                     {MG_DEVICE_SUM, false, 1, 1, 1, true, true}};
   for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_merge(&CASES[k]);
 }
 

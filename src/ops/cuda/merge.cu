@@ -8,13 +8,13 @@ enum { CREW = 256 };
 
 /* An element of a merge. */
 typedef struct element {
-  uint64_t at;     /* in the base's block */
-  uint64_t tau;    /* in the sources' */
+  uint64_t tau;    /* where it is in the sources' blocks */
   uint64_t number; /* of the tensor */
+  float other;     /* what the sources' are relative to */
 } element;
 
 static __device__ double raw(const mg_device_merge &m, const element &e, int s) {
-  const float value = m.tau[s][e.tau];
+  const float value = m.tau[s][e.tau] - e.other; /* less 0 every float is itself */
   if (m.stream == NULL) return (double)value;
   return word_of(m.stream[s], e.number) <= m.last_kept ? (double)(value * m.rescale[s]) : 0.0;
 }
@@ -84,8 +84,10 @@ static __device__ double elected_of(const mg_device_merge &m, const element &e, 
 static __global__ void merge(mg_device_merge m) {
   const mg_device_piece piece = m.piece[blockIdx.x];
   for (uint32_t k = threadIdx.x; k < piece.count; k += CREW) {
-    const element e = {piece.from + k, m.packed ? (uint64_t)blockIdx.x * MG_PIECE_ELEMENTS + k : piece.from + k,
-                       piece.element + k};
+    const uint64_t at = piece.from + k;
+    const element e = {m.packed ? (uint64_t)blockIdx.x * MG_PIECE_ELEMENTS + k : at, piece.element + k,
+                       m.other != NULL && !m.packed ? m.other[at] : 0.0f};
+    const float base = m.other != NULL ? m.base[at] + m.other[at] : m.base[at]; /* a base of -0 is one */
     bool cancelled = false;
     double sum = 0;
     switch (m.kind) {
@@ -107,7 +109,7 @@ static __global__ void merge(mg_device_merge m) {
       sum = elected_of(m, e, &cancelled);
       break;
     }
-    const float value = (float)(m.base_factor * (double)m.base[e.at] + m.lambda * sum);
+    const float value = (float)(m.base_factor * (double)base + m.lambda * sum);
     m.out[piece.to + k] = value;
     if (!isfinite(value)) atomicMin((unsigned long long *)&m.verdict->bad, (unsigned long long)e.number);
     if (cancelled) m.verdict->cancelled = 1; /* whoever writes it, it is the same */

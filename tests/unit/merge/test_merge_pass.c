@@ -226,10 +226,11 @@ static void want(wanted *w, size_t tensor, int64_t first, int64_t count) {
   w->floats += (size_t)count;
 }
 
-/* Everything; or of the tall tensor a few rows. */
+/* Everything; or of the tall tensor a few rows, and nothing between tensors or before the first one. */
 static wanted want_all(bool few) {
   wanted w = {0};
   for (size_t t = 0; t < TENSORS; t++) {
+    w.floats += few ? 16 : 0;
     if (t == TALL && few)
       want(&w, t, 10 * 70, 140 * 70), want(&w, t, 200 * 70, 70), want(&w, t, 299 * 70, 70);
     else
@@ -266,6 +267,11 @@ static void open_elsewhere(elsewhere *e, const mg_store *store, size_t count, co
   const mg_range *last = &store->ranges[store->range_count - 1];
   const size_t floats = last->offset + (size_t)last->count + MG_STORE_SLACK;
   assert_int_equal(mg_device_store_create(device, e->merge.queue, store, SOURCES, floats, 0, &e->merge.store), MG_OK);
+  for (int s = MG_ROW_BASE; s < SOURCES; s++) { /* what the host has not is read */
+    bool added;
+    assert_int_equal(mg_device_store_add(e->merge.store, e->merge.queue, &deltas, s, NULL, NULL, NULL, &added), MG_OK);
+    assert_true(added);
+  }
 }
 
 /* Merges that the device has not done are in the host's block, which began as NaN; all are fetched. */
@@ -339,10 +345,10 @@ static float *one_by_one(const wanted *whole) {
   return block;
 }
 
-/* Two of the sources in memory, and the base; for a device all, which else would have few merges to do. */
+/* Two of the sources in memory, and the base. */
 static mg_store make_store(const wanted *w, const float **tau, float **blocks) {
-  static const int kept[] = {MG_ROW_BASE, 0, 3, 1, 2};
-  const int count = test_device() != NULL ? 5 : 3;
+  static const int kept[] = {MG_ROW_BASE, 0, 3};
+  const int count = sizeof kept / sizeof *kept;
   *blocks = calloc((size_t)count, (w->floats + MG_STORE_SLACK) * sizeof **blocks);
   for (int k = 0; k < count; k++) {
     float *block = *blocks + (size_t)k * (w->floats + MG_STORE_SLACK);
@@ -363,11 +369,11 @@ static void same_on_device(const mg_store *store, const wanted *w, const char *i
   for (size_t k = 0; k < count; k++)
     if (memcmp(&again[k], &values[k], sizeof *again) != 0)
       fail_msg("quantity %zu of kind %d: %a, not %a", k, (int)own[k].kind, again[k], values[k]);
-  for (size_t m = 0; m < sizeof kinds / sizeof *kinds; m++) { /* of each kind all is counted there, or added up */
+  for (size_t m = 0; m < 2 * sizeof kinds / sizeof *kinds; m++) { /* of each kind all is counted there, or added up */
     const uint64_t before = mg_device_store_counted(there.merge.store);
     size_t first = 0;
     double value;
-    while (first < count && (own[first].kind != (int32_t)kinds[m] || own[first].tensor == HEAD)) first++;
+    while (first < count && (own[first].kind != (int32_t)kinds[m / 2] || (own[first].tensor == HEAD) != (m % 2))) first++;
     if (first == count) continue;
     assert_int_equal(mg_quantities_compute(&deltas, &there.merge, id, &own[first], 1, NULL, NULL, &value), MG_OK);
     assert_memory_equal(&value, &values[first], sizeof value);
@@ -379,7 +385,8 @@ static void same_on_device(const mg_store *store, const wanted *w, const char *i
 }
 
 /* What is asked for in advance, known before the pass. */
-static mg_quantities *know_all(const mg_store *store, const wanted *w) {
+static mg_quantities *know_all(const mg_store *store, const wanted *w, const wanted *whole) {
+  const mg_store none = {.range_count = whole->count, .ranges = whole->ranges};
   mg_quantities *known, *seen;
   mg_quantity_list list = {0};
   double value;
@@ -395,6 +402,7 @@ static mg_quantities *know_all(const mg_store *store, const wanted *w) {
       if (list.items[k].source == s) own[count++] = list.items[k];
     assert_int_equal(mg_quantities_compute(&deltas, NULL, IDS[s], own, count, NULL, NULL, values), MG_OK);
     if (test_device() != NULL) same_on_device(store, w, IDS[s], own, count, values);
+    if (test_device() != NULL && s == 0) same_on_device(&none, whole, IDS[s], own, count, values);
     for (size_t k = 0; k < count; k++) {
       assert_false(mg_quantities_find(known, &own[k], &value)); /* none is asked for twice */
       assert_int_equal(mg_quantities_put(known, &own[k], values[k]), MG_OK);
@@ -415,17 +423,20 @@ static void same_with(const float *alone, const wanted *whole, const float *toge
     }
 }
 
-static void any_way_the_same(mg_head_policy head, int base) {
+/* A device does more than a third of what it is given by this list: what is element by element. */
+static void any_way_the_same(mg_head_policy head, int base, uint64_t other_seed) {
   const wanted whole = want_all(false), few = want_all(true);
   const float *tau[SOURCES] = {NULL};
   float *blocks;
   read_all(head, base);
+  for (size_t k = 1; k < RECIPE_COUNT; k += 3) all[k].recipe.seed = other_seed;
+  by_device = 0;
   float *alone = one_by_one(&whole);
   float *together = run(all, RECIPE_COUNT, &few, NULL, NULL, 3);
   same_with(alone, &whole, together, &few, "with others, by three threads, in part");
   free(together);
   const mg_store store = make_store(&few, tau, &blocks);
-  mg_quantities *known = know_all(&store, &few);
+  mg_quantities *known = know_all(&store, &few, &whole);
   together = run(all, RECIPE_COUNT, &few, &store, known, 2);
   same_with(alone, &whole, together, &few, "from memory, with what is known in advance");
   free(together);
@@ -433,31 +444,33 @@ static void any_way_the_same(mg_head_policy head, int base) {
   same_with(alone, &whole, together, &whole, "partly from memory");
   free(together), free(alone), free(blocks);
   mg_quantities_destroy(&known);
+  const double all_elements = (double)RECIPE_COUNT * (double)(few.floats + whole.floats);
+  if (test_device() != NULL && (double)by_device < all_elements / 3) fail_msg("%zu of %g elements", by_device, all_elements);
 }
 
-/* A device does more than a third of what it is given by this list: what is element by element. */
 static void head_by_method(void **state) {
   (void)state;
-  by_device = 0;
-  any_way_the_same(MG_HEAD_METHOD, -1);
-  const double all_elements = (double)RECIPE_COUNT * (double)(want_all(true).floats + want_all(false).floats);
-  if (test_device() != NULL && (double)by_device < all_elements / 3) fail_msg("%zu of %g elements", by_device, all_elements);
+  any_way_the_same(MG_HEAD_METHOD, -1, 42);
 }
 
 static void head_linear_and_another_base(void **state) {
   (void)state;
-  any_way_the_same(MG_HEAD_LINEAR, 2);
+  any_way_the_same(MG_HEAD_LINEAR, 2, 42);
 }
 
 static void head_random(void **state) {
   (void)state;
-  any_way_the_same(MG_HEAD_RANDOM, -1);
+  any_way_the_same(MG_HEAD_RANDOM, -1, 42);
+}
+
+static void head_random_and_another_base(void **state) {
+  (void)state;
+  any_way_the_same(MG_HEAD_RANDOM, 2, 43);
 }
 
 /* By rank a device merges some pieces at a time; where votes cancel a second time. All but the long rows, which are the host's.
  */
-static void rows_dropped_by_rank(void **state) {
-  (void)state;
+static void rows_dropped(mg_head_policy head, int base) {
   static const char *const TEXTS[] = {"della 0123 zeros=majority", "della_linear 0123 rescale=inverse", "della 013 combine=max",
                                       "della_linear 13"};
   enum { COUNT = sizeof TEXTS / sizeof *TEXTS };
@@ -468,7 +481,8 @@ static void rows_dropped_by_rank(void **state) {
   const mg_store store = make_store(&apart, tau, &blocks);
   for (size_t k = 0; k < COUNT; k++) {
     read_recipe(TEXTS[k], &few[k]);
-    few[k].recipe.head = MG_HEAD_METHOD;
+    few[k].recipe.head = head;
+    few[k].recipe.base = base;
   }
   host_alone = true;
   float *want_them = run(few, COUNT, &whole, NULL, NULL, 1);
@@ -480,6 +494,12 @@ static void rows_dropped_by_rank(void **state) {
                (double)want_them[k]);
   if (test_device() != NULL) assert_int_equal(by_device, COUNT * (whole.floats - (size_t)elements(&SHAPES[LONG_ROWS])));
   free(want_them), free(together), free(blocks);
+}
+
+static void rows_dropped_by_rank(void **state) {
+  (void)state;
+  rows_dropped(MG_HEAD_METHOD, -1);
+  rows_dropped(MG_HEAD_RANDOM, 2); /* of all that, and of the head */
 }
 
 /* ---- the text of a recipe ---- */
@@ -597,9 +617,13 @@ static void test_first_failure(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(rows_dropped_by_rank),         cmocka_unit_test(test_first_failure), cmocka_unit_test(head_by_method),
-      cmocka_unit_test(head_linear_and_another_base), cmocka_unit_test(head_random),        cmocka_unit_test(texts),
-      cmocka_unit_test(texts_have_what_matters)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(rows_dropped_by_rank),
+                                     cmocka_unit_test(test_first_failure),
+                                     cmocka_unit_test(head_by_method),
+                                     cmocka_unit_test(head_linear_and_another_base),
+                                     cmocka_unit_test(head_random),
+                                     cmocka_unit_test(head_random_and_another_base),
+                                     cmocka_unit_test(texts),
+                                     cmocka_unit_test(texts_have_what_matters)};
   return cmocka_run_group_tests(tests, make_family, remove_family);
 }
