@@ -148,7 +148,7 @@ static void print_parameter(const mg_parameter *p, FILE *out) {
 /* What stands behind the reference. */
 static const char *manner(const mg_method *m) {
   if (m->kind == MG_METHOD_MODEL) return "no merge: one source as it is";
-  if (m->kind == MG_METHOD_VOTE) return m->weighted ? "a vote, by the sources' weights" : "a vote; every source counts alike";
+  if (m->kind == MG_METHOD_VOTE) return "a vote of the sources";
   return m->weighted ? "goes by the sources' weights" : "every source counts alike";
 }
 

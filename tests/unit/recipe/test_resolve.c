@@ -226,6 +226,8 @@ static void baselines(void **state) {
   expect(w, "{method: best_source, locale: t, sources: [b, a2]}", "b:1 best b");
   expect(w, "{method: best_source, locale: t, num_languages: 3, drop_strongest: true}", "c:1 best c");
   expect(w, "{method: majority, locale: t, num_languages: 2}", "b:0.5,c:0.5 best c");
+  /* whose weights say who is asked first, and so what equal votes come to */
+  expect(w, "{method: majority, locale: t, num_languages: 4}", "a1:0.08333,b:0.3333,c:0.3333,d:0.25 best a1");
   expect(w, "{method: uriel_logits, locale: t, num_languages: 4}", "a1:0.08333,b:0.3333,c:0.3333,d:0.25 best a1");
   assert_int_equal(resolve(w, "{method: own, locale: a}", &config, &r), MG_OK);
   assert_int_equal(r.kind, MG_CELL_MODEL);
