@@ -23,7 +23,10 @@ int mg_base_of(const mg_recipe *r, const mg_tensor *tensor) {
   return r->base;
 }
 
-bool mg_is_counted(const mg_recipe *r, const mg_tensor *tensor) { return !tensor->source_only || r->head == MG_HEAD_RANDOM; }
+/* Heads against a random one are ranked with the rest where all else is against the family's base; not where a source is. */
+bool mg_is_counted(const mg_recipe *r, const mg_tensor *tensor) {
+  return !tensor->source_only || (r->head == MG_HEAD_RANDOM && r->base < 0);
+}
 
 static int64_t elements_of(const mg_recipe *r, const mg_tensor_table *table) {
   int64_t elements = 0;

@@ -62,6 +62,12 @@ class Edges(Merging):
             for name in SHAPES:
                 self.assertGreater(np.count_nonzero(got[name] != self.base[name]), 0, (method, name))
 
+    def test_a_random_head_beside_another_base(self):
+        """A trim over all tensors keeps its share of those that are relative to the source, which a random head is not."""
+        got = self.merged({"ties": {"trim": "global", "density": 0.5}}, {"aa": 2, "bb": 1}, recipe={"drop_strongest": True, "head": "random"})
+        changed = sum(np.count_nonzero(abs(got[name] - self.sources["aa"][name]) > 1e-5) for name in SHAPES)
+        self.assertEqual(changed, sum(self.base[name].size for name in SHAPES) // 2)
+
     def test_heads_are_means(self):
         for method in ("nearswap", "arcee_fusion", "nuslerp", {"layer_swap": {"rest": "second"}}):
             got = self.merged(method, {"aa": 1, "cc": 3})
