@@ -71,10 +71,12 @@ struct allocation {
   char *start; /* of the mapping */
   size_t mapped;
   size_t bytes;
+  mg_emu_piece piece;
 };
 
 std::recursive_mutex lock;
 std::map<uintptr_t, allocation> heap; /* by address; all devices' */
+mg_emu_piece *met;                    /* the last one that was looked for */
 std::map<uintptr_t, size_t> pinned;   /* host memory */
 std::map<uintptr_t, int> device_of;   /* whose */
 std::map<int, size_t> used;
@@ -126,12 +128,7 @@ bool inside(const std::map<uintptr_t, size_t> &ranges, const void *at, size_t by
   return (uintptr_t)at + bytes <= next->first + next->second;
 }
 
-bool on_device(const void *at, size_t bytes) {
-  auto next = heap.upper_bound((uintptr_t)at);
-  if (next == heap.begin()) return false;
-  --next;
-  return (uintptr_t)at + bytes <= next->first + next->second.bytes;
-}
+bool on_device(const void *at, size_t bytes) { return mg_emu_piece_of(at, bytes) != NULL; }
 
 void on_fault(int, siginfo_t *info, void *) {
   static char text[200];
@@ -425,7 +422,15 @@ void run_grid(dim3 grid, dim3 block, std::function<void()> *kernel) {
   _exit(99);
 }
 
-bool mg_emu_on_device(const void *at, size_t bytes) { return on_device(at, bytes); }
+mg_emu_piece *mg_emu_piece_of(const void *at, size_t bytes) {
+  const uintptr_t first = (uintptr_t)at;
+  if (met == NULL || first < met->first || first >= met->end) {
+    auto next = heap.upper_bound(first);
+    if (next == heap.begin()) return NULL;
+    met = &(--next)->second.piece;
+  }
+  return first + bytes <= met->end ? met : NULL;
+}
 
 void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> kernel) {
   std::lock_guard<std::recursive_mutex> own(lock);
@@ -498,7 +503,7 @@ cudaError_t cudaMalloc(void **piece, size_t bytes) {
   if (bytes <= 64 << 20) memset(start, 0xFF, mapped - page);
   mprotect(start, mapped - page, window > 0 ? PROT_READ | PROT_WRITE : PROT_NONE);
   mprotect(start + mapped - page, page, PROT_NONE);
-  heap[(uintptr_t)at] = {start, mapped, bytes};
+  heap[(uintptr_t)at] = {start, mapped, bytes, {(uintptr_t)at, (uintptr_t)at + bytes, NULL, 0}};
   device_of[(uintptr_t)at] = current_device;
   used[current_device] += bytes;
   *piece = at;
@@ -512,6 +517,8 @@ cudaError_t cudaFree(void *piece) {
   for (cudaStream_t s : streams) drain(s);
   used[device_of[(uintptr_t)piece]] -= found->second.bytes;
   munmap(found->second.start, found->second.mapped);
+  if (found->second.piece.words != NULL) munmap(found->second.piece.words, found->second.piece.words_bytes);
+  met = NULL;
   heap.erase(found);
   return cudaSuccess;
 }

@@ -5,8 +5,8 @@
  */
 
 #include <cuda_runtime.h>
+#include <sys/mman.h>
 
-#include <unordered_map>
 #include <vector>
 
 #include "emulator_watch.h"
@@ -15,15 +15,34 @@ namespace {
 
 enum access { READS, WRITES, ADDS /* atomically */ };
 
-/* Of four bytes, since the kernel began, or the block where they are shared memory. */
+/* Of four bytes, since the kernel began, or the block where they are shared memory: what is of an earlier one is forgotten
+   when it is met. */
 struct touches {
+  uint32_t since;
   uint32_t writer, written; /* who did last, and in which phase */
   uint32_t reader, read;
   bool added, several, blocks; /* the last write was atomic; several have read in that phase; threads of several blocks have */
 };
-std::unordered_map<uintptr_t, touches> on_device;
 std::vector<touches> in_shared;
-bool shared_is_touched = true; /* most kernels are not watched, and have many blocks */
+uint32_t block = 1, kernel = 1;
+
+/* Pages of it are there once they are touched. */
+touches &device_word(mg_emu_piece *piece, uintptr_t word) {
+  if (piece->words == NULL) {
+    piece->words_bytes = ((piece->end - piece->first) / 4 + 2) * sizeof(touches);
+    piece->words = mmap(NULL, piece->words_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (piece->words == MAP_FAILED) mg_emu_violation("out of memory for what is known of memory");
+  }
+  touches &t = ((touches *)piece->words)[word - piece->first / 4];
+  if (t.since != kernel) t = {kernel, 0, 0, 0, 0, false, false, false};
+  return t;
+}
+
+touches &shared_word(uintptr_t word) {
+  touches &t = in_shared[word - (uintptr_t)__start_mg_cuda_shared / 4];
+  if (t.since != block) t = {block, 0, 0, 0, 0, false, false, false};
+  return t;
+}
 
 bool is_of_block(uint32_t thread) {
   return thread > mg_emu_at.first_of_block && thread <= mg_emu_at.first_of_block + mg_emu_at.block_threads;
@@ -55,19 +74,18 @@ void touch(touches &t, access how) {
 void touch_bytes(const void *at, size_t bytes, access how) {
   const uintptr_t first = (uintptr_t)at / 4, last = ((uintptr_t)at + bytes - 1) / 4;
   const bool shared = (const char *)at >= __start_mg_cuda_shared && (const char *)at < __stop_mg_cuda_shared;
-  if (mg_emu_at.thread == 0 || (!shared && !mg_emu_on_device(at, bytes))) return;
-  shared_is_touched = shared_is_touched || shared;
-  for (uintptr_t k = first; k <= last; k++)
-    touch(shared ? in_shared[k - (uintptr_t)__start_mg_cuda_shared / 4] : on_device[k], how);
+  if (mg_emu_at.thread == 0) return;
+  mg_emu_piece *piece = shared ? NULL : mg_emu_piece_of(at, bytes);
+  if (!shared && piece == NULL) return;
+  for (uintptr_t k = first; k <= last; k++) touch(shared ? shared_word(k) : device_word(piece, k), how);
 }
 
 } // namespace
 
-void mg_emu_forget_device() { on_device.clear(); }
+void mg_emu_forget_device() { kernel++; }
 void mg_emu_forget_shared() {
-  if (!shared_is_touched) return;
-  shared_is_touched = false;
-  in_shared.assign((size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared) / 4 + 1, touches());
+  block++;
+  if (in_shared.empty()) in_shared.resize((size_t)(__stop_mg_cuda_shared - __start_mg_cuda_shared) / 4 + 1);
 }
 
 unsigned long long atomicMin(unsigned long long *at, unsigned long long value) {

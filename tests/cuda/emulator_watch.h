@@ -14,7 +14,15 @@ struct mg_emu_place {
 extern mg_emu_place mg_emu_at;
 
 [[noreturn]] void mg_emu_violation(const char *what);
-bool mg_emu_on_device(const void *at, size_t bytes);
+
+/* A piece of device memory, and what is known of its words (emulator_watch.cpp makes room for that when one is touched). */
+struct mg_emu_piece {
+  uintptr_t first, end;
+  void *words;
+  size_t words_bytes;
+};
+/* NULL: it is none, or reaches beyond one. */
+mg_emu_piece *mg_emu_piece_of(const void *at, size_t bytes);
 
 /* A kernel begins; a block does. */
 void mg_emu_forget_device();

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 SOURCE = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
 CUDA, ENCODER, GRAM, MERGE = "src/ops/cuda/", "src/encoder/", "src/gram/", "src/merge/"
@@ -178,6 +179,25 @@ def linked(build, objects, folder, test):
     return program
 
 
+def noticed(program, way):
+    """What the first test that fails says; None: none does."""
+    process = subprocess.Popen([program], env={**os.environ, **way}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    hangs = threading.Event()
+    alarm = threading.Timer(120, lambda: (hangs.set(), process.kill()))
+    alarm.start()
+    said = failed = None
+    with process:
+        for line in process.stderr:
+            said = said or (line.strip() if line.startswith(("ERROR", "emulated", "[  ERROR")) else None)
+            if line.startswith("[  FAILED  ]"):
+                failed = True
+                process.kill()  # the other tests need not run
+    alarm.cancel()
+    if hangs.is_set():
+        return "it hangs"
+    return said or f"exit {process.returncode}" if failed or process.returncode != 0 else None
+
+
 def caught(build, entries, bug):
     """How a bug was noticed; None: it was not."""
     with tempfile.TemporaryDirectory() as folder:
@@ -185,13 +205,9 @@ def caught(build, entries, bug):
         test = "test_statistics" if bug in STATISTICS else "test_merge_pass" if bug in PASSES else "test_device"
         program = linked(build, compiled(entries, file, here, folder), folder, test)
         for way in WAYS:
-            try:
-                done = subprocess.run([program], env={**os.environ, **way}, capture_output=True, text=True, timeout=120, check=False)
-            except subprocess.TimeoutExpired:
-                return "it hangs"
-            if done.returncode != 0:
-                said = [line for line in done.stderr.splitlines() if line.startswith(("ERROR", "emulated", "[  ERROR"))]
-                return said[0] if said else f"exit {done.returncode}"
+            how = noticed(program, way)
+            if how is not None:
+                return how
     return None
 
 
