@@ -254,11 +254,11 @@ bool meets; /* Have threads of the block met at a barrier? */
 /* Keeps what calls have to keep, and changes stacks. */
 extern "C" void mg_emu_switch(void **from, void *to);
 #if defined(__x86_64__)
-__asm__(".text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
+__asm__(".pushsection .text\n.globl mg_emu_switch\n.type mg_emu_switch,@function\nmg_emu_switch:\n"
         "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
         "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
         "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n"
-        ".size mg_emu_switch,.-mg_emu_switch\n");
+        ".size mg_emu_switch,.-mg_emu_switch\n.popsection\n");
 #else
 #error "the emulation changes stacks of x86-64"
 #endif
