@@ -228,14 +228,15 @@ def roundings(got, expected, inputs, where=True):
 
 class Case:
     """One method with its parameters in both systems; parameters are mergekit's. base: True, or "first" where a source is mergekit's base,
-    or False. heads_weighted: is ours a method that goes by weights? cut: density and gamma of its cuts; masks: our parameters that decide
-    the masks; exact, loose: roundings that are allowed in double (where mergekit's DARE and DELLA are float all the same), and in float."""
+    or False. heads_weighted: does ours go by weights, also where nothing asks for it? cut: density and gamma of its cuts; masks: our parameters that
+    decide the masks; exact, loose: roundings that are allowed in double (where mergekit's DARE and DELLA are float all the same), and in float."""
     def __init__(self, ours, method=None, parameters=None, sources=None, base=True, weight=True, heads_weighted=True, cut=None, masks=None,
                  exact=4.0, loose=64.0):
         self.ours, self.sources = ours, sources or THREE
         self.name = ours if isinstance(ours, str) else next(iter(ours))
         self.method, self.parameters = method or self.name, parameters or {}
-        self.base, self.weight, self.heads_weighted = base, weight, heads_weighted
+        self.base, self.weight = base, weight
+        self.heads_weighted = heads_weighted or (isinstance(ours, dict) and bool(ours[self.name].get("weighted")))
         self.cut, self.masks, self.exact, self.loose = cut, masks, exact, loose
 
     def unknown(self, known):
