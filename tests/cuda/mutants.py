@@ -1,7 +1,7 @@
 """A test of the tests: bugs planted one at a time in the CUDA backend, each of which test_device, test_statistics or
 test_merge_pass must notice.
 
-    mutants.py BUILD [NAME ...]      exit 0: all (or the named ones) were caught; names what was not
+    mutants.py BUILD [--every N | NAME ...]      exit 0: all (or each N-th, or the named ones) were caught; names what was not
 """
 import concurrent.futures
 import json
@@ -213,6 +213,8 @@ def caught(build, entries, bug):
 
 def main():
     build, names = os.path.abspath(sys.argv[1]), sys.argv[2:] or list(BUGS)
+    if names[0] == "--every":
+        names = list(BUGS)[::int(names[1])]
     with open(f"{build}/compile_commands.json", encoding="utf-8") as file:
         entries = json.load(file)
     missed = []
