@@ -74,9 +74,9 @@ struct mg_tokenizer {
 };
 
 /** Takes tokenizer.json's bytes: fills in everything but file, hash and max_length. */
-/* Does a tokenizer.json name a model, and another one than Unigram? */
-bool mg_tokenizer_json_is_foreign(const char *text, size_t size);
 mg_status mg_tokenizer_from_json(mg_tokenizer *tokenizer, const char *text, size_t size);
+/** Does a tokenizer.json name a model, and another one than Unigram? */
+bool mg_tokenizer_json_is_foreign(const char *text, size_t size);
 mg_status mg_tokenizer_add_special(mg_tokenizer *tokenizer, const char *spelling, int32_t id);
 
 /**
