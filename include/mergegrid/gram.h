@@ -64,6 +64,9 @@ size_t mg_gram_values(const mg_gram_layout *layout, size_t block);
 /** Elements under a node, over all sources of its block (the measure of its work is this × pairs). */
 int64_t mg_gram_node_elements(const mg_gram_layout *layout, const mg_gram_node *node);
 
+/** Are the sources' rows in chains (ops.h)? Those of BF16 shards are; what comes from a checkpoint is computed as in F32. */
+static inline bool mg_gram_is_chained(const mg_rows *rows) { return mg_rows_dtype(rows) == MG_BF16; }
+
 /** Computes nodes: tiles are read, multiplied and summed by `threads` threads. */
 typedef struct mg_gram_engine mg_gram_engine;
 

@@ -29,6 +29,7 @@ typedef struct mg_tile {
   const mg_dtype *dtype;
   const float *scale;
   const float *const *minus; /**< [rows], each NULL or count floats; NULL: nothing is taken off any row */
+  int chained;               /**< how many rows, from the first one on, are in chains: BF16, and nothing is taken off */
 } mg_tile;
 
 /**
@@ -36,11 +37,16 @@ typedef struct mg_tile {
  *  - the tile is cut into runs of MG_RUN elements (the last one shorter, filled with zeros to a multiple of MG_LANES);
  *  - within a run lane l (0 … 15) starts at +0 and takes a_l = fma(x[16s+l], y[16s+l], a_l) for s = 0, 1, … in fp32;
  *  - then, in fp64, accumulator d (0 … 7) of the pair takes D_d = D_d + ((double)a_d + (double)a_{d+8}).
+ * Two rows in chains are multiplied in the order of the processors' matrix units (TDPBF16PS, Intel 64 and IA-32 Architectures
+ * Software Developer's Manual, volume 2), in fp32 that takes subnormal numbers for zeros and makes zeros of them:
+ *  - a run is cut into links of MG_LINK elements (the last one filled with zeros); within a link e and o start at +0 and take
+ *    e = fma(x[2k], y[2k], e), o = fma(x[2k+1], y[2k+1], o) for k = 0, 1, …; the run's c, from +0 on, takes c = c + (e + o);
+ *  - then, in fp64, accumulator 0 of the pair takes D_0 = D_0 + (double)c.
  * Tiles of a leaf are given in rising order; accumulators run on from tile to tile.
  */
 typedef struct mg_ops {
   const char *name;   /**< "ref", "openblas", … */
-  const char *kernel; /**< what runs on this machine: "portable", "avx2", "avx512" */
+  const char *kernel; /**< what runs on this machine: "portable", "avx2", "avx512", "amx" */
   /** All pairs i ≤ j of one tile. acc[pair][8], pair = mg_pair_index(rows, i, j). scratch: mg_gram_scratch_bytes(rows). */
   void (*gram_triangle)(const mg_tile *tile, double *acc, void *scratch);
   /** All pairs (i of a, j of b), tiles of equal count: acc[i * b->rows + j][8]. scratch for a->rows + b->rows. */
@@ -63,8 +69,8 @@ void mg_gram_finish(const double *acc, size_t pairs, double *sum);
 
 /**
  * The table of a backend: "ref" or "openblas"; the latter also for "cuda" and "auto", of what is left to the host (a device is
- * opened by device.h). MG_ERR_CONFIG if it is unknown. The environment variable MERGEGRID_KERNEL (portable, avx2, avx512)
- * forces a kernel; asking for one the processor lacks is an error.
+ * opened by device.h). MG_ERR_CONFIG if it is unknown. The environment variable MERGEGRID_KERNEL (portable, avx2, avx512,
+ * amx: avx512, and rows in chains by the matrix unit) forces a kernel; asking for one the processor lacks is an error.
  */
 mg_status mg_ops_get(const char *backend, const mg_ops **ops);
 

@@ -181,14 +181,16 @@ done:
   return status;
 }
 
-/* Rows `first` to `first` + rows of what was found. */
-static mg_tile tile_from(const mg_rows_tile *found, int first, int rows, int64_t count) {
+/* Rows `first` to `first` + rows of what was found, of which `sources` are sources'. */
+static mg_tile tile_from(const workspace *w, int first, int rows, int sources, int64_t count) {
+  const mg_rows_tile *found = &w->found;
   return (mg_tile){.rows = rows,
                    .count = count,
                    .row = found->row + first,
                    .dtype = found->dtype + first,
                    .scale = found->scale + first,
-                   .minus = found->minus + first};
+                   .minus = found->minus + first,
+                   .chained = mg_gram_is_chained(w->engine->rows) ? sources : 0};
 }
 
 static mg_status multiply_tile(workspace *w, const mg_pair_block *block, int64_t count) {
@@ -197,11 +199,11 @@ static mg_status multiply_tile(workspace *w, const mg_pair_block *block, int64_t
     return mg_gram_lane_multiply(w->lane, &w->room, (size_t)n + 1, (size_t)(mg_gram_is_triangle(block) ? n + 1 : rows), count,
                                  w->found.dtype, w->found.scale);
   if (mg_gram_is_triangle(block)) {
-    const mg_tile tile = tile_from(&w->found, 0, n + 1, count);
+    const mg_tile tile = tile_from(w, 0, n + 1, n, count);
     w->engine->ops->gram_triangle(&tile, w->acc, w->scratch);
     return MG_OK;
   }
-  const mg_tile left = tile_from(&w->found, 0, rows, count), right = tile_from(&w->found, rows, n - rows, count);
+  const mg_tile left = tile_from(w, 0, rows, rows, count), right = tile_from(w, rows, n - rows, n - rows, count);
   w->engine->ops->gram_rectangle(&left, &right, w->acc, w->scratch);
   return MG_OK;
 }

@@ -17,11 +17,13 @@ static inline const float **mg_scratch_pointers(void *scratch, int rows) {
 }
 /** A run's length padded to whole lanes. */
 static inline int mg_padded(int64_t count) { return (int)((count + MG_LANES - 1) / MG_LANES * MG_LANES); }
+/** Links of a run, the last of which may have to be filled. */
+static inline int mg_links(int64_t count) { return (int)((count + MG_LINK - 1) / MG_LINK); }
 
 void mg_gram_triangle_ref(const mg_tile *tile, double *acc, void *scratch);
 void mg_gram_rectangle_ref(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 
-/** Copies elements [first, first + count) of row k of a tile to scratch as floats, zero-filled to whole lanes. */
+/** Copies elements [first, first + count) of row k of a tile to scratch as floats, zero-filled to whole links. */
 void mg_load_run(const mg_tile *tile, int k, int64_t first, int64_t count, float *to);
 
 extern const mg_ops mg_ops_ref;

@@ -11,7 +11,8 @@
 #include "stage_impl.h"
 
 /* What our own kernels fix; a machine's instruction set is no part of it. */
-static const char NUMERIC_MODE[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
+static const char BY_LANES[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
+static const char BY_CHAINS[] = "gram 2: runs of 1024 in links of 32 bf16, each two fp32 chains of fused multiply-adds, fp64 above";
 
 typedef struct views {
   double *cosine, *encoder, *by_layer;
@@ -48,7 +49,7 @@ mg_status mg_gram_stage_identify(const mg_gram_stage *s, mg_identity *identity) 
     mg_text_append(&exclude, "%s%s", k ? ", " : "", config->compatibility.exclude.items[k]);
   if (exclude.failed) status = mg_fail(MG_ERR_NOMEM, "out of memory");
   if (status != MG_OK) goto cleanup;
-  MG_TRY(mg_identity_add(identity, "numeric mode", mg_gram_stage_numeric_mode(s->attempt->device, mode, sizeof mode)), cleanup);
+  MG_TRY(mg_identity_add(identity, "numeric mode", mg_gram_stage_numeric_mode(s->attempt, mode, sizeof mode)), cleanup);
   MG_TRY(mg_identity_add(identity, "compatibility.gram", levels[config->compatibility.gram]), cleanup);
   MG_TRY(mg_identity_add(identity, "compatibility.exclude", exclude.data ? exclude.data : ""), cleanup);
 cleanup:
@@ -56,9 +57,11 @@ cleanup:
   return status;
 }
 
-const char *mg_gram_stage_numeric_mode(const mg_device *device, char *buffer, size_t size) {
+const char *mg_gram_stage_numeric_mode(const mg_attempt *a, char *buffer, size_t size) {
   char text[200];
-  if (device == NULL || !device->tf32) return NUMERIC_MODE; /* a device's bits are the processors' */
+  const mg_device *device = a->device;
+  if (device == NULL || !device->tf32) /* a device's bits are the processors' */
+    return a->rows != NULL && mg_gram_is_chained(a->rows) ? BY_CHAINS : BY_LANES;
   snprintf(buffer, size, "gram 1: products of %s, fp64 from tile to tile", device->ops->describe(device, text, sizeof text));
   return buffer;
 }

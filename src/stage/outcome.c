@@ -91,7 +91,7 @@ static void say_microscope(const mg_result_microscope *microscope) {
 
 static mg_status describe_modes(const mg_attempt *a, const mg_stages *stages, mg_text *mode) {
   char buffer[256];
-  if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode(a->device, buffer, sizeof buffer));
+  if (stages->gram != NULL) mg_text_append(mode, "%s", mg_gram_stage_numeric_mode(a, buffer, sizeof buffer));
   if (stages->cka != NULL || stages->nxn != NULL || stages->microscope != NULL)
     mg_text_append(mode, "%s%s", mode->size > 0 ? "; " : "", mg_encoder_numeric_mode(a->device, buffer, sizeof buffer));
   return mode->failed ? mg_fail(MG_ERR_NOMEM, "out of memory") : MG_OK;

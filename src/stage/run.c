@@ -147,7 +147,7 @@ static mg_status agree_on_program(const mg_attempt *a) {
   snprintf(text, sizeof text, "%s %s", mg_version(), mg_git_describe());
   MG_TRY(mg_agree_text(a->comm, "mergegrid's version", text), done);
   if (mg_stage_wanted(a->config, "compatibility"))
-    MG_TRY(mg_agree_text(a->comm, "the numeric mode of Grams", mg_gram_stage_numeric_mode(a->device, text, sizeof text)), done);
+    MG_TRY(mg_agree_text(a->comm, "the numeric mode of Grams", mg_gram_stage_numeric_mode(a, text, sizeof text)), done);
   if (mg_cka_wanted(a->config) || mg_stage_wanted(a->config, "nxn") || mg_stage_wanted(a->config, "microscope"))
     MG_TRY(mg_agree_text(a->comm, "the numeric mode of forward passes", mg_encoder_numeric_mode(a->device, text, sizeof text)),
            done);

@@ -12,7 +12,7 @@
 
 #include "mergegrid/text.h"
 
-enum { MOST_ROWS = 64, MOST_KERNELS = 4 };
+enum { MOST_ROWS = 64, MOST_KERNELS = 5 };
 
 /* A tile with its memory: each row ends where its block does. */
 typedef struct sample {
@@ -25,10 +25,11 @@ typedef struct sample {
   float scale[MOST_ROWS];
   float *off; /* what is taken off rows of minus */
   const float *minus[MOST_ROWS];
+  int chained;
 } sample;
 
-/* Where rows lie, and what is taken off them. */
-typedef enum manner { PLAIN, SHIFTED, LESS, SHIFTED_LESS, MIXED, MANNERS } manner;
+/* Where rows lie, what is taken off them, and whether those of BF16 that come first are in chains. */
+typedef enum manner { PLAIN, SHIFTED, LESS, SHIFTED_LESS, MIXED, CHAINED, SHIFTED_CHAINED, MANNERS } manner;
 
 static const mg_ops *kernels[MOST_KERNELS]; /* the tables this processor runs, ref first */
 static int kernel_count;
@@ -69,10 +70,12 @@ static void make_sample_in(sample *s, int rows, int64_t count, mg_dtype most, mg
   for (int64_t i = 0; i < count; i++) s->off[i] = random_value();
   for (int k = 0; k < rows; k++) {
     const bool mixed = how == MIXED && random_bits() % 2 == 0;
-    make_row(s, k, k == rows - 1 ? last : most, how == SHIFTED || how == SHIFTED_LESS || mixed);
+    make_row(s, k, k == rows - 1 ? last : most, how == SHIFTED || how == SHIFTED_LESS || how == SHIFTED_CHAINED || mixed);
     /* The last row is the base's, mostly, which nothing is taken off. */
     if (k < rows - 1 && (how == LESS || how == SHIFTED_LESS || (how == MIXED && random_bits() % 2 == 0))) s->minus[k] = s->off;
   }
+  if (how == CHAINED || how == SHIFTED_CHAINED)
+    while (s->chained < rows && s->dtype[s->chained] == MG_BF16) s->chained++;
 }
 static void make_sample(sample *s, int rows, int64_t count, mg_dtype most, mg_dtype last) {
   make_sample_in(s, rows, count, most, last, PLAIN);
@@ -82,12 +85,18 @@ static void free_sample(sample *s) {
   free(s->off);
 }
 static mg_tile tile_of(const sample *s) {
-  return (mg_tile){.rows = s->rows, .count = s->count, .row = s->row, .dtype = s->dtype, .scale = s->scale, .minus = s->minus};
+  return (mg_tile){.rows = s->rows,
+                   .count = s->count,
+                   .row = s->row,
+                   .dtype = s->dtype,
+                   .scale = s->scale,
+                   .minus = s->minus,
+                   .chained = s->chained};
 }
 
-/* A row as floats, with zeros up to whole lanes. */
+/* A row as floats, with zeros up to whole lanes and links. */
 static float *floats_of(const sample *s, int k) {
-  const size_t padded = ((size_t)s->count + MG_LANES - 1) / MG_LANES * MG_LANES;
+  const size_t padded = ((size_t)s->count + MG_LINK - 1) / MG_LINK * MG_LINK;
   float *values = mg_alloc_zero(padded, sizeof(float));
   assert_non_null(values);
   mg_to_f32(values, s->row[k], s->dtype[k], (size_t)s->count, s->scale[k]);
@@ -105,12 +114,28 @@ static void define_pair(const float *x, const float *y, int64_t count, double *a
   }
 }
 
+/* fp32 without subnormal numbers; what rounds up to the smallest normal one has a test of its own. */
+static float normal(float x) { return isfinite(x) && !isnormal(x) ? copysignf(0, x) : x; }
+
+static void define_chained_pair(const float *x, const float *y, int64_t count, double *acc) {
+  for (int64_t first = 0; first < count; first += MG_RUN) {
+    float c = 0;
+    for (int64_t i = first; i < count && i < first + MG_RUN; i += MG_LINK) {
+      float chain[2] = {0};
+      for (int k = 0; k < MG_LINK; k++) chain[k % 2] = normal(fmaf(normal(x[i + k]), normal(y[i + k]), chain[k % 2]));
+      c = normal(c + normal(chain[0] + chain[1]));
+    }
+    acc[0] = acc[0] + (double)c;
+  }
+}
+
 static void define_rectangle(const sample *a, const sample *b, double *acc) {
   for (int i = 0; i < a->rows; i++) {
     float *x = floats_of(a, i);
     for (int j = 0; j < b->rows; j++) {
       float *y = floats_of(b, j);
-      define_pair(x, y, a->count, acc + MG_ACCUMULATORS * ((size_t)i * (size_t)b->rows + (size_t)j));
+      (i < a->chained && j < b->chained ? define_chained_pair : define_pair)(
+          x, y, a->count, acc + MG_ACCUMULATORS * ((size_t)i * (size_t)b->rows + (size_t)j));
       free(y);
     }
     free(x);
@@ -122,7 +147,8 @@ static void define_triangle(const sample *s, double *acc) {
   for (int k = 0; k < s->rows; k++) values[k] = floats_of(s, k);
   for (int i = 0; i < s->rows; i++)
     for (int j = i; j < s->rows; j++)
-      define_pair(values[i], values[j], s->count, acc + MG_ACCUMULATORS * mg_pair_index(s->rows, i, j));
+      (j < s->chained ? define_chained_pair : define_pair)(values[i], values[j], s->count,
+                                                           acc + MG_ACCUMULATORS * mg_pair_index(s->rows, i, j));
   for (int k = 0; k < s->rows; k++) free(values[k]);
 }
 
@@ -197,6 +223,16 @@ static void every_number_of_rows_has_the_defined_bits(void **state) {
     }
 }
 
+/* Groups of 16 rows, full or not, and one to three of them a side; with the base's row and without. */
+static void every_number_of_chained_rows_has_the_defined_bits(void **state) {
+  (void)state;
+  static const int some[] = {15, 16, 17, 18, 31, 32, 33, 34, 47, 48, 49, 63, 64};
+  for (size_t r = 0; r < sizeof some / sizeof *some; r++) {
+    check_triangle_in(some[r], 1056, MG_BF16, MG_BF16, CHAINED);
+    check_triangle_in(some[r], 1171, MG_BF16, MG_F32, SHIFTED_CHAINED);
+  }
+}
+
 static void every_length_has_the_defined_bits(void **state) {
   (void)state;
   static const int64_t counts[] = {1, 2, 15, 16, 17, 31, 33, 1023, 1024, 1025, 2047, 2048, 8191, 8192};
@@ -205,6 +241,7 @@ static void every_length_has_the_defined_bits(void **state) {
     for (size_t t = 0; t < 3; t++) {
       check_triangle_in(13, counts[c], types[t], MG_F32, PLAIN);
       if (counts[c] < 2048) check_triangle_in(13, counts[c], types[t], MG_F32, MIXED);
+      if (types[t] == MG_BF16) check_triangle_in(20, counts[c], MG_BF16, MG_F32, CHAINED);
     }
 }
 
@@ -274,6 +311,9 @@ static void rectangles_have_the_defined_bits(void **state) {
       check_rectangle(rows, columns, 1033, MG_BF16, MG_F16);
     }
   check_rectangle(12, 8, 8192, MG_F32, MG_BF16);
+  check_rectangle_in(33, 20, 2100, MG_BF16, MG_BF16, CHAINED); /* b's last row is of F32 and in no chain */
+  check_rectangle_in(16, 49, 1024, MG_BF16, MG_BF16, SHIFTED_CHAINED);
+  check_rectangle_in(5, 3, 8191, MG_BF16, MG_F32, CHAINED);
   check_rectangle(1, 1, 1, MG_F16, MG_F32);
 }
 
@@ -403,6 +443,42 @@ static void zeros_and_subnormals_are_exact(void **state) {
   free_sample(&s);
 }
 
+/* x₀y₀ + x₂y₂ of two chained rows, through every kernel. */
+static void assert_chain(const float x[2], const float y[2], double expected) {
+  enum { COUNT = 3 };
+  sample s;
+  make_sample_in(&s, 2, COUNT, MG_BF16, MG_BF16, CHAINED);
+  for (int k = 0; k < 2; k++) {
+    const float values[COUNT] = {k ? y[0] : x[0], 0, k ? y[1] : x[1]};
+    mg_from_f32(s.data[k], values, MG_BF16, COUNT, 1);
+  }
+  for (int k = 0; k < kernel_count; k++) {
+    const mg_tile tile = tile_of(&s);
+    double acc[3 * MG_ACCUMULATORS] = {0};
+    void *scratch = make_scratch(2);
+    kernels[k]->gram_triangle(&tile, acc, scratch);
+    if (acc[MG_ACCUMULATORS] != expected)
+      fail_msg("%s: %a %a + %a %a is %a, expected %a", kernels[k]->kernel, x[0], y[0], x[1], y[1], acc[MG_ACCUMULATORS],
+               expected);
+    free(scratch);
+  }
+  free_sample(&s);
+}
+
+/* Where fp32 with subnormal numbers would give something else, and where it decides what is subnormal. */
+static void chains_know_no_subnormal_numbers(void **state) {
+  (void)state;
+  assert_chain((float[]){0x1p-63f, 0}, (float[]){0x1p-63f, 0}, 0x1p-126);
+  assert_chain((float[]){0x1p-64f, 0}, (float[]){0x1p-63f, 0}, 0);                     /* a product */
+  assert_chain((float[]){0x1p-130f, 0}, (float[]){0x1p100f, 0}, 0);                    /* an element */
+  assert_chain((float[]){0x1p-64f, 0x1p-64f}, (float[]){0x1p-63f, 0x1p-63f}, 0);       /* each is gone before they meet */
+  assert_chain((float[]){0x1p-63f, 0x1.8p-64f}, (float[]){0x1.02p-63f, -0x1p-63f}, 0); /* what they leave of one another */
+  /* 2^-126 (1 - 2^-25) is half way to the next number with 24 digits, and goes to 2^-126; a little less does not. */
+  assert_chain((float[]){0x1p-63f, 0x1p-75f}, (float[]){0x1p-63f, -0x1p-76f}, 0x1p-126);
+  assert_chain((float[]){0x1p-63f, 0x1p-75f}, (float[]){0x1p-63f, -0x1.02p-76f}, 0);
+  assert_chain((float[]){0x1p-63f, 0x1p-75f}, (float[]){0x1p-63f, -0x1.fep-76f}, 0);
+}
+
 static void finishing_adds_in_the_defined_order(void **state) {
   (void)state;
   const double acc[2 * MG_ACCUMULATORS] = {1e16, 1, -1e16, 3, 1, 0.5, 1, 0.25, 1, 2, 4, 8, 16, 32, 64, 128};
@@ -414,7 +490,7 @@ static void finishing_adds_in_the_defined_order(void **state) {
 
 static int find_kernels(void **state) {
   (void)state;
-  static const char *const names[] = {"portable", "avx2", "avx512"};
+  static const char *const names[] = {"portable", "avx2", "avx512", "amx"};
   if (mg_ops_get("ref", &kernels[kernel_count++]) != MG_OK) return -1;
   for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
     setenv("MERGEGRID_KERNEL", names[n], 1);
@@ -430,6 +506,7 @@ static int find_kernels(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_number_of_rows_has_the_defined_bits),
+      cmocka_unit_test(every_number_of_chained_rows_has_the_defined_bits),
       cmocka_unit_test(every_length_has_the_defined_bits),
       cmocka_unit_test(types_may_differ_from_row_to_row),
       cmocka_unit_test(sixteen_bit_rows_are_their_floats),
@@ -438,6 +515,7 @@ int main(void) {
       cmocka_unit_test(sums_are_near_those_of_fp64),
       cmocka_unit_test(nonfinite_values_stay_in_their_row),
       cmocka_unit_test(zeros_and_subnormals_are_exact),
+      cmocka_unit_test(chains_know_no_subnormal_numbers),
       cmocka_unit_test(finishing_adds_in_the_defined_order),
   };
   return cmocka_run_group_tests(tests, find_kernels, NULL);
