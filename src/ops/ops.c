@@ -8,8 +8,9 @@
 #include "ops_impl.h"
 
 size_t mg_gram_scratch_bytes(int rows) {
-  const size_t bytes =
+  const size_t lanes =
       ((size_t)rows + MG_SPARE_ROWS) * MG_SCRATCH_STRIDE * sizeof(float) + ((size_t)rows + MG_SPARE_POINTERS) * sizeof(float *);
+  const size_t chains = mg_chain_scratch_bytes(rows), bytes = chains > lanes ? chains : lanes;
   return (bytes + MG_ROW_ALIGN - 1) / MG_ROW_ALIGN * MG_ROW_ALIGN;
 }
 

@@ -23,6 +23,9 @@ static inline int mg_links(int64_t count) { return (int)((count + MG_LINK - 1) /
 void mg_gram_triangle_ref(const mg_tile *tile, double *acc, void *scratch);
 void mg_gram_rectangle_ref(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 
+/** Of mg_gram_scratch_bytes, what rows in chains take. */
+size_t mg_chain_scratch_bytes(int rows);
+
 /** Copies elements [first, first + count) of row k of a tile to scratch as floats, zero-filled to whole links. */
 void mg_load_run(const mg_tile *tile, int k, int64_t first, int64_t count, float *to);
 
@@ -34,6 +37,8 @@ void mg_gram_triangle_avx2(const mg_tile *tile, double *acc, void *scratch);
 void mg_gram_rectangle_avx2(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 void mg_gram_triangle_avx512(const mg_tile *tile, double *acc, void *scratch);
 void mg_gram_rectangle_avx512(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
+void mg_gram_triangle_amx(const mg_tile *tile, double *acc, void *scratch);
+void mg_gram_rectangle_amx(const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 #else
 #define MG_HAVE_X86_KERNELS 0
 #endif

@@ -54,6 +54,36 @@ typedef struct mg_group_rows {
   float *out;         /**< aligned; rows of MG_SCRATCH_STRIDE; not of MG_AS_THEY_ARE */
 } mg_group_rows;
 
+enum {
+  MG_CHAIN_ROWS = 16, /**< rows of a group in chains: what a matrix unit takes at a time */
+  MG_CHAIN_PAIRS = MG_CHAIN_ROWS * MG_CHAIN_ROWS,
+  MG_FLUSHING = 0x8040,  /**< of MXCSR: subnormal operands are zeros, subnormal results become zeros */
+  MG_SLAB = 3 * MG_LINK, /**< elements of all groups that are packed before they are multiplied: in the first-level cache */
+  MG_PANEL = MG_CHAIN_ROWS * MG_SLAB * sizeof(float) /**< bytes of a group's slab, as each instruction set likes it */
+};
+
+/** Two groups' slabs, and their pairs' sums of the run so far: sum[i][j] of row i of x and row j of y. */
+typedef struct mg_chain_block {
+  const void *x, *y;
+  float *sum;
+} mg_chain_block;
+
+/** Is this the first slab of a run, or the last one? Between them sums need not be in memory. */
+typedef struct mg_part_of_run {
+  bool first, last;
+} mg_part_of_run;
+
+/** What an instruction set does for rows in chains. */
+typedef struct mg_chains {
+  void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
+  /** Packs `links` links of MG_CHAIN_ROWS rows, and fetches what is MG_RUN elements behind each. */
+  void (*pack)(const uint16_t *const *row, int links, void *panel);
+  /** sum += the links of each block, in order. */
+  void (*multiply)(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part);
+  /** total += sum in fp64, and sum = 0; of `count` pairs. */
+  void (*collect)(float *sum, double *total, size_t count);
+} mg_chains;
+
 /**
  * The micro-kernels of an instruction set, each over one run of steps × 16 elements. acc[p] points to the MG_ACCUMULATORS
  * doubles of pair p.
@@ -68,9 +98,19 @@ typedef struct mg_kernels {
   /** The same; behind[n]: acc[i] is the pair of row i and column 0, further columns follow it. */
   void (*behind[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc,
                                       mg_ahead ahead);
+  /** `group` rows x of BF16, as they lie in memory, against one column; an even number of steps. */
+  void (*bfloats_with)(const uint16_t *const *x, const float *y, int steps, double *const *acc);
+  const mg_chains *chains;
 } mg_kernels;
+
+extern const mg_chains mg_chains_avx2, mg_chains_avx512, mg_chains_amx;
 
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch);
 void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
+
+/** The pairs of a tile's rows in chains, and nothing else: acc as of the whole tile. */
+void mg_chain_triangle(const mg_chains *chains, const mg_tile *tile, double *acc, void *scratch);
+/** All rows of both are in chains. */
+void mg_chain_rectangle(const mg_chains *chains, const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 
 #endif

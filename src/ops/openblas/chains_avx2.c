@@ -1,0 +1,121 @@
+/* Rows in chains with AVX2: as with AVX-512 without its matrix unit, rows by eight. */
+
+#include "kernels_impl.h"
+
+#if MG_HAVE_X86_KERNELS
+
+#include <immintrin.h>
+
+#define TARGET __attribute__((target("avx2,fma")))
+#define INLINE TARGET static inline __attribute__((always_inline))
+
+enum { ROWS = MG_CHAIN_ROWS, TWOS = MG_LINK / 2, HALF = 8, STRIP = 4 };
+
+/* Words `at` … `at` + 7 of rows row[0] … row[7]: lanes become rows. */
+INLINE void transpose(const uint16_t *const *row, size_t at, __m256i *word) {
+  __m256i in[HALF], two[HALF], four[HALF];
+#pragma GCC unroll 8
+  for (int k = 0; k < HALF; k++) in[k] = _mm256_loadu_si256((const __m256i *)(const void *)(row[k] + at));
+#pragma GCC unroll 4
+  for (int k = 0; k < HALF; k += 2) {
+    two[k] = _mm256_unpacklo_epi32(in[k], in[k + 1]);
+    two[k + 1] = _mm256_unpackhi_epi32(in[k], in[k + 1]);
+  }
+#pragma GCC unroll 2
+  for (int k = 0; k < HALF; k += 4) {
+    four[k] = _mm256_unpacklo_epi64(two[k], two[k + 2]);
+    four[k + 1] = _mm256_unpackhi_epi64(two[k], two[k + 2]);
+    four[k + 2] = _mm256_unpacklo_epi64(two[k + 1], two[k + 3]);
+    four[k + 3] = _mm256_unpackhi_epi64(two[k + 1], two[k + 3]);
+  }
+#pragma GCC unroll 4
+  for (int k = 0; k < HALF / 2; k++) {
+    word[k] = _mm256_permute2x128_si256(four[k], four[k + 4], 0x20);
+    word[k + 4] = _mm256_permute2x128_si256(four[k], four[k + 4], 0x31);
+  }
+}
+
+/* A link is its even columns, then its odd ones, each of 16 floats. */
+TARGET static void pack(const uint16_t *const *row, int links, void *panel) {
+  float *to = panel;
+  const __m256i odd = _mm256_set1_epi32((int)0xFFFF0000u);
+  for (size_t at = 0; at < (size_t)links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK)
+    for (int half = 0; half < 2; half++) {
+      for (int k = 0; k < HALF; k++) _mm_prefetch((const char *)(row[half * HALF + k] + at + MG_RUN), _MM_HINT_T1);
+      for (int part = 0; part < 2; part++) {
+        __m256i word[HALF];
+        transpose(row + half * HALF, at + 16 * (size_t)part, word);
+#pragma GCC unroll 8
+        for (int w = 0; w < HALF; w++) {
+          float *column = to + ROWS * (HALF * part + w) + half * HALF;
+          _mm256_store_si256((__m256i *)(void *)column, _mm256_slli_epi32(word[w], 16));
+          _mm256_store_si256((__m256i *)(void *)(column + ROWS * TWOS), _mm256_and_si256(word[w], odd));
+        }
+      }
+    }
+}
+
+/* One of a link's two chains, of STRIP rows with the first or the last eight, or with all. */
+INLINE void chain(const float *x, const float *y, bool first, __m256 low[STRIP], __m256 high[STRIP]) {
+#pragma GCC unroll 4
+  for (int i = 0; i < STRIP; i++) low[i] = high[i] = _mm256_setzero_ps();
+  for (int k = 0; k < TWOS; k++) {
+    const __m256 b0 = _mm256_load_ps(y + k * ROWS), b1 = _mm256_load_ps(y + k * ROWS + HALF);
+#pragma GCC unroll 4
+    for (int i = 0; i < STRIP; i++) {
+      const __m256 a = _mm256_set1_ps(x[k * ROWS + i]);
+      if (first) low[i] = _mm256_fmadd_ps(a, b0, low[i]);
+      high[i] = _mm256_fmadd_ps(a, b1, high[i]);
+    }
+  }
+}
+
+INLINE void multiply_strip(const float *x, const float *y, int links, bool first, float *sum) {
+  for (int link = 0; link < links; link++, x += ROWS * MG_LINK, y += ROWS * MG_LINK) {
+    __m256 even_low[STRIP], even_high[STRIP], odd_low[STRIP], odd_high[STRIP];
+    chain(x, y, first, even_low, even_high);
+    chain(x + ROWS * TWOS, y + ROWS * TWOS, first, odd_low, odd_high);
+#pragma GCC unroll 4
+    for (int i = 0; i < STRIP; i++) {
+      float *c = sum + i * ROWS;
+      if (first) _mm256_store_ps(c, _mm256_add_ps(_mm256_load_ps(c), _mm256_add_ps(even_low[i], odd_low[i])));
+      _mm256_store_ps(c + HALF, _mm256_add_ps(_mm256_load_ps(c + HALF), _mm256_add_ps(even_high[i], odd_high[i])));
+    }
+  }
+}
+
+/* Not inlined, so that no operation moves out of where subnormal numbers are zeros. Of a group with itself the last rows' pairs
+   with the first ones have been there the other way round. */
+__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count, int links) {
+  for (size_t k = 0; k < count; k++)
+    for (int row = 0; row < ROWS; row += STRIP) {
+      const float *x = (const float *)blocks[k].x + row;
+      float *sum = blocks[k].sum + row * ROWS;
+      if (row < HALF || blocks[k].x != blocks[k].y)
+        multiply_strip(x, blocks[k].y, links, true, sum);
+      else
+        multiply_strip(x, blocks[k].y, links, false, sum);
+    }
+}
+
+TARGET static void multiply(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part) {
+  (void)part; /* sums are few beside the products */
+  const unsigned control = _mm_getcsr();
+  _mm_setcsr(control | MG_FLUSHING);
+  multiply_flushing(blocks, count, links);
+  _mm_setcsr(control);
+}
+
+TARGET static void collect(float *sum, double *total, size_t count) {
+  for (size_t k = 0; k < count; k += 4) {
+    const __m256d wide = _mm256_cvtps_pd(_mm_load_ps(sum + k));
+    _mm256_storeu_pd(total + k, _mm256_add_pd(_mm256_loadu_pd(total + k), wide));
+    _mm_store_ps(sum + k, _mm_setzero_ps());
+  }
+}
+
+const mg_chains mg_chains_avx2 = {.pack = pack, .multiply = multiply, .collect = collect};
+
+#else
+typedef int mg_no_avx2_chains; /* nothing for other processors */
+#endif
