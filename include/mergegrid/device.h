@@ -67,6 +67,7 @@ typedef struct mg_device_rows {
   const int64_t *offset; /**< [rows] bytes from raw, multiples of 16 */
   const int32_t *dtype;  /**< [rows] mg_dtype: F32, F16 or BF16 */
   const float *scale;    /**< [rows] */
+  int chained;           /**< how many rows, from the first one on, are in chains (ops.h): BF16 */
 } mg_device_rows;
 
 /** How the elements of a tensor are merged, as mg_merge_rows says it: the same operations in the same order. */

@@ -196,8 +196,8 @@ static mg_tile tile_from(const workspace *w, int first, int rows, int sources, i
 static mg_status multiply_tile(workspace *w, const mg_pair_block *block, int64_t count) {
   const int n = mg_gram_block_sources(block), rows = block->row1 - block->row0;
   if (w->lane != NULL)
-    return mg_gram_lane_multiply(w->lane, &w->room, (size_t)n + 1, (size_t)(mg_gram_is_triangle(block) ? n + 1 : rows), count,
-                                 w->found.dtype, w->found.scale);
+    return mg_gram_lane_multiply(w->lane, &w->room, (size_t)n + 1, (size_t)(mg_gram_is_triangle(block) ? n + 1 : rows),
+                                 mg_gram_is_chained(w->engine->rows) ? (size_t)n : 0, count, w->found.dtype, w->found.scale);
   if (mg_gram_is_triangle(block)) {
     const mg_tile tile = tile_from(w, 0, n + 1, n, count);
     w->engine->ops->gram_triangle(&tile, w->acc, w->scratch);

@@ -111,19 +111,21 @@ done:
   return status;
 }
 
-/* Rows first … first + rows − 1 as they are on the device. */
-static mg_device_rows rows_at(const slot *s, size_t all, size_t first, size_t rows, int64_t count) {
+/* Rows first … first + rows − 1 as they are on the device; of all, so many are chained. */
+static mg_device_rows rows_at(const slot *s, size_t all, size_t first, size_t rows, size_t chained, int64_t count) {
   const description d = describe(s->device, all);
+  const size_t own = chained > first ? chained - first : 0;
   return (mg_device_rows){.rows = (int)rows,
                           .count = count,
                           .raw = s->device,
                           .offset = d.offset + first,
                           .dtype = d.dtype + first,
-                          .scale = d.scale + first};
+                          .scale = d.scale + first,
+                          .chained = (int)(own < rows ? own : rows)};
 }
 
-mg_status mg_gram_lane_multiply(mg_gram_lane *l, const mg_gram_room *room, size_t rows, size_t left, int64_t count,
-                                const mg_dtype *dtype, const float *scale) {
+mg_status mg_gram_lane_multiply(mg_gram_lane *l, const mg_gram_room *room, size_t rows, size_t left, size_t chained,
+                                int64_t count, const mg_dtype *dtype, const float *scale) {
   mg_status status = MG_OK;
   const mg_device_ops *ops = l->device->ops;
   const slot *s = &l->slot[l->turn];
@@ -135,7 +137,8 @@ mg_status mg_gram_lane_multiply(mg_gram_lane *l, const mg_gram_room *room, size_
   }
   const size_t bytes = (size_t)((char *)room->base - s->host) + row_bytes(count, MG_F32);
   MG_TRY(ops->upload(l->queue, s->device, s->host, bytes), done);
-  const mg_device_rows a = rows_at(s, rows, 0, left, count), b = rows_at(s, rows, left, rows - 1 - left, count);
+  const mg_device_rows a = rows_at(s, rows, 0, left, chained, count);
+  const mg_device_rows b = rows_at(s, rows, left, rows - 1 - left, chained, count);
   MG_TRY(ops->gram(l->queue, &a, left < rows ? &b : NULL, l->acc, l->scratch), done);
   MG_TRY(ops->mark(l->queue, s->done), done);
   l->turn ^= 1;

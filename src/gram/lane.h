@@ -25,9 +25,12 @@ typedef struct mg_gram_room {
 /** A leaf: begin; then for each tile room and multiply; then end, which waits. rows: sources and the base. */
 mg_status mg_gram_lane_begin(mg_gram_lane *lane, size_t values);
 mg_status mg_gram_lane_room(mg_gram_lane *lane, size_t rows, int64_t count, mg_dtype dtype, mg_gram_room *room);
-/** left: rows of the left side, all of them for a triangle; the base is no row of a rectangle. dtype, scale: [rows]. */
-mg_status mg_gram_lane_multiply(mg_gram_lane *lane, const mg_gram_room *room, size_t rows, size_t left, int64_t count,
-                                const mg_dtype *dtype, const float *scale);
+/**
+ * left: rows of the left side, all of them for a triangle; the base is no row of a rectangle. chained: how many rows, from the
+ * left side's first one on, are in chains. dtype, scale: [rows].
+ */
+mg_status mg_gram_lane_multiply(mg_gram_lane *lane, const mg_gram_room *room, size_t rows, size_t left, size_t chained,
+                                int64_t count, const mg_dtype *dtype, const float *scale);
 /** acc [values][MG_ACCUMULATORS] */
 mg_status mg_gram_lane_end(mg_gram_lane *lane, size_t values, double *acc);
 

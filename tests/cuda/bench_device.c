@@ -325,30 +325,30 @@ static double upload_rate(size_t bytes) {
   return (double)bytes / seconds;
 }
 
-/* Bytes/s of tiles of 48 sources through a lane, as fast as they are there. */
-static double gram_rate(int tiles) {
+/* Bytes/s of tiles of 48 sources through a lane, as fast as they are there; those of BF16 in chains. */
+static double gram_rate(int tiles, mg_dtype of) {
   enum { ROWS = 49 };
   mg_gram_lane *lane;
   mg_dtype dtype[ROWS];
   float scale[ROWS];
   double *acc = mg_alloc(ROWS * (ROWS + 1) / 2 * MG_ACCUMULATORS, sizeof *acc);
   const size_t values = ROWS * (ROWS + 1) / 2;
-  for (int k = 0; k < ROWS; k++) dtype[k] = MG_F32, scale[k] = 1;
-  must(mg_gram_lane_create(device, ROWS - 1, values, MG_F32, &lane));
+  for (int k = 0; k < ROWS; k++) dtype[k] = k < ROWS - 1 ? of : MG_F32, scale[k] = 1;
+  must(mg_gram_lane_create(device, ROWS - 1, values, of, &lane));
   double began = 0;
   for (int k = -2; k < tiles; k++) {
     mg_gram_room room;
     if (k <= 0) must(mg_gram_lane_begin(lane, values));
-    must(mg_gram_lane_room(lane, ROWS, MG_TILE, MG_F32, &room));
-    if (k < 0) memset(room.tile, 0, ROWS * room.stride);
+    must(mg_gram_lane_room(lane, ROWS, MG_TILE, of, &room));
+    if (k < 0) memset(room.tile, 0, (ROWS - 1) * room.stride), memset(room.base, 0, MG_TILE * sizeof(float));
     if (k == 0) began = mg_now();
-    must(mg_gram_lane_multiply(lane, &room, ROWS, ROWS, MG_TILE, dtype, scale));
+    must(mg_gram_lane_multiply(lane, &room, ROWS, ROWS, of == MG_BF16 ? ROWS - 1 : 0, MG_TILE, dtype, scale));
   }
   must(mg_gram_lane_end(lane, values, acc));
   const double seconds = mg_now() - began;
   mg_gram_lane_destroy(&lane);
   free(acc);
-  return (double)tiles * ROWS * MG_TILE * sizeof(float) / seconds;
+  return (double)tiles * MG_TILE * (double)((ROWS - 1) * mg_dtype_size(of) + sizeof(float)) / seconds;
 }
 
 int main(int argc, char **argv) {
@@ -380,9 +380,11 @@ int main(int argc, char **argv) {
   const double product = product_rate(&shape, rows, times), pass = pass_rate(&shape, (size_t)texts, length);
   printf("matrix products of a layer        %8.1f GFLOP/s: the measure of the next\n", product / 1e9);
   printf("forward passes, %4d tokens a text %7.1f GFLOP/s, %.2f of the products alone\n", length, pass / 1e9, pass / product);
-  const double upload = upload_rate((size_t)rows * (size_t)hidden * 64), gram = gram_rate(argc > 1 ? 4 : 400);
+  const double upload = upload_rate((size_t)rows * (size_t)hidden * 64), gram = gram_rate(argc > 1 ? 4 : 400, MG_F32);
+  const double chains = gram_rate(argc > 1 ? 4 : 400, MG_BF16);
   printf("copying to the device             %8.2f GB/s: the measure of the next\n", upload / 1e9);
   printf("Gram of 48 sources, tiles up      %8.2f GB/s, %.2f of copying\n", gram / 1e9, gram / upload);
+  printf("the same of bf16, in chains       %8.2f GB/s, %.2f of copying\n", chains / 1e9, chains / upload);
   ops->close_queue(queue);
   mg_device_close(&device);
   return 0;

@@ -450,6 +450,19 @@ void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
 void mg_emu_barrier() { leave(AT_BARRIER); }
 int mg_emu_lane() { return self->lane; }
 
+/* Of two phases: some threads say what they have to at the next barrier before others have read the answer of this one. */
+int mg_emu_any(int predicate) {
+  static struct {
+    uint32_t phase;
+    int any;
+  } answers[2];
+  auto &answer = answers[mg_emu_at.phase % 2];
+  if (answer.phase != mg_emu_at.phase) answer = {mg_emu_at.phase, 0};
+  answer.any |= predicate != 0;
+  mg_emu_barrier();
+  return answer.any;
+}
+
 uint32_t mg_emu_exchange(uint32_t word, int from_lane) {
   fibre *me = self;
   const unsigned turn = me->exchanges++ % 2;

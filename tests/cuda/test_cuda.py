@@ -192,6 +192,15 @@ class Choosing(Cuda):
     def quick(self):
         return {"stages": ["compatibility"], "compatibility": {"metrics": ["task_vector_cosine"]}}
 
+    def test_shards_of_bf16(self):
+        """Sources' rows are in chains, the base's is not."""
+        shards = {"dir": self.path("shards"), "dtype": "bf16"}
+        host = self.made("host", HOST, backend="ref", shards=shards, **self.quick())
+        device = self.made("device", shards=shards, ranks=2, env={"MG_EMU_ORDER": "random"}, **self.quick())
+        self.assertEqual(compare(host, device, show=lambda line: None), [])
+        with h5py.File(device) as f:
+            self.assertIn("bf16", f["provenance"].attrs["numeric_mode"])
+
     def test_no_device(self):
         self.refused("none", "no device is usable here", env={"MG_EMU_DEVICES": "2", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())
         self.refused("none", "CUDA_VISIBLE_DEVICES is 3", env={"MG_EMU_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "3"}, **self.quick())

@@ -104,7 +104,7 @@ static void test_marks(void **state) {
 
 /* ---- Grams ---- */
 
-enum { ROWS = 19, TILES = 5 };
+enum { ROWS = 19, MOST_ROWS = 49, TILES = 6 };
 
 static size_t fill_row(void *row, mg_dtype dtype, int64_t count) {
   float *values = malloc((size_t)count * sizeof *values);
@@ -115,41 +115,72 @@ static size_t fill_row(void *row, mg_dtype dtype, int64_t count) {
   return (size_t)count;
 }
 
+/* Products of such elements are subnormal, or what is left of their sums is: some rows are that small, some in places. */
+static void make_tiny(uint16_t *row, size_t number, int64_t count) {
+  for (int64_t k = 0; k < count; k++) {
+    float x;
+    mg_to_f32(&x, &row[k], MG_BF16, 1, 1);
+    x *= number % 4 == 3 ? 1 : number % 4 == 2 && k / 400 % 2 == 0 ? 0x1p-50f : 0x1p-63f;
+    mg_from_f32(&row[k], &x, MG_BF16, 1, 1);
+  }
+}
+
+/* Rows of a leaf, the base's behind them, through a lane. left: all of them, or those of a rectangle's left side. */
+typedef struct leaf {
+  size_t rows, left;
+  mg_dtype dtype;
+  bool chained, tiny;
+} leaf;
+
+static void multiply_both_ways(mg_gram_lane *lane, const leaf *l, int64_t count, double *want, void *scratch) {
+  mg_gram_room room;
+  const void *row[MOST_ROWS];
+  mg_dtype of[MOST_ROWS];
+  float scale[MOST_ROWS];
+  const size_t n = l->rows, left = l->left, sources = n - 1, chained = l->chained ? sources : 0;
+  assert_int_equal(mg_gram_lane_room(lane, n, count, l->dtype, &room), MG_OK);
+  for (size_t k = 0; k < n; k++) {
+    of[k] = k < sources ? l->dtype : MG_F32;
+    scale[k] = of[k] == MG_F16 ? ldexpf(1, (int)k % 5 - 2) : 1;
+    fill_row(room.tile + k * room.stride, of[k], count);
+    if (l->tiny && k < sources) make_tiny((uint16_t *)(void *)(room.tile + k * room.stride), k, count);
+    row[k] = room.tile + k * room.stride;
+  }
+  const mg_tile a = {.rows = (int)left,
+                     .count = count,
+                     .row = row,
+                     .dtype = of,
+                     .scale = scale,
+                     .chained = (int)(chained < left ? chained : left)};
+  const mg_tile b = {.rows = (int)(sources - left),
+                     .count = count,
+                     .row = row + left,
+                     .dtype = of + left,
+                     .scale = scale + left,
+                     .chained = (int)(chained > left ? chained - left : 0)};
+  if (left == n)
+    mg_ops_ref.gram_triangle(&a, want, scratch);
+  else
+    mg_ops_ref.gram_rectangle(&a, &b, want, scratch);
+  assert_int_equal(mg_gram_lane_multiply(lane, &room, n, left, chained, count, of, scale), MG_OK);
+}
+
 /* A leaf of tiles of odd lengths through a lane, against the reference's accumulators. */
-static void check_leaf(mg_dtype dtype, size_t left) {
-  static const int64_t COUNT[TILES] = {1500, 1, 2048, 1023, 16};
-  const size_t n = ROWS, values = left == n ? n * (n + 1) / 2 : left * (n - 1 - left);
+static void check_leaf(const leaf *l, int leaves, int tiles) {
+  static const int64_t COUNT[TILES] = {1500, 1, 2048, 1023, 16, 33};
+  const size_t n = l->rows, values = l->left == n ? n * (n + 1) / 2 : l->left * (n - 1 - l->left);
   double *want = calloc(values * MG_ACCUMULATORS, sizeof *want), *got = calloc(values * MG_ACCUMULATORS, sizeof *got);
-  void *scratch = aligned_alloc(64, (mg_gram_scratch_bytes(ROWS) + 63) / 64 * 64);
+  void *scratch = aligned_alloc(64, (mg_gram_scratch_bytes((int)n) + 63) / 64 * 64);
   mg_gram_lane *lane = NULL;
-  assert_int_equal(mg_gram_lane_create(device, n - 1, values, dtype, &lane), MG_OK);
-  for (int leaf = 0; leaf < 2; leaf++) {
+  assert_int_equal(mg_gram_lane_create(device, n - 1, values, l->dtype, &lane), MG_OK);
+  for (int k = 0; k < leaves; k++) {
     memset(want, 0, values * MG_ACCUMULATORS * sizeof *want);
     assert_int_equal(mg_gram_lane_begin(lane, values), MG_OK);
-    for (int t = 0; t < TILES; t++) {
-      mg_gram_room room;
-      const void *row[ROWS];
-      mg_dtype of[ROWS];
-      float scale[ROWS];
-      assert_int_equal(mg_gram_lane_room(lane, n, COUNT[t], dtype, &room), MG_OK);
-      for (size_t k = 0; k < n; k++) {
-        of[k] = k + 1 < n ? dtype : MG_F32;
-        scale[k] = of[k] == MG_F16 ? ldexpf(1, (int)k % 5 - 2) : 1;
-        fill_row(room.tile + k * room.stride, of[k], COUNT[t]);
-        row[k] = room.tile + k * room.stride;
-      }
-      const mg_tile a = {.rows = (int)left, .count = COUNT[t], .row = row, .dtype = of, .scale = scale};
-      const mg_tile b = {
-          .rows = (int)(n - 1 - left), .count = COUNT[t], .row = row + left, .dtype = of + left, .scale = scale + left};
-      if (left == n)
-        mg_ops_ref.gram_triangle(&a, want, scratch);
-      else
-        mg_ops_ref.gram_rectangle(&a, &b, want, scratch);
-      assert_int_equal(mg_gram_lane_multiply(lane, &room, n, left, COUNT[t], of, scale), MG_OK);
-    }
+    for (int t = 0; t < tiles; t++) multiply_both_ways(lane, l, COUNT[(t + k) % TILES], want, scratch);
     assert_int_equal(mg_gram_lane_end(lane, values, got), MG_OK);
-    for (size_t k = 0; k < values * MG_ACCUMULATORS; k++)
-      if (got[k] != want[k]) fail_msg("leaf %d, accumulator %zu of %zu: %a, not %a", leaf, k, values, got[k], want[k]);
+    for (size_t d = 0; d < values * MG_ACCUMULATORS; d++)
+      if (memcmp(&got[d], &want[d], sizeof *got) != 0)
+        fail_msg("%zu rows, %zu left, leaf %d, accumulator %zu of %zu: %a, not %a", n, l->left, k, d, values, got[d], want[d]);
   }
   mg_gram_lane_destroy(&lane);
   free(want), free(got), free(scratch);
@@ -172,7 +203,7 @@ static void check_tf32(mg_device *tf32, size_t left, double *got) {
     mg_gram_room room;
     assert_int_equal(mg_gram_lane_room(lane, n, COUNT, MG_F32, &room), MG_OK);
     for (size_t k = 0; k < n; k++) memcpy(room.tile + k * room.stride, row[k], sizeof row[k]);
-    assert_int_equal(mg_gram_lane_multiply(lane, &room, n, left, COUNT, dtype, scale), MG_OK);
+    assert_int_equal(mg_gram_lane_multiply(lane, &room, n, left, 0, COUNT, dtype, scale), MG_OK);
   }
   assert_int_equal(mg_gram_lane_end(lane, values, acc), MG_OK);
   size_t at = 0, exact = 0;
@@ -209,11 +240,76 @@ static void test_gram_of_products(void **state) {
 
 static void test_gram(void **state) {
   (void)state;
-  check_leaf(MG_F32, ROWS);
-  check_leaf(MG_F16, ROWS);
-  check_leaf(MG_BF16, ROWS);
-  check_leaf(MG_F32, 7);
-  check_leaf(MG_F16, 10);
+  static const leaf LEAVES[] = {{ROWS, ROWS, MG_F32, false, false},
+                                {ROWS, ROWS, MG_F16, false, false},
+                                {ROWS, ROWS, MG_BF16, false, false},
+                                {ROWS, 7, MG_F32, false, false},
+                                {ROWS, 10, MG_F16, false, false}};
+  for (size_t k = 0; k < sizeof LEAVES / sizeof *LEAVES; k++) check_leaf(&LEAVES[k], 2, TILES);
+}
+
+/* Sources' rows in chains, the base's not: the blocks of pairs that they share come with any number of rows. */
+static void test_chains(void **state) {
+  (void)state;
+  static const leaf LEAVES[] = {{MOST_ROWS, MOST_ROWS, MG_BF16, true, false},
+                                {ROWS, 7, MG_BF16, true, false},
+                                {ROWS, 10, MG_BF16, true, true},
+                                {18, 16, MG_BF16, true, false}};
+  for (size_t sources = 1; sources <= 20; sources++) {
+    const leaf l = {sources + 1, sources + 1, MG_BF16, true, sources % 2 == 0};
+    check_leaf(&l, 2, 2);
+  }
+  for (size_t k = 0; k < sizeof LEAVES / sizeof *LEAVES; k++) check_leaf(&LEAVES[k], 1, TILES);
+}
+
+/* Three elements each of two chained rows, `at` apart. */
+typedef struct chain_case {
+  int at;
+  float x[3], y[3];
+  double sum;
+} chain_case;
+
+static void check_chain(const chain_case *c) {
+  enum { SOURCES_OF_TWO = 2, VALUES = 6, COUNT = 1024 };
+  static const mg_dtype DTYPE[] = {MG_BF16, MG_BF16, MG_F32};
+  static const float SCALE[] = {1, 1, 1};
+  double got[VALUES * MG_ACCUMULATORS];
+  mg_gram_lane *lane = NULL;
+  mg_gram_room room;
+  assert_int_equal(mg_gram_lane_create(device, SOURCES_OF_TWO, VALUES, MG_BF16, &lane), MG_OK);
+  assert_int_equal(mg_gram_lane_begin(lane, VALUES), MG_OK);
+  assert_int_equal(mg_gram_lane_room(lane, SOURCES_OF_TWO + 1, COUNT, MG_BF16, &room), MG_OK);
+  memset(room.tile, 0, SOURCES_OF_TWO * room.stride);
+  memset(room.base, 0, COUNT * sizeof *room.base);
+  for (int k = 0; k < SOURCES_OF_TWO; k++) {
+    uint16_t *row = (uint16_t *)(void *)(room.tile + (size_t)k * room.stride);
+    for (int e = 0; e < 3; e++) mg_from_f32(&row[e * c->at], &(k == 0 ? c->x : c->y)[e], MG_BF16, 1, 1);
+  }
+  assert_int_equal(
+      mg_gram_lane_multiply(lane, &room, SOURCES_OF_TWO + 1, SOURCES_OF_TWO + 1, SOURCES_OF_TWO, COUNT, DTYPE, SCALE), MG_OK);
+  assert_int_equal(mg_gram_lane_end(lane, VALUES, got), MG_OK);
+  if (got[MG_ACCUMULATORS] != c->sum)
+    fail_msg("%a %a + %a %a + %a %a, %d apart, is %a, not %a", (double)c->x[0], (double)c->y[0], (double)c->x[1],
+             (double)c->y[1], (double)c->x[2], (double)c->y[2], c->at, got[MG_ACCUMULATORS], c->sum);
+  mg_gram_lane_destroy(&lane);
+}
+
+/* What is subnormal, of chains and of the sums of links; the smallest elements of which nothing can be; and the order. */
+static void test_chains_of_tiny_numbers(void **state) {
+  (void)state;
+  static const chain_case CASES[] = {{2, {0x1p-63f, 0}, {0x1p-63f, 0}, 0x1p-126},
+                                     {2, {0x1p-64f, 0}, {0x1p-63f, 0}, 0},
+                                     {2, {0x1p-130f, 0}, {0x1p100f, 0}, 0},
+                                     {2, {0x1p-64f, 0x1p-64f}, {0x1p-63f, 0x1p-63f}, 0},
+                                     {2, {0x1p-63f, 0x1.8p-64f}, {0x1.02p-63f, -0x1p-63f}, 0},
+                                     {2, {0x1p-63f, 0x1p-75f}, {0x1p-63f, -0x1p-76f}, 0x1p-126},
+                                     {2, {0x1p-63f, 0x1p-75f}, {0x1p-63f, -0x1.02p-76f}, 0},
+                                     {1, {0x1.8p-63f, 0x1p-63f}, {0x1p-63f, -0x1p-63f}, 0},
+                                     {40, {0x1.8p-63f, 0x1p-63f}, {0x1p-63f, -0x1p-63f}, 0},
+                                     {300, {0x1.8p-63f, 0x1p-63f}, {0x1p-63f, -0x1p-63f}, 0},
+                                     {2, {0x1.02p-56f, 0x1p-56f}, {0x1.02p-56f, -0x1.04p-56f}, 0x1p-126},
+                                     {2, {0x1.02p-57f, 0x1p-56f, 0x1p-57f}, {0x1.02p-56f, -0x1.04p-57f, 0x1p-57f}, 0x1p-114}};
+  for (size_t k = 0; k < sizeof CASES / sizeof *CASES; k++) check_chain(&CASES[k]);
 }
 
 /* ---- merges ---- */
@@ -585,10 +681,12 @@ static void test_blocks(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_arena),   cmocka_unit_test(test_sharing),    cmocka_unit_test(test_upload_any),
-      cmocka_unit_test(test_marks),   cmocka_unit_test(test_gram),       cmocka_unit_test(test_gram_of_products),
-      cmocka_unit_test(test_merges),  cmocka_unit_test(test_not_finite), cmocka_unit_test(test_forward),
-      cmocka_unit_test(test_batches), cmocka_unit_test(test_blocks)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_arena),      cmocka_unit_test(test_sharing),
+                                     cmocka_unit_test(test_upload_any), cmocka_unit_test(test_marks),
+                                     cmocka_unit_test(test_gram),       cmocka_unit_test(test_gram_of_products),
+                                     cmocka_unit_test(test_chains),     cmocka_unit_test(test_chains_of_tiny_numbers),
+                                     cmocka_unit_test(test_merges),     cmocka_unit_test(test_not_finite),
+                                     cmocka_unit_test(test_forward),    cmocka_unit_test(test_batches),
+                                     cmocka_unit_test(test_blocks)};
   return cmocka_run_group_tests(tests, open_device, NULL);
 }

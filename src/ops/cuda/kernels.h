@@ -27,7 +27,7 @@ void mg_launch_gram(cudaStream_t stream, const mg_device_rows *a, const mg_devic
 /** A tile's rows as floats, MG_TILE apart, zeros behind the last element to whole lanes; and room for their products. */
 typedef struct mg_loaded_rows {
   const float *a, *b; /**< b is a where pairs are those i ≤ j */
-  int a_rows, b_rows, count;
+  int a_rows, b_rows, a_chained, b_chained, count;
   float *products; /**< [a_rows][b_rows] */
 } mg_loaded_rows;
 mg_loaded_rows mg_launch_gram_load(cudaStream_t stream, const mg_device_rows *a, const mg_device_rows *b, void *scratch);

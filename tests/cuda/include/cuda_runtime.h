@@ -32,6 +32,8 @@ extern mg_emu_index threadIdx, blockIdx;
 
 void mg_emu_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream, std::function<void()> kernel);
 void mg_emu_barrier();
+/* A barrier, and whether any thread of the block says so. */
+int mg_emu_any(int predicate);
 /* Every lane gives a word, and takes another lane's. */
 uint32_t mg_emu_exchange(uint32_t word, int from_lane);
 int mg_emu_lane();
@@ -41,6 +43,7 @@ int mg_emu_lane();
   mg_emu_launch(#kernel, grid, block, stream, [arguments = std::make_tuple(__VA_ARGS__)]() { std::apply(kernel, arguments); })
 
 static inline void __syncthreads() { mg_emu_barrier(); }
+static inline int __syncthreads_or(int predicate) { return mg_emu_any(predicate); }
 
 static inline float mg_emu_exchange_float(float x, int lane) {
   uint32_t word;
