@@ -18,15 +18,17 @@ typedef struct work {
   size_t count;
   float *sum;    /* [count][MG_CHAIN_PAIRS], of the run */
   double *total; /* the pairs' accumulator 0 */
+  const char **page;
 } work;
 
 static int groups_of(int rows) { return (rows + MG_CHAIN_ROWS - 1) / MG_CHAIN_ROWS; }
 
-/* Panels, then totals, sums and blocks of as many pairs of groups as there may be. */
+/* Panels, then totals, sums and blocks of as many pairs of groups as there may be, then pages to fetch. */
 size_t mg_chain_scratch_bytes(int rows) {
   const size_t groups = (size_t)groups_of(rows) + 1; /* two sides may have a group each that is not full */
   const size_t blocks = groups * (groups + 1) / 2;
-  return groups * MG_PANEL + blocks * (MG_CHAIN_PAIRS * (sizeof(double) + sizeof(float)) + sizeof(mg_chain_block));
+  return groups * MG_PANEL + blocks * (MG_CHAIN_PAIRS * (sizeof(double) + sizeof(float)) + sizeof(mg_chain_block)) +
+         ((size_t)rows + 1) * sizeof(char *);
 }
 
 static work work_in(const mg_chains *chains, void *scratch, int groups, size_t count) {
@@ -34,6 +36,7 @@ static work work_in(const mg_chains *chains, void *scratch, int groups, size_t c
   w.total = (double *)(void *)((char *)scratch + (size_t)groups * MG_PANEL);
   w.sum = (float *)(void *)(w.total + count * MG_CHAIN_PAIRS);
   w.blocks = (mg_chain_block *)(void *)(w.sum + count * MG_CHAIN_PAIRS);
+  w.page = (const char **)(void *)(w.blocks + count);
   memset(w.total, 0, count * MG_CHAIN_PAIRS * (sizeof(double) + sizeof(float)));
   return w;
 }
@@ -71,29 +74,54 @@ static void pack_side(const mg_chains *chains, const side *s, int64_t first, int
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* A page is two runs: half of the rows have their turn now, half at the next run, so that as much comes from memory in each. */
+static int next_pages(const side *s, int64_t run, const char **page) {
+  int count = 0;
+  for (int k = (int)(run / MG_RUN % 2); k < s->rows; k += 2)
+    page[count++] = (const char *)((const uint16_t *)s->tile->row[k] + run + MG_RUN);
+  return count;
+}
+
+static mg_fetching fetching_of(const work *w, const side *x, const side *other, int64_t run, int64_t end) {
+  mg_fetching f = {.page = w->page, .pages = next_pages(x, run, w->page), .each = 1};
+  if (other != NULL) f.pages += next_pages(other, run, w->page + f.pages);
+  if (f.pages % 2 != 0) {
+    w->page[f.pages] = w->page[f.pages - 1];
+    f.pages++;
+  }
+  const int64_t lines = f.pages / 2 * (int64_t)(MG_FETCH / MG_LINE), turns = (int64_t)w->count * mg_links(end - run);
+  while (f.each * turns < lines && f.each < (int)(MG_FETCH / MG_LINE)) f.each *= 2;
+  return f;
+}
+
+static void multiply_run(const work *w, const side *x, const side *other, int64_t run, int64_t end) {
+  mg_fetching fetching = fetching_of(w, x, other, run, end);
+  for (int64_t first = run; first < end; first += MG_SLAB) {
+    const int64_t now = least(MG_SLAB, end - first);
+    const mg_slab slab = {mg_links(now), first == run, first + now == end, &fetching};
+    pack_side(w->chains, x, first, now);
+    if (other != NULL) pack_side(w->chains, other, first, now);
+    w->chains->multiply(w->blocks, w->count, &slab);
+  }
+  w->chains->collect(w->sum, w->total, w->count * MG_CHAIN_PAIRS);
+}
+
 /* other: NULL where x's rows are multiplied with one another. */
 static void multiply_all(const work *w, const side *x, const side *other) {
   const int64_t count = x->tile->count;
   if (w->chains->begin != NULL) w->chains->begin();
-  for (int64_t run = 0; run < count; run += MG_RUN) {
-    const int64_t end = least(run + MG_RUN, count);
-    for (int64_t first = run; first < end; first += MG_SLAB) {
-      const int64_t now = least(MG_SLAB, end - first);
-      pack_side(w->chains, x, first, now);
-      if (other != NULL) pack_side(w->chains, other, first, now);
-      w->chains->multiply(w->blocks, w->count, mg_links(now), (mg_part_of_run){first == run, first + now == end});
-    }
-    w->chains->collect(w->sum, w->total, w->count * MG_CHAIN_PAIRS);
-  }
+  for (int64_t run = 0; run < count; run += MG_RUN) multiply_run(w, x, other, run, least(run + MG_RUN, count));
   if (w->chains->end != NULL) w->chains->end();
 }
 
-/* Copies accumulator 0 of rows [i0, i0 + 16) and columns [j0, j0 + 16) to a block's totals, or back. */
+/* Where the caller's accumulators are. */
 typedef struct place {
   double *acc;
-  int rows, all, columns; /* all: of a triangle with that many rows, of which the first `columns` are in chains; or 0 */
+  int rows, columns;
+  int all; /* rows of a triangle of which these are the first ones; 0: a rectangle */
 } place;
 
+/* Copies accumulator 0 of rows i0 … and columns j0 … to a block's totals, or back. */
 static void move_totals(const place *p, double *total, int i0, int j0, bool back) {
   for (int i = i0; i < i0 + MG_CHAIN_ROWS && i < p->rows; i++)
     for (int j = p->all > 0 && j0 < i ? i : j0; j < j0 + MG_CHAIN_ROWS && j < p->columns; j++) {

@@ -41,7 +41,6 @@ TARGET static void pack(const uint16_t *const *row, int links, void *panel) {
   const __m256i odd = _mm256_set1_epi32((int)0xFFFF0000u);
   for (size_t at = 0; at < (size_t)links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK)
     for (int half = 0; half < 2; half++) {
-      for (int k = 0; k < HALF; k++) _mm_prefetch((const char *)(row[half * HALF + k] + at + MG_RUN), _MM_HINT_T1);
       for (int part = 0; part < 2; part++) {
         __m256i word[HALF];
         transpose(row + half * HALF, at + 16 * (size_t)part, word);
@@ -86,23 +85,25 @@ INLINE void multiply_strip(const float *x, const float *y, int links, bool first
 
 /* Not inlined, so that no operation moves out of where subnormal numbers are zeros. Of a group with itself the last rows' pairs
    with the first ones have been there the other way round. */
-__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count, int links) {
-  for (size_t k = 0; k < count; k++)
+__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
+                                                               const mg_slab *slab) {
+  for (size_t k = 0; k < count; k++) {
     for (int row = 0; row < ROWS; row += STRIP) {
       const float *x = (const float *)blocks[k].x + row;
       float *sum = blocks[k].sum + row * ROWS;
       if (row < HALF || blocks[k].x != blocks[k].y)
-        multiply_strip(x, blocks[k].y, links, true, sum);
+        multiply_strip(x, blocks[k].y, slab->links, true, sum);
       else
-        multiply_strip(x, blocks[k].y, links, false, sum);
+        multiply_strip(x, blocks[k].y, slab->links, false, sum);
     }
+    for (int link = 0; link < slab->links; link++) mg_fetch_some(slab->fetching);
+  }
 }
 
-TARGET static void multiply(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part) {
-  (void)part; /* sums are few beside the products */
+TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const unsigned control = _mm_getcsr();
   _mm_setcsr(control | MG_FLUSHING);
-  multiply_flushing(blocks, count, links);
+  multiply_flushing(blocks, count, slab);
   _mm_setcsr(control);
 }
 

@@ -36,11 +36,6 @@ INLINE void transpose(const uint16_t *const *row, size_t at, __m512i word[WORDS]
   word[2] = _mm512_unpacklo_epi64(ab1, cd1), word[3] = _mm512_unpackhi_epi64(ab1, cd1);
 }
 
-INLINE void fetch_next(const uint16_t *const *row, size_t at) {
-#pragma GCC unroll 16
-  for (int k = 0; k < ROWS; k++) _mm_prefetch((const char *)(row[k] + at + MG_RUN), _MM_HINT_T1);
-}
-
 TARGET static void collect(float *sum, double *total, size_t count) {
   for (size_t k = 0; k < count; k += 8) {
     const __m512d wide = _mm512_cvtps_pd(_mm256_load_ps(sum + k));
@@ -55,7 +50,6 @@ TARGET static void pack(const uint16_t *const *row, int links, void *panel) {
   float *to = panel;
   const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000u);
   for (size_t at = 0; at < (size_t)links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK) {
-    fetch_next(row, at);
 #pragma GCC unroll 4
     for (int quarter = 0; quarter < 4; quarter++) {
       __m512i word[WORDS];
@@ -96,17 +90,19 @@ INLINE void multiply_strip(const float *x, const float *y, int links, float *sum
 }
 
 /* Not inlined, so that no operation moves out of where subnormal numbers are zeros. */
-__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count, int links) {
-  for (size_t k = 0; k < count; k++)
+__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
+                                                               const mg_slab *slab) {
+  for (size_t k = 0; k < count; k++) {
     for (int row = 0; row < ROWS; row += STRIP)
-      multiply_strip((const float *)blocks[k].x + row, blocks[k].y, links, blocks[k].sum + row * ROWS);
+      multiply_strip((const float *)blocks[k].x + row, blocks[k].y, slab->links, blocks[k].sum + row * ROWS);
+    for (int link = 0; link < slab->links; link++) mg_fetch_some(slab->fetching);
+  }
 }
 
-TARGET static void multiply(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part) {
-  (void)part; /* sums are few beside the products */
+TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const unsigned control = _mm_getcsr();
   _mm_setcsr(control | MG_FLUSHING);
-  multiply_flushing(blocks, count, links);
+  multiply_flushing(blocks, count, slab);
   _mm_setcsr(control);
 }
 
@@ -119,7 +115,6 @@ enum { TILES = 6, TILE_BYTES = 1024, TILE_ROW = 64 };
 TARGET static void pack_tiles(const uint16_t *const *row, int links, void *panel) {
   char *to = panel;
   for (size_t at = 0; at < (size_t)links * MG_LINK; at += MG_LINK, to += 2 * TILE_BYTES) {
-    fetch_next(row, at);
 #pragma GCC unroll 16
     for (int k = 0; k < ROWS; k++)
       _mm512_store_si512((void *)(to + k * TILE_ROW), _mm512_loadu_si512((const void *)(row[k] + at)));
@@ -150,14 +145,15 @@ TARGET static void pack_tiles(const uint16_t *const *row, int links, void *panel
     if (t == 0 || blocks[t].x != blocks[t - (t > 0)].x) _tile_loadd(6, (const char *)blocks[t].x + at, TILE_ROW);              \
     _tile_loadd(7, (const char *)blocks[t].y + at + TILE_BYTES, TILE_ROW);                                                     \
     _tile_dpbf16ps(t, 6, 7);                                                                                                   \
+    mg_fetch_some(slab->fetching);                                                                                             \
   }
 
 /* As many blocks as there are registers: a product waits for the one before it in its chain, not for the others. */
-TARGET_AMX static void multiply_some(const mg_chain_block *blocks, size_t count, int links, bool load, bool store) {
+TARGET_AMX static void multiply_some(const mg_chain_block *blocks, size_t count, const mg_slab *slab, bool load, bool store) {
   if (load) {
     EACH_TILE(LOAD_SUM)
   }
-  for (size_t at = 0; at < (size_t)links * 2 * TILE_BYTES; at += 2 * TILE_BYTES) {
+  for (size_t at = 0; at < (size_t)slab->links * 2 * TILE_BYTES; at += 2 * TILE_BYTES) {
     EACH_TILE(MULTIPLY_TILE)
   }
   if (store) {
@@ -166,10 +162,10 @@ TARGET_AMX static void multiply_some(const mg_chain_block *blocks, size_t count,
 }
 
 /* Sums that find room stay in the registers until the run is done: nothing else uses these. */
-TARGET_AMX static void multiply_tiles(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part) {
+TARGET_AMX static void multiply_tiles(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const bool room = count <= TILES;
   for (size_t k = 0; k < count; k += TILES)
-    multiply_some(blocks + k, count - k < TILES ? count - k : TILES, links, part.first || !room, part.last || !room);
+    multiply_some(blocks + k, count - k < TILES ? count - k : TILES, slab, slab->first || !room, slab->last || !room);
 }
 
 TARGET_AMX static void set_up_tiles(void) {

@@ -68,18 +68,39 @@ typedef struct mg_chain_block {
   float *sum;
 } mg_chain_block;
 
-/** Is this the first slab of a run, or the last one? Between them sums need not be in memory. */
-typedef struct mg_part_of_run {
+/** What is to come from memory next: pages of rows, two in turn, `each` lines of either whenever there is a moment. */
+typedef struct mg_fetching {
+  const char *const *page;
+  int pages, at, line, each;
+} mg_fetching;
+
+static inline void mg_fetch_some(mg_fetching *f) {
+  if (f->at + 1 >= f->pages) return;
+  const char *one = f->page[f->at] + f->line * MG_LINE, *other = f->page[f->at + 1] + f->line * MG_LINE;
+  for (int k = 0; k < f->each * MG_LINE; k += MG_LINE) {
+    __builtin_prefetch(one + k, 0, 2);
+    __builtin_prefetch(other + k, 0, 2);
+  }
+  f->line += f->each;
+  if (f->line * MG_LINE < MG_FETCH) return;
+  f->line = 0;
+  f->at += 2;
+}
+
+/** Links, whether they are the first or the last ones of a run (between them sums need not be in memory), and what to fetch. */
+typedef struct mg_slab {
+  int links;
   bool first, last;
-} mg_part_of_run;
+  mg_fetching *fetching; /**< once a link and block */
+} mg_slab;
 
 /** What an instruction set does for rows in chains. */
 typedef struct mg_chains {
   void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
-  /** Packs `links` links of MG_CHAIN_ROWS rows, and fetches what is MG_RUN elements behind each. */
+  /** Packs `links` links of MG_CHAIN_ROWS rows. */
   void (*pack)(const uint16_t *const *row, int links, void *panel);
   /** sum += the links of each block, in order. */
-  void (*multiply)(const mg_chain_block *blocks, size_t count, int links, mg_part_of_run part);
+  void (*multiply)(const mg_chain_block *blocks, size_t count, const mg_slab *slab);
   /** total += sum in fp64, and sum = 0; of `count` pairs. */
   void (*collect)(float *sum, double *total, size_t count);
 } mg_chains;
