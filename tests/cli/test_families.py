@@ -49,6 +49,7 @@ class Families(Case):
     def test_many_sources(self):
         family = self.make_family("f", "-n", 230, "--shape", "tiny")  # three pair blocks a side
         self.check_known(family, ranks=3, shards={"dir": "s"})
+        self.check_known(family, ranks=2, name="bf16", shards={"dir": "s-bf16", "dtype": "bf16"})
 
     def test_levels(self):
         family = self.make_family("f", "-n", 6, "--shape", "emoji")

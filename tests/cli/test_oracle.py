@@ -79,6 +79,25 @@ class Oracle(Case):
                 self.assertEqual(done.returncode, 0, done.stderr)
                 self.same_bits(self.path(f"{name}.h5"), reference)
 
+    def test_one_set_of_bits_of_bf16(self):
+        """Multiplied in an order of their own, which only a matrix unit has in hardware."""
+        shards = {"shards": {"dir": "bf16", "dtype": "bf16"}}
+        self.good("run", "-c", self.config("b", **shards))
+        reference = result_bits(self.path("b.h5"))
+        ways = [(3, {}, {}), (5, {"MERGEGRID_KERNEL": "avx2"}, {}), (1, {"MERGEGRID_KERNEL": "avx512"}, {}),
+                (2, {"MERGEGRID_KERNEL": "amx"}, {}), (0, {"MERGEGRID_KERNEL": "portable"}, {"compute": {"threads": 2}}),
+                (0, {}, {"compute": {"backend": "ref"}})]
+        for k, (ranks, env, sections) in enumerate(ways):
+            with self.subTest(ranks=ranks, env=env, sections=sections):
+                done = run("run", "-c", self.config(f"b{k}", **shards, **sections), ranks=ranks, env=env)
+                if done.returncode == 1 and "does not run" in done.stderr:
+                    print(f"not on this processor: {env}")
+                    continue
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.same_bits(self.path(f"b{k}.h5"), reference)
+        with h5py.File(self.path("b.h5")) as file:
+            self.assertIn("links of 32 bf16", file["provenance"].attrs["numeric_mode"])
+
     def test_shards_alone(self):
         for name in os.listdir(EMOJI):
             if name.endswith(("emoji", "_k_af-ZA", "_k_sw-KE", "_k_fr-FR")):

@@ -195,7 +195,7 @@ class Choosing(Cuda):
     def test_shards_of_bf16(self):
         """Sources' rows are in chains, the base's is not."""
         shards = {"dir": self.path("shards"), "dtype": "bf16"}
-        host = self.made("host", HOST, backend="ref", shards=shards, **self.quick())
+        host = self.made("host", HOST, backend="openblas", shards=shards, **self.quick())
         device = self.made("device", shards=shards, ranks=2, env={"MG_EMU_ORDER": "random"}, **self.quick())
         self.assertEqual(compare(host, device, show=lambda line: None), [])
         with h5py.File(device) as f:

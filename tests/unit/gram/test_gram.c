@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -99,24 +100,28 @@ static void assert_same_gram(const mg_gram *a, const mg_gram *b) {
   assert_memory_equal(a->base_norm2, b->base_norm2, a->groups * sizeof(double));
 }
 
-static void one_set_of_bits(void **state) {
-  (void)state;
-  mg_gram reference = compute(rows, MG_GRAM_TENSOR, 0, 1, 1 << 20, 1);
+static void assert_one_set_of_bits(mg_rows *from) {
+  mg_gram reference = compute(from, MG_GRAM_TENSOR, 0, 1, 1 << 20, 1);
   const struct {
     int block_rows, threads;
     int64_t leaves;
   } ways[] = {{0, 1, 1}, {0, 1, 2}, {0, 3, 4}, {3, 1, 1}, {4, 2, 64}, {1, 1, 8}};
   for (size_t k = 0; k < sizeof ways / sizeof *ways; k++) {
-    mg_gram other = compute(rows, MG_GRAM_TENSOR, ways[k].block_rows, ways[k].threads, ways[k].leaves, (unsigned)k);
+    mg_gram other = compute(from, MG_GRAM_TENSOR, ways[k].block_rows, ways[k].threads, ways[k].leaves, (unsigned)k);
     assert_same_gram(&reference, &other);
     mg_gram_free(&other);
   }
   setenv("MERGEGRID_KERNEL", "portable", 1);
-  mg_gram portable = compute(rows, MG_GRAM_TENSOR, 0, 1, 4, 9);
+  mg_gram portable = compute(from, MG_GRAM_TENSOR, 0, 1, 4, 9);
   unsetenv("MERGEGRID_KERNEL");
   assert_same_gram(&reference, &portable);
   mg_gram_free(&portable);
   mg_gram_free(&reference);
+}
+
+static void one_set_of_bits(void **state) {
+  (void)state;
+  assert_one_set_of_bits(rows);
 }
 
 /* Row of τ (or θ0) of a whole tensor, in double. */
@@ -134,6 +139,17 @@ static double *whole_row(int source, size_t tensor) {
   }
   free(buffer), free(base), free(staging);
   return out;
+}
+
+static void round_row(double *row, int64_t count) {
+  for (int64_t k = 0; k < count; k++) {
+    const float value = (float)row[k];
+    uint16_t rounded;
+    float back;
+    mg_from_f32(&rounded, &value, MG_BF16, 1, 1);
+    mg_to_f32(&back, &rounded, MG_BF16, 1, 1);
+    row[k] = (double)back;
+  }
 }
 
 static double dot(const double *a, const double *b, int64_t n) {
@@ -160,17 +176,21 @@ static void agrees_with_double(void **state) {
   mg_gram_free(&gram);
 }
 
-static void shards_give_the_same_bits(void **state) {
-  (void)state;
-  mg_pack_job job = {.family = family, .dir = dir, .dtype = MG_F32};
+/* The family's shards under dir/name. */
+static mg_rows *pack(const char *name, mg_dtype dtype) {
+  char to[128];
+  snprintf(to, sizeof to, "%s/%s", dir, name);
+  assert_int_equal(mkdir(to, 0777), 0);
+  mg_pack_job job = {.family = family, .dir = to, .dtype = MG_F32};
   mg_pack_outcome outcome;
   mg_shard *base = NULL;
   mg_rows *packed = NULL;
   assert_int_equal(mg_shard_pack(&job, &outcome), MG_OK);
   assert_int_equal(outcome, MG_PACK_WRITTEN);
-  char *path = mg_shard_base_path(dir);
+  char *path = mg_shard_base_path(to);
   assert_int_equal(mg_shard_open(path, &base), MG_OK);
   job.base_hash = base->checkpoint_hash;
+  job.dtype = dtype;
   for (size_t k = 0; k < list.count; k++) {
     job.source = &list.items[k];
     job.index = k;
@@ -179,14 +199,42 @@ static void shards_give_the_same_bits(void **state) {
     assert_int_equal(mg_shard_pack(&job, &outcome), MG_OK);
     assert_int_equal(outcome, MG_PACK_UNCHANGED);
   }
-  assert_int_equal(mg_rows_open_shards(dir, &list, 4, &packed), MG_OK);
+  assert_int_equal(mg_rows_open_shards(to, &list, 4, &packed), MG_OK);
+  mg_shard_close(&base);
+  free(path);
+  return packed;
+}
+
+static void shards_give_the_same_bits(void **state) {
+  (void)state;
+  mg_rows *packed = pack("f32", MG_F32);
   mg_gram direct = compute(rows, MG_GRAM_TENSOR, 0, 1, 16, 1), shards = compute(packed, MG_GRAM_TENSOR, 0, 2, 2, 5);
   assert_same_gram(&direct, &shards);
   mg_gram_free(&direct);
   mg_gram_free(&shards);
   mg_rows_close(&packed);
-  mg_shard_close(&base);
-  free(path);
+}
+
+/* Rows in chains: whole tiles and rectangles, tensors of any length, and inner products of what the rounded rows hold. */
+static void bfloat_shards_have_one_set_of_bits(void **state) {
+  (void)state;
+  mg_rows *packed = pack("bf16", MG_BF16);
+  assert_true(mg_gram_is_chained(packed) && !mg_gram_is_chained(rows));
+  assert_one_set_of_bits(packed);
+  mg_gram gram = compute(packed, MG_GRAM_TENSOR, 0, 2, 8, 2);
+  for (size_t t = 0; t < family->table.count; t += 5) {
+    const int64_t numel = family->table.tensors[t].numel;
+    double *a = whole_row(2, t), *b = whole_row(7, t), *base = whole_row(MG_ROW_BASE, t);
+    round_row(a, numel), round_row(b, numel);
+    const double aa = dot(a, a, numel), bb = dot(b, b, numel), zz = dot(base, base, numel);
+    const double *g = gram.dot + t * SOURCES * SOURCES;
+    assert_true(fabs(g[2 * SOURCES + 7] - dot(a, b, numel)) <= 1e-7 * sqrt(aa * bb));
+    assert_true(fabs(g[2 * SOURCES + 2] - aa) <= 1e-7 * aa);
+    assert_true(fabs(gram.base_dot[t * SOURCES + 7] - dot(base, b, numel)) <= 1e-7 * sqrt(zz * bb));
+    free(a), free(b), free(base);
+  }
+  mg_gram_free(&gram);
+  mg_rows_close(&packed);
 }
 
 static void levels_add_up(void **state) {
@@ -286,6 +334,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(one_set_of_bits),
                                      cmocka_unit_test(agrees_with_double),
                                      cmocka_unit_test(shards_give_the_same_bits),
+                                     cmocka_unit_test(bfloat_shards_have_one_set_of_bits),
                                      cmocka_unit_test(levels_add_up),
                                      cmocka_unit_test(cosines_by_hand),
                                      cmocka_unit_test(incomplete_sums_are_refused),
