@@ -36,13 +36,14 @@ INLINE void transpose(const uint16_t *const *row, size_t at, __m256i *word) {
 }
 
 /* A link is its even columns, then its odd ones, each of 16 floats. */
-TARGET static void pack(const uint16_t *const *row, int links, void *panel) {
+TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, void *panel) {
   float *to = panel;
   const __m256i odd = _mm256_set1_epi32((int)0xFFFF0000u);
-  for (size_t at = 0; at < (size_t)links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK)
+  for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK)
     for (int half = 0; half < 2; half++) {
       for (int part = 0; part < 2; part++) {
         __m256i word[HALF];
+        mg_fetch_some(slab->fetching);
         transpose(row + half * HALF, at + 16 * (size_t)part, word);
 #pragma GCC unroll 8
         for (int w = 0; w < HALF; w++) {
@@ -115,7 +116,47 @@ TARGET static void collect(float *sum, double *total, size_t count) {
   }
 }
 
-const mg_chains mg_chains_avx2 = {.pack = pack, .multiply = multiply, .collect = collect};
+INLINE __m256 widen(const uint16_t *at) {
+  const __m128i words = _mm_loadu_si128((const __m128i *)(const void *)at);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
+}
+
+TARGET static void with_floats(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes) {
+  for (int k = 0; k < ROWS; k += STRIP, row += STRIP, lanes += STRIP * MG_LANES) {
+    __m256 low[STRIP], high[STRIP];
+#pragma GCC unroll 4
+    for (int i = 0; i < STRIP; i++) {
+      low[i] = _mm256_load_ps(lanes + i * MG_LANES);
+      high[i] = _mm256_load_ps(lanes + i * MG_LANES + HALF);
+    }
+    for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LANES) {
+      const __m256 b0 = _mm256_loadu_ps(floats + at), b1 = _mm256_loadu_ps(floats + at + HALF);
+#pragma GCC unroll 4
+      for (int i = 0; i < STRIP; i++) {
+        low[i] = _mm256_fmadd_ps(widen(row[i] + at), b0, low[i]);
+        high[i] = _mm256_fmadd_ps(widen(row[i] + at + HALF), b1, high[i]);
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < STRIP; i++) {
+      _mm256_store_ps(lanes + i * MG_LANES, low[i]);
+      _mm256_store_ps(lanes + i * MG_LANES + HALF, high[i]);
+    }
+  }
+}
+
+TARGET static void collect_lanes(float *lanes, double *const *acc) {
+  for (int i = 0; i < ROWS; i++, lanes += MG_LANES)
+    for (int d = 0; d < MG_ACCUMULATORS; d += 4) {
+      const __m256d low = _mm256_cvtps_pd(_mm_load_ps(lanes + d)), high = _mm256_cvtps_pd(_mm_load_ps(lanes + d + HALF));
+      _mm256_storeu_pd(acc[i] + d, _mm256_add_pd(_mm256_loadu_pd(acc[i] + d), _mm256_add_pd(low, high)));
+      _mm_store_ps(lanes + d, _mm_setzero_ps());
+      _mm_store_ps(lanes + d + HALF, _mm_setzero_ps());
+    }
+}
+
+const mg_chains mg_chains_avx2 = {
+    .pack = pack, .multiply = multiply, .collect = collect, .with_floats = with_floats, .collect_lanes = collect_lanes};
 
 #else
 typedef int mg_no_avx2_chains; /* nothing for other processors */

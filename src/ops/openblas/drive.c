@@ -122,12 +122,11 @@ static void block_before(run *r, int row, int column, int n, double *acc) {
   r->kernels->before[n](r->at + row, r->at + column, r->steps, pair, fetch_two(r));
 }
 
-/* Group [row, row + group), of which those before `end` count, against rows [column, column + n), all behind it. */
-static void block_behind(const run *r, int row, int end, int column, int n, double *acc, mg_ahead ahead) {
+/* Full group [row, row + group) against rows [column, column + n), all behind it. */
+static void block_behind(run *r, int row, int column, int n, double *acc) {
   double *pair[MG_MOST_GROUP];
-  for (int i = 0; i < r->kernels->group; i++)
-    pair[i] = row + i < end ? acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column) : r->spare;
-  r->kernels->behind[n](r->at + row, r->at + column, r->steps, pair, ahead);
+  for (int i = 0; i < r->kernels->group; i++) pair[i] = acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, column);
+  r->kernels->behind[n](r->at + row, r->at + column, r->steps, pair, fetch_two(r));
 }
 
 static void begin_run(run *r, int64_t first) {
@@ -161,67 +160,25 @@ static void last_rows(run *r, int first, double *acc) {
   diagonal_block(r, first, acc);
   for (int row = 0; row < first; row += r->kernels->group)
     for (int column = first; column < rows; column += columns)
-      block_behind(r, row, first, column, rows - column < columns ? rows - column : columns, acc, fetch_two(r));
+      block_behind(r, row, column, rows - column < columns ? rows - column : columns, acc);
 }
 
-/* Rows [row, row + group), those of them that are in chains, against a row that is not. They have just been in the cache. */
-static void chained_with(const run *r, int row, int other, double *acc) {
-  const int group = r->kernels->group, chained = r->tile->chained;
-  const uint16_t *from[MG_MOST_GROUP];
-  double *pair[MG_MOST_GROUP];
-  for (int i = 0; i < group; i++) {
-    const bool there = row + i < chained;
-    from[i] = raw_row(r, there ? row + i : row);
-    pair[i] = there ? acc + MG_ACCUMULATORS * mg_pair_index(r->tile->rows, row + i, other) : r->spare;
-  }
-  r->kernels->bfloats_with(from, r->at[other], r->steps, pair);
-}
-
-/* The same where elements are too few for whole links: as floats, filled with zeros. */
-static void chained_part_with(const run *r, int row, int other, double *acc) {
-  const mg_ahead nothing = {.at = (const char *)r->zeros, .other = (const char *)r->zeros};
-  for (int k = row; k < row + r->kernels->group && k < r->tile->chained; k++) load_row(r, k);
-  block_behind(r, row, r->tile->chained, other, 1, acc, nothing);
-}
-
-static void chained_with_others(const run *r, double *acc) {
-  const int chained = r->tile->chained, group = r->kernels->group;
-  const bool whole = r->whole && r->steps % 2 == 0;
-  for (int other = chained; other < r->tile->rows; other++) {
-    load_row(r, other);
-    for (int row = 0; row < chained; row += group) (whole ? chained_with : chained_part_with)(r, row, other, acc);
-  }
-}
-
-static run run_of(const mg_kernels *kernels, const mg_tile *tile, void *scratch, double *spare) {
-  const run r = {.kernels = kernels,
-                 .tile = tile,
-                 .scratch = scratch,
-                 .zeros = mg_scratch_row(scratch, tile->rows),
-                 .at = mg_scratch_pointers(scratch, tile->rows),
-                 .spare = spare};
-  memset(r.zeros, 0, MG_RUN * sizeof(float));
-  return r;
-}
-
-/* Rows in chains, then these with the others, then the others: whose pairs, the last of the tile's, are a triangle again. */
+/* Sources in chains, and θ0 behind them or not: with them by the way, and with itself, which is the tile's last pair. */
 static void chained_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch) {
-  double spare[MG_ACCUMULATORS] = {0};
   const int chained = tile->chained, others = tile->rows - chained;
+  if (others > 1) { /* nobody has such tiles */
+    mg_gram_triangle_ref(tile, acc, scratch);
+    return;
+  }
   mg_chain_triangle(kernels->chains, tile, acc, scratch);
   if (others == 0) return;
-  run r = run_of(kernels, tile, scratch, spare);
-  for (int64_t first = 0; first < tile->count; first += MG_RUN) {
-    begin_run(&r, first);
-    chained_with_others(&r, acc);
-  }
-  const mg_tile rest = {.rows = others,
+  const mg_tile last = {.rows = 1,
                         .count = tile->count,
                         .row = tile->row + chained,
                         .dtype = tile->dtype + chained,
                         .scale = tile->scale + chained,
                         .minus = tile->minus != NULL ? tile->minus + chained : NULL};
-  mg_drive_triangle(kernels, &rest, acc + MG_ACCUMULATORS * mg_pair_index(tile->rows, chained, chained), scratch);
+  mg_drive_triangle(kernels, &last, acc + MG_ACCUMULATORS * mg_pair_index(tile->rows, chained, chained), scratch);
 }
 
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch) {
@@ -230,7 +187,13 @@ void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *a
     chained_triangle(kernels, tile, acc, scratch);
     return;
   }
-  run r = run_of(kernels, tile, scratch, spare);
+  run r = {.kernels = kernels,
+           .tile = tile,
+           .scratch = scratch,
+           .zeros = mg_scratch_row(scratch, tile->rows),
+           .at = mg_scratch_pointers(scratch, tile->rows),
+           .spare = spare};
+  memset(r.zeros, 0, MG_RUN * sizeof(float));
   for (int64_t first = 0; first < tile->count; first += MG_RUN) {
     begin_run(&r, first);
     last_rows(&r, whole_groups(&r, acc), acc);

@@ -104,23 +104,6 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
   for (int p = 0; p < GROUP * n; p++) flush(pair_at(acc, p / n, p % n, before), lanes[0][p], lanes[1][p]);
 }
 
-TARGET static void bfloats_with(const uint16_t *const *x, const float *y, int steps, double *const *acc) {
-  __m256 low[GROUP], high[GROUP];
-  const __m256 one = _mm256_set1_ps(1);
-#pragma GCC unroll 3
-  for (int i = 0; i < GROUP; i++) low[i] = high[i] = _mm256_setzero_ps();
-  for (size_t at = 0; at < 16 * (size_t)steps; at += 16) {
-    const __m256 b0 = _mm256_loadu_ps(y + at), b1 = _mm256_loadu_ps(y + at + HALF);
-#pragma GCC unroll 3
-    for (int i = 0; i < GROUP; i++) {
-      low[i] = _mm256_fmadd_ps(load(x[i], MG_BF16, one, at), b0, low[i]);
-      high[i] = _mm256_fmadd_ps(load(x[i], MG_BF16, one, at + HALF), b1, high[i]);
-    }
-  }
-#pragma GCC unroll 3
-  for (int i = 0; i < GROUP; i++) flush(acc[i], low[i], high[i]);
-}
-
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
 #define DEFINE_DIAGONAL(name, ...)                                                                                             \
   TARGET static void name(const mg_group_rows *rows, int steps, double *const *acc) {                                          \
@@ -145,7 +128,6 @@ static const mg_kernels kernels = {.group = GROUP,
                                    .diagonal = MG_ALL_LOADINGS,
                                    .before = {NULL, before_1, before_2, before_3, before_4},
                                    .behind = {NULL, behind_1, behind_2, behind_3, behind_4},
-                                   .bfloats_with = bfloats_with,
                                    .chains = &mg_chains_avx2};
 
 void mg_gram_triangle_avx2(const mg_tile *tile, double *acc, void *scratch) { mg_drive_triangle(&kernels, tile, acc, scratch); }

@@ -115,35 +115,6 @@ INLINE void block(const float *const *x, const float *const *y, int n, bool befo
   for (int p = 0; p < GROUP * n; p++) flush(pair_at(acc, p / n, p % n, before), lanes[p]);
 }
 
-/*
- * Words of 16 bits become the upper halves of floats, the first 16 of a register and then the others: one operation each, on
- * the port that multiplies half of what there is to multiply.
- */
-TARGET static void bfloats_with(const uint16_t *const *x, const float *y, int steps, double *const *acc) {
-  const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i first = _mm512_slli_epi32(places, 16),
-                second = _mm512_slli_epi32(_mm512_add_epi32(places, _mm512_set1_epi32(16)), 16);
-  const __mmask32 upper = 0xAAAAAAAA;
-  __m512 sum[GROUP];
-#pragma GCC unroll 6
-  for (int i = 0; i < GROUP; i++) sum[i] = _mm512_setzero_ps();
-  for (size_t at = 0; at < 16 * (size_t)steps; at += 32) {
-    const __m512 b0 = _mm512_loadu_ps(y + at), b1 = _mm512_loadu_ps(y + at + 16);
-#pragma GCC unroll 6
-    for (int i = 0; i < GROUP; i++) {
-      const __m512i words = _mm512_loadu_si512((const void *)(x[i] + at));
-      sum[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, first, words)), b0, sum[i]);
-      sum[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, second, words)), b1, sum[i]);
-    }
-  }
-  _Alignas(64) float lanes[GROUP][MG_LANES];
-#pragma GCC unroll 6
-  for (int i = 0; i < GROUP; i++) _mm512_store_ps(lanes[i], sum[i]);
-  THROUGH_MEMORY(lanes);
-#pragma GCC unroll 6
-  for (int i = 0; i < GROUP; i++) flush(acc[i], lanes[i]);
-}
-
 /* One function for each shape, so that every loop bound is a constant and every accumulator a register. */
 #define DEFINE_DIAGONAL(name, ...)                                                                                             \
   TARGET static void name(const mg_group_rows *rows, int steps, double *const *acc) {                                          \
@@ -166,7 +137,7 @@ DEFINE_BLOCK(behind_4, 4, false)
 #define KERNELS(of_chains)                                                                                                     \
   {                                                                                                                            \
     .group = GROUP, .columns = COLUMNS, .diagonal = MG_ALL_LOADINGS, .before = {NULL, before_1, before_2, before_3, before_4}, \
-    .behind = {NULL, behind_1, behind_2, behind_3, behind_4}, .bfloats_with = bfloats_with, .chains = (of_chains)              \
+    .behind = {NULL, behind_1, behind_2, behind_3, behind_4}, .chains = (of_chains)                                            \
   }
 static const mg_kernels kernels = KERNELS(&mg_chains_avx512), with_matrix_unit = KERNELS(&mg_chains_amx);
 

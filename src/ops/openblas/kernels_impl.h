@@ -58,7 +58,7 @@ enum {
   MG_CHAIN_ROWS = 16, /**< rows of a group in chains: what a matrix unit takes at a time */
   MG_CHAIN_PAIRS = MG_CHAIN_ROWS * MG_CHAIN_ROWS,
   MG_FLUSHING = 0x8040,  /**< of MXCSR: subnormal operands are zeros, subnormal results become zeros */
-  MG_SLAB = 3 * MG_LINK, /**< elements of all groups that are packed before they are multiplied: in the first-level cache */
+  MG_SLAB = 2 * MG_LINK, /**< elements of all groups that are packed before they are multiplied: in the first-level cache */
   MG_PANEL = MG_CHAIN_ROWS * MG_SLAB * sizeof(float) /**< bytes of a group's slab, as each instruction set likes it */
 };
 
@@ -68,41 +68,48 @@ typedef struct mg_chain_block {
   float *sum;
 } mg_chain_block;
 
-/** What is to come from memory next: pages of rows, two in turn, `each` lines of either whenever there is a moment. */
+/**
+ * What is to come from memory next: pages of rows, some of them in turn, so that the hardware, which follows within each, gets
+ * ahead; as many lines as are due whenever there is a moment, of which there are `turns`.
+ */
 typedef struct mg_fetching {
   const char *const *page;
-  int pages, at, line, each;
+  int pages, at, line;
+  int lines, turns, due;
 } mg_fetching;
 
+enum { MG_PAGES_IN_TURN = 8, MG_PACK_TURNS = 4 };
+
 static inline void mg_fetch_some(mg_fetching *f) {
-  if (f->at + 1 >= f->pages) return;
-  const char *one = f->page[f->at] + f->line * MG_LINE, *other = f->page[f->at + 1] + f->line * MG_LINE;
-  for (int k = 0; k < f->each * MG_LINE; k += MG_LINE) {
-    __builtin_prefetch(one + k, 0, 2);
-    __builtin_prefetch(other + k, 0, 2);
+  for (f->due += f->lines; f->due >= f->turns; f->due -= f->turns) {
+    if (f->at >= f->pages) return;
+    for (int k = 0; k < MG_PAGES_IN_TURN; k++) __builtin_prefetch(f->page[f->at + k] + f->line, 0, 2);
+    f->line += MG_LINE;
+    if (f->line < (int)MG_FETCH) continue;
+    f->line = 0;
+    f->at += MG_PAGES_IN_TURN;
   }
-  f->line += f->each;
-  if (f->line * MG_LINE < MG_FETCH) return;
-  f->line = 0;
-  f->at += 2;
 }
 
-/** Links, whether they are the first or the last ones of a run (between them sums need not be in memory), and what to fetch. */
+/** Links, and whether they are the first or the last ones of a run: between them sums need not be in memory. */
 typedef struct mg_slab {
   int links;
   bool first, last;
-  mg_fetching *fetching; /**< once a link and block */
+  mg_fetching *fetching; /**< MG_PACK_TURNS times a link that is packed, once a link of a block that is multiplied */
 } mg_slab;
 
-/** What an instruction set does for rows in chains. */
+/** What an instruction set does for rows in chains; row: of a group. */
 typedef struct mg_chains {
   void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
-  /** Packs `links` links of MG_CHAIN_ROWS rows. */
-  void (*pack)(const uint16_t *const *row, int links, void *panel);
+  void (*pack)(const uint16_t *const *row, const mg_slab *slab, void *panel);
   /** sum += the links of each block, in order. */
   void (*multiply)(const mg_chain_block *blocks, size_t count, const mg_slab *slab);
   /** total += sum in fp64, and sum = 0; of `count` pairs. */
   void (*collect)(float *sum, double *total, size_t count);
+  /** By lanes, with a row of floats: lanes[MG_CHAIN_ROWS][MG_LANES] run on. */
+  void (*with_floats)(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes);
+  /** The lanes of each row go to its accumulators, and are 0. */
+  void (*collect_lanes)(float *lanes, double *const *acc);
 } mg_chains;
 
 /**
@@ -119,8 +126,6 @@ typedef struct mg_kernels {
   /** The same; behind[n]: acc[i] is the pair of row i and column 0, further columns follow it. */
   void (*behind[MG_MOST_COLUMNS + 1])(const float *const *x, const float *const *y, int steps, double *const *acc,
                                       mg_ahead ahead);
-  /** `group` rows x of BF16, as they lie in memory, against one column; an even number of steps. */
-  void (*bfloats_with)(const uint16_t *const *x, const float *y, int steps, double *const *acc);
   const mg_chains *chains;
 } mg_kernels;
 
@@ -129,7 +134,7 @@ extern const mg_chains mg_chains_avx2, mg_chains_avx512, mg_chains_amx;
 void mg_drive_triangle(const mg_kernels *kernels, const mg_tile *tile, double *acc, void *scratch);
 void mg_drive_rectangle(const mg_kernels *kernels, const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
 
-/** The pairs of a tile's rows in chains, and nothing else: acc as of the whole tile. */
+/** The pairs of a tile's rows in chains, also with the one row behind them where there is one: acc as of the whole tile. */
 void mg_chain_triangle(const mg_chains *chains, const mg_tile *tile, double *acc, void *scratch);
 /** All rows of both are in chains. */
 void mg_chain_rectangle(const mg_chains *chains, const mg_tile *a, const mg_tile *b, double *acc, void *scratch);
