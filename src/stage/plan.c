@@ -111,7 +111,7 @@ static mg_status plan_stages(const mg_config *config, mg_prediction *p) {
   p->with_grid = mg_stage_wanted(config, "grid");
   p->with_microscope = mg_stage_wanted(config, "microscope");
   if (p->with_gram) {
-    MG_TRY(mg_measure_kernel(p->ops, (int)list->count, &p->kernel_rate), done);
+    MG_TRY(mg_measure_kernel(p->ops, (int)list->count, p->dtype, &p->kernel_rate), done);
     MG_TRY(mg_gram_plan_make(config, p->table, (int)list->count, p->dtype, p->bytes_per_element, mg_rows_staging_bytes(),
                              p->ranks, p->threads, p->device, &p->gram),
            done);

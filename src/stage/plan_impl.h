@@ -51,8 +51,8 @@ typedef struct mg_prediction {
 
 /* Fills in failing, once the cells are there. */
 mg_status mg_plan_find_failing(const mg_config *config, mg_prediction *prediction);
-/* Flop/s of one core on tiles of this many rows. */
-mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate);
+/* Flop/s of one core on tiles of this many sources of dtype, and the base. */
+mg_status mg_measure_kernel(const mg_ops *ops, int sources, mg_dtype dtype, double *rate);
 /* Bytes/s of one core adding up rows in memory. */
 mg_status mg_measure_merging(double *rate);
 /* Flop/s (mg_encoder_flops) of one core in forward passes of such texts. */

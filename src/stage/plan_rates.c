@@ -13,29 +13,35 @@
 static const double KERNEL_SECONDS = 0.2, READ_SECONDS = 0.3;
 enum { READ_PIECE = 1 << 20 };
 
-/* Flop/s of one core on tiles of this many rows. */
-mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate) {
+/* Flop/s of one core on tiles of this many sources of dtype, and the base. */
+mg_status mg_measure_kernel(const mg_ops *ops, int sources, mg_dtype dtype, double *rate) {
   mg_status status = MG_OK;
   const int rows = (sources < 96 ? sources : 96) + 1;
   const size_t stride = MG_TILE + 16;
-  float *data = mg_alloc_aligned((size_t)rows * stride * sizeof(float));
+  float *data = mg_alloc_aligned((size_t)rows * stride * sizeof(float)), *values = mg_alloc(MG_TILE, sizeof *values);
   double *acc = mg_alloc_aligned(mg_pair_count(rows) * MG_ACCUMULATORS * sizeof(double));
   void *scratch = mg_alloc_aligned(mg_gram_scratch_bytes(rows));
   const void **row = mg_alloc((size_t)rows, sizeof *row);
-  mg_dtype *dtype = mg_alloc((size_t)rows, sizeof *dtype);
+  mg_dtype *dtypes = mg_alloc((size_t)rows, sizeof *dtypes);
   float *scale = mg_alloc((size_t)rows, sizeof *scale);
-  if (!data || !acc || !scratch || !row || !dtype || !scale) {
+  if (!data || !values || !acc || !scratch || !row || !dtypes || !scale) {
     status = MG_ERR_NOMEM;
     goto cleanup;
   }
-  for (size_t k = 0; k < (size_t)rows * stride; k++) data[k] = (float)(k % 251) * 1e-3f - 0.125f;
   memset(acc, 0, mg_pair_count(rows) * MG_ACCUMULATORS * sizeof(double));
   for (int k = 0; k < rows; k++) {
-    row[k] = data + (size_t)k * stride;
-    dtype[k] = MG_F32;
+    float *to = data + (size_t)k * stride;
+    for (int e = 0; e < MG_TILE; e++) values[e] = (float)((k * MG_TILE + e) % 251) * 1e-3f - 0.125f;
+    row[k] = to;
+    dtypes[k] = k < rows - 1 ? dtype : MG_F32;
     scale[k] = 1;
+    if (dtypes[k] == MG_F32)
+      memcpy(to, values, MG_TILE * sizeof *to);
+    else
+      mg_from_f32(to, values, dtypes[k], MG_TILE, 1);
   }
-  const mg_tile tile = {.rows = rows, .count = MG_TILE, .row = row, .dtype = dtype, .scale = scale};
+  const mg_tile tile = {
+      .rows = rows, .count = MG_TILE, .row = row, .dtype = dtypes, .scale = scale, .chained = dtype == MG_BF16 ? rows - 1 : 0};
   ops->gram_triangle(&tile, acc, scratch); /* once to warm up */
   const double began = mg_now();
   double flops = 0;
@@ -45,7 +51,7 @@ mg_status mg_measure_kernel(const mg_ops *ops, int sources, double *rate) {
   } while (mg_now() - began < KERNEL_SECONDS);
   *rate = flops / (mg_now() - began);
 cleanup:
-  free(data), free(acc), free(scratch), free(row), free(dtype), free(scale);
+  free(data), free(values), free(acc), free(scratch), free(row), free(dtypes), free(scale);
   return status;
 }
 
