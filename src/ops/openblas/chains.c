@@ -85,9 +85,9 @@ static void pack_group(const work *w, const side *s, int group, int64_t first, i
     row[k] = from < s->rows ? (const uint16_t *)s->tile->row[from] + first : zeros;
   }
   if (count % MG_LINK != 0) fill(row, count, filled);
-  w->chains->pack(row, slab, s->panels + (size_t)group * MG_PANEL);
-  if (w->beside >= 0)
-    w->chains->with_floats(row, slab, w->floats + first % MG_RUN, w->lanes + (size_t)group * MG_CHAIN_ROWS * MG_LANES);
+  const float *floats = w->beside >= 0 ? w->floats + first % MG_RUN : NULL;
+  float *lanes = w->lanes + (size_t)group * MG_CHAIN_ROWS * MG_LANES;
+  w->chains->pack(row, slab, floats, lanes, s->panels + (size_t)group * MG_PANEL);
 }
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

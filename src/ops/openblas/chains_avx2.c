@@ -11,11 +11,36 @@
 
 enum { ROWS = MG_CHAIN_ROWS, TWOS = MG_LINK / 2, HALF = 8, STRIP = 4 };
 
-/* Words `at` … `at` + 7 of rows row[0] … row[7]: lanes become rows. */
-INLINE void transpose(const uint16_t *const *row, size_t at, __m256i *word) {
+INLINE __m256 widen(const uint16_t *at) {
+  const __m128i words = _mm_loadu_si128((const __m128i *)(const void *)at);
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
+}
+
+/* Copies links, and multiplies them with floats. */
+INLINE void copy(const uint16_t *const *row, int links, const float *floats, float *lanes, mg_link_rows *to) {
+  for (int k = 0; k < ROWS; k++) {
+    __m256 low = _mm256_load_ps(lanes + k * MG_LANES), high = _mm256_load_ps(lanes + k * MG_LANES + HALF);
+    for (int link = 0; link < links; link++) {
+      const uint16_t *from = row[k] + link * MG_LINK;
+      __m256i *copied = (__m256i *)(void *)to[link].row[k];
+      _mm256_store_si256(copied, _mm256_loadu_si256((const __m256i *)(const void *)from));
+      _mm256_store_si256(copied + 1, _mm256_loadu_si256((const __m256i *)(const void *)(from + MG_LANES)));
+      for (int at = 0; floats != NULL && at < MG_LINK; at += MG_LANES) {
+        const float *with = floats + link * MG_LINK + at;
+        low = _mm256_fmadd_ps(widen(from + at), _mm256_loadu_ps(with), low);
+        high = _mm256_fmadd_ps(widen(from + at + HALF), _mm256_loadu_ps(with + HALF), high);
+      }
+    }
+    _mm256_store_ps(lanes + k * MG_LANES, low);
+    _mm256_store_ps(lanes + k * MG_LANES + HALF, high);
+  }
+}
+
+/* Eight words of eight rows: lanes become rows. */
+INLINE void transpose(const mg_link_rows *from, int half, int part, __m256i *word) {
   __m256i in[HALF], two[HALF], four[HALF];
 #pragma GCC unroll 8
-  for (int k = 0; k < HALF; k++) in[k] = _mm256_loadu_si256((const __m256i *)(const void *)(row[k] + at));
+  for (int k = 0; k < HALF; k++) in[k] = _mm256_load_si256((const __m256i *)(const void *)from->row[HALF * half + k] + part);
 #pragma GCC unroll 4
   for (int k = 0; k < HALF; k += 2) {
     two[k] = _mm256_unpacklo_epi32(in[k], in[k + 1]);
@@ -36,15 +61,17 @@ INLINE void transpose(const uint16_t *const *row, size_t at, __m256i *word) {
 }
 
 /* A link is its even columns, then its odd ones, each of 16 floats. */
-TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, void *panel) {
+TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+  mg_link_rows copies[MG_SLAB / MG_LINK];
   float *to = panel;
   const __m256i odd = _mm256_set1_epi32((int)0xFFFF0000u);
-  for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK)
-    for (int half = 0; half < 2; half++) {
+  copy(row, slab->links, floats, lanes, copies);
+  for (int link = 0; link < slab->links; link++, to += ROWS * MG_LINK)
+    for (int half = 0; half < 2; half++)
       for (int part = 0; part < 2; part++) {
         __m256i word[HALF];
         mg_fetch_some(slab->fetching);
-        transpose(row + half * HALF, at + 16 * (size_t)part, word);
+        transpose(&copies[link], half, part, word);
 #pragma GCC unroll 8
         for (int w = 0; w < HALF; w++) {
           float *column = to + ROWS * (HALF * part + w) + half * HALF;
@@ -52,7 +79,6 @@ TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, void *p
           _mm256_store_si256((__m256i *)(void *)(column + ROWS * TWOS), _mm256_and_si256(word[w], odd));
         }
       }
-    }
 }
 
 /* One of a link's two chains, of STRIP rows with the first or the last eight, or with all. */
@@ -116,35 +142,6 @@ TARGET static void collect(float *sum, double *total, size_t count) {
   }
 }
 
-INLINE __m256 widen(const uint16_t *at) {
-  const __m128i words = _mm_loadu_si128((const __m128i *)(const void *)at);
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
-}
-
-TARGET static void with_floats(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes) {
-  for (int k = 0; k < ROWS; k += STRIP, row += STRIP, lanes += STRIP * MG_LANES) {
-    __m256 low[STRIP], high[STRIP];
-#pragma GCC unroll 4
-    for (int i = 0; i < STRIP; i++) {
-      low[i] = _mm256_load_ps(lanes + i * MG_LANES);
-      high[i] = _mm256_load_ps(lanes + i * MG_LANES + HALF);
-    }
-    for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LANES) {
-      const __m256 b0 = _mm256_loadu_ps(floats + at), b1 = _mm256_loadu_ps(floats + at + HALF);
-#pragma GCC unroll 4
-      for (int i = 0; i < STRIP; i++) {
-        low[i] = _mm256_fmadd_ps(widen(row[i] + at), b0, low[i]);
-        high[i] = _mm256_fmadd_ps(widen(row[i] + at + HALF), b1, high[i]);
-      }
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < STRIP; i++) {
-      _mm256_store_ps(lanes + i * MG_LANES, low[i]);
-      _mm256_store_ps(lanes + i * MG_LANES + HALF, high[i]);
-    }
-  }
-}
-
 TARGET static void collect_lanes(float *lanes, double *const *acc) {
   for (int i = 0; i < ROWS; i++, lanes += MG_LANES)
     for (int d = 0; d < MG_ACCUMULATORS; d += 4) {
@@ -155,8 +152,7 @@ TARGET static void collect_lanes(float *lanes, double *const *acc) {
     }
 }
 
-const mg_chains mg_chains_avx2 = {
-    .pack = pack, .multiply = multiply, .collect = collect, .with_floats = with_floats, .collect_lanes = collect_lanes};
+const mg_chains mg_chains_avx2 = {.pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
 
 #else
 typedef int mg_no_avx2_chains; /* nothing for other processors */

@@ -16,20 +16,44 @@
 
 enum { ROWS = MG_CHAIN_ROWS, TWOS = MG_LINK / 2, WORDS = 4 /* of 32 bits in a quarter of a register */ };
 
-/* A quarter from memory goes where it belongs without the port that all shuffles share. */
-INLINE __m512i quarters(const uint16_t *const *row, int k, size_t at) {
-  const __m512i first = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)(const void *)(row[k] + at)));
-  const __m512i second = _mm512_inserti32x4(first, _mm_loadu_si128((const __m128i *)(const void *)(row[k + 4] + at)), 1);
-  const __m512i third = _mm512_inserti32x4(second, _mm_loadu_si128((const __m128i *)(const void *)(row[k + 8] + at)), 2);
-  return _mm512_inserti32x4(third, _mm_loadu_si128((const __m128i *)(const void *)(row[k + 12] + at)), 3);
+/*
+ * Copies links, and multiplies them with floats: words of 16 bits become the upper halves of floats, the first 16 of a register
+ * and then the others, by one operation each.
+ */
+INLINE void copy(const uint16_t *const *row, int links, const float *floats, float *lanes, mg_link_rows *to, size_t apart) {
+  const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i first = _mm512_slli_epi32(places, 16);
+  const __m512i second = _mm512_slli_epi32(_mm512_add_epi32(places, _mm512_set1_epi32(MG_LANES)), 16);
+  const __mmask32 upper = 0xAAAAAAAA;
+  for (int k = 0; k < ROWS; k++) {
+    __m512 sum = floats != NULL ? _mm512_load_ps(lanes + k * MG_LANES) : _mm512_setzero_ps();
+    for (int link = 0; link < links; link++) {
+      const __m512i words = _mm512_loadu_si512((const void *)(row[k] + link * MG_LINK));
+      _mm512_store_si512((void *)to[(size_t)link * apart].row[k], words);
+      if (floats == NULL) continue;
+      const __m512 b0 = _mm512_loadu_ps(floats + link * MG_LINK), b1 = _mm512_loadu_ps(floats + link * MG_LINK + MG_LANES);
+      sum = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, first, words)), b0, sum);
+      sum = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, second, words)), b1, sum);
+    }
+    if (floats != NULL) _mm512_store_ps(lanes + k * MG_LANES, sum);
+  }
 }
 
-/*
- * Four words of each row, from element `at` on: lanes become rows. Quarter q of register k is row 4 q + k; within quarters 4 ×
- * 4 words are transposed.
- */
-INLINE void transpose(const uint16_t *const *row, size_t at, __m512i word[WORDS]) {
-  const __m512i a = quarters(row, 0, at), b = quarters(row, 1, at), c = quarters(row, 2, at), d = quarters(row, 3, at);
+/* A quarter from memory goes where it belongs without the port that all shuffles share. */
+INLINE __m512i quarters(const mg_link_rows *from, int k, int quarter) {
+  const __m128i *at = (const __m128i *)(const void *)from->row[k] + quarter;
+  enum { APART = 4 * sizeof from->row[0] / sizeof *at };
+  const __m512i first = _mm512_castsi128_si512(_mm_load_si128(at));
+  const __m512i second = _mm512_inserti32x4(first, _mm_load_si128(at + APART), 1);
+  const __m512i third = _mm512_inserti32x4(second, _mm_load_si128(at + 2 * APART), 2);
+  return _mm512_inserti32x4(third, _mm_load_si128(at + 3 * APART), 3);
+}
+
+/* Four words of each row: lanes become rows. Quarter q of register k is row 4 q + k; within quarters 4 × 4 words are
+   transposed. */
+INLINE void transpose(const mg_link_rows *from, int quarter, __m512i word[WORDS]) {
+  const __m512i a = quarters(from, 0, quarter), b = quarters(from, 1, quarter);
+  const __m512i c = quarters(from, 2, quarter), d = quarters(from, 3, quarter);
   const __m512i ab0 = _mm512_unpacklo_epi32(a, b), ab1 = _mm512_unpackhi_epi32(a, b);
   const __m512i cd0 = _mm512_unpacklo_epi32(c, d), cd1 = _mm512_unpackhi_epi32(c, d);
   word[0] = _mm512_unpacklo_epi64(ab0, cd0), word[1] = _mm512_unpackhi_epi64(ab0, cd0);
@@ -44,38 +68,6 @@ TARGET static void collect(float *sum, double *total, size_t count) {
   }
 }
 
-/*
- * Words of 16 bits become the upper halves of floats, the first 16 of a register and then the others: one operation each, on
- * the port that multiplies half of what there is to multiply.
- */
-INLINE void with_floats_of(const uint16_t *const *row, size_t count, const float *floats, float *lanes) {
-  enum { SOME = 8 };
-  const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i first = _mm512_slli_epi32(places, 16);
-  const __m512i second = _mm512_slli_epi32(_mm512_add_epi32(places, _mm512_set1_epi32(MG_LANES)), 16);
-  const __mmask32 upper = 0xAAAAAAAA;
-  __m512 sum[SOME];
-#pragma GCC unroll 8
-  for (int i = 0; i < SOME; i++) sum[i] = _mm512_load_ps(lanes + i * MG_LANES);
-  for (size_t at = 0; at < count; at += MG_LINK) {
-    const __m512 b0 = _mm512_loadu_ps(floats + at), b1 = _mm512_loadu_ps(floats + at + MG_LANES);
-#pragma GCC unroll 8
-    for (int i = 0; i < SOME; i++) {
-      const __m512i words = _mm512_loadu_si512((const void *)(row[i] + at));
-      sum[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, first, words)), b0, sum[i]);
-      sum[i] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(upper, second, words)), b1, sum[i]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < SOME; i++) _mm512_store_ps(lanes + i * MG_LANES, sum[i]);
-}
-
-TARGET static void with_floats(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes) {
-  const size_t count = (size_t)slab->links * MG_LINK;
-  with_floats_of(row, count, floats, lanes);
-  with_floats_of(row + ROWS / 2, count, floats, lanes + ROWS / 2 * MG_LANES);
-}
-
 TARGET static void collect_lanes(float *lanes, double *const *acc) {
   for (int i = 0; i < ROWS; i++, lanes += MG_LANES) {
     const __m512d low = _mm512_cvtps_pd(_mm256_load_ps(lanes)), high = _mm512_cvtps_pd(_mm256_load_ps(lanes + 8));
@@ -86,15 +78,17 @@ TARGET static void collect_lanes(float *lanes, double *const *acc) {
 
 /* ---- without a matrix unit: a link is its even columns, then its odd ones, each of 16 floats ---- */
 
-TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, void *panel) {
+TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+  mg_link_rows copies[MG_SLAB / MG_LINK];
   float *to = panel;
   const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000u);
-  for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LINK, to += ROWS * MG_LINK) {
+  copy(row, slab->links, floats, lanes, copies, 1);
+  for (int link = 0; link < slab->links; link++, to += ROWS * MG_LINK) {
 #pragma GCC unroll 4
     for (int quarter = 0; quarter < 4; quarter++) {
       __m512i word[WORDS];
       mg_fetch_some(slab->fetching);
-      transpose(row, at + 2 * WORDS * (size_t)quarter, word);
+      transpose(&copies[link], quarter, word);
 #pragma GCC unroll 4
       for (int w = 0; w < WORDS; w++) {
         float *column = to + ROWS * (WORDS * quarter + w);
@@ -147,26 +141,23 @@ TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg
   _mm_setcsr(control);
 }
 
-const mg_chains mg_chains_avx512 = {
-    .pack = pack, .multiply = multiply, .collect = collect, .with_floats = with_floats, .collect_lanes = collect_lanes};
+const mg_chains mg_chains_avx512 = {.pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
 
 /* ---- with one: a link is its 16 rows, then its 16 columns of twos; no subnormal numbers in any case ---- */
 
 enum { TILES = 6, TILE_BYTES = 1024, TILE_ROW = 64 };
 
-TARGET static void pack_tiles(const uint16_t *const *row, const mg_slab *slab, void *panel) {
-  char *to = panel;
-  for (size_t at = 0; at < (size_t)slab->links * MG_LINK; at += MG_LINK, to += 2 * TILE_BYTES) {
-#pragma GCC unroll 16
-    for (int k = 0; k < ROWS; k++)
-      _mm512_store_si512((void *)(to + k * TILE_ROW), _mm512_loadu_si512((const void *)(row[k] + at)));
+TARGET static void pack_tiles(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+  mg_link_rows *to = panel;
+  copy(row, slab->links, floats, lanes, to, 2);
+  for (int link = 0; link < slab->links; link++, to += 2) {
 #pragma GCC unroll 4
     for (int quarter = 0; quarter < 4; quarter++) {
       __m512i word[WORDS];
       mg_fetch_some(slab->fetching);
-      transpose(row, at + 2 * WORDS * (size_t)quarter, word);
+      transpose(to, quarter, word);
 #pragma GCC unroll 4
-      for (int w = 0; w < WORDS; w++) _mm512_store_si512((void *)(to + TILE_BYTES + (WORDS * quarter + w) * TILE_ROW), word[w]);
+      for (int w = 0; w < WORDS; w++) _mm512_store_si512((void *)to[1].row[WORDS * quarter + w], word[w]);
     }
   }
 }
@@ -230,7 +221,6 @@ const mg_chains mg_chains_amx = {.begin = set_up_tiles,
                                  .pack = pack_tiles,
                                  .multiply = multiply_tiles,
                                  .collect = collect,
-                                 .with_floats = with_floats,
                                  .collect_lanes = collect_lanes};
 
 #else

@@ -62,6 +62,12 @@ enum {
   MG_PANEL = MG_CHAIN_ROWS * MG_SLAB * sizeof(float) /**< bytes of a group's slab, as each instruction set likes it */
 };
 
+/** Links of a group's rows side by side. Rows of shards lie at the same places of their pages, and so in the same few places of
+    a first-level cache: each is read once, to here. */
+typedef struct mg_link_rows {
+  _Alignas(64) uint16_t row[MG_CHAIN_ROWS][MG_LINK];
+} mg_link_rows;
+
 /** Two groups' slabs, and their pairs' sums of the run so far: sum[i][j] of row i of x and row j of y. */
 typedef struct mg_chain_block {
   const void *x, *y;
@@ -101,13 +107,12 @@ typedef struct mg_slab {
 /** What an instruction set does for rows in chains; row: of a group. */
 typedef struct mg_chains {
   void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
-  void (*pack)(const uint16_t *const *row, const mg_slab *slab, void *panel);
+  /** Packs the links of a group's rows, and multiplies these by lanes with floats, unless it is NULL. */
+  void (*pack)(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel);
   /** sum += the links of each block, in order. */
   void (*multiply)(const mg_chain_block *blocks, size_t count, const mg_slab *slab);
   /** total += sum in fp64, and sum = 0; of `count` pairs. */
   void (*collect)(float *sum, double *total, size_t count);
-  /** By lanes, with a row of floats: lanes[MG_CHAIN_ROWS][MG_LANES] run on. */
-  void (*with_floats)(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes);
   /** The lanes of each row go to its accumulators, and are 0. */
   void (*collect_lanes)(float *lanes, double *const *acc);
 } mg_chains;
