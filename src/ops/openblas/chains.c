@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "kernels_impl.h"
+#include "chains_impl.h"
 
 /* Rows of one tile. */
 typedef struct side {

@@ -1,6 +1,6 @@
 /* Rows in chains with AVX2: as with AVX-512 without its matrix unit, rows by eight. */
 
-#include "kernels_impl.h"
+#include "chains_impl.h"
 
 #if MG_HAVE_X86_KERNELS
 

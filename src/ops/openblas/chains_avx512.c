@@ -4,7 +4,7 @@
  * like the second one, as floats.
  */
 
-#include "kernels_impl.h"
+#include "chains_impl.h"
 
 #if MG_HAVE_X86_KERNELS
 

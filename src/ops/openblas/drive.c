@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "kernels_impl.h"
+#include "chains_impl.h"
 
 /* One run of a tile: where the floats of each row are. */
 typedef struct run {
