@@ -205,7 +205,8 @@ static void check_triangle_in(int rows, int64_t count, mg_dtype most, mg_dtype l
 }
 
 static void check_triangle(int rows, int64_t count, mg_dtype most, mg_dtype last) {
-  for (int how = PLAIN; how < MANNERS; how++) check_triangle_in(rows, count, most, last, (manner)how);
+  for (int how = PLAIN; how < (most == MG_BF16 ? MANNERS : CHAINED); how++)
+    check_triangle_in(rows, count, most, last, (manner)how);
 }
 
 static void every_number_of_rows_has_the_defined_bits(void **state) {
@@ -228,8 +229,8 @@ static void every_number_of_chained_rows_has_the_defined_bits(void **state) {
   (void)state;
   static const int some[] = {15, 16, 17, 18, 31, 32, 33, 34, 47, 48, 49, 63, 64};
   for (size_t r = 0; r < sizeof some / sizeof *some; r++) {
-    check_triangle_in(some[r], 1056, MG_BF16, MG_BF16, CHAINED);
-    check_triangle_in(some[r], 1171, MG_BF16, MG_F32, SHIFTED_CHAINED);
+    check_triangle_in(some[r], 160, MG_BF16, MG_BF16, CHAINED);
+    check_triangle_in(some[r], 211, MG_BF16, MG_F32, SHIFTED_CHAINED);
   }
 }
 
@@ -300,7 +301,8 @@ static void check_rectangle_in(int rows, int columns, int64_t count, mg_dtype le
 }
 
 static void check_rectangle(int rows, int columns, int64_t count, mg_dtype left, mg_dtype right) {
-  for (int how = PLAIN; how < MANNERS; how++) check_rectangle_in(rows, columns, count, left, right, (manner)how);
+  for (int how = PLAIN; how < (left == MG_BF16 ? MANNERS : CHAINED); how++)
+    check_rectangle_in(rows, columns, count, left, right, (manner)how);
 }
 
 static void rectangles_have_the_defined_bits(void **state) {
