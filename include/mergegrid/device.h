@@ -21,7 +21,7 @@
 typedef struct mg_device_ops mg_device_ops;
 typedef struct mg_device {
   const mg_device_ops *ops;
-  bool tf32; /**< as the terms have it */
+  bool tf32, products; /**< as the terms have it */
 } mg_device;
 /** Operations in order. */
 typedef struct mg_queue mg_queue;
@@ -31,6 +31,7 @@ typedef struct mg_mark mg_mark;
 typedef struct mg_device_terms {
   int node_rank, node_ranks; /**< of this rank among those of its node */
   bool tf32;                 /**< matrix products may round their factors to TF32 (10 bits) */
+  bool products;             /**< Grams of task vectors are matrix products, too, instead of the order of ops.h */
 } mg_device_terms;
 
 /** What a batch's attention works on: texts one behind the other, in rows of one matrix. Arrays are of the device. */
@@ -233,11 +234,11 @@ struct mg_device_ops {
   /** to[t] = the mean, summed in double, of rows first[t] … first[t + 1] − 1. */
   mg_status (*means)(mg_queue *queue, int texts, int n, const int32_t *first, const float *from, float *to);
 
-  /* ---- Grams: bit for bit the order of ops.h; where the device is tf32, matrix products, fp64 from tile to tile ---- */
+  /* ---- Grams: bit for bit the order of ops.h; with `products`, matrix products, fp64 from tile to tile ---- */
   /** Bytes of scratch for tiles of `rows` rows in all. */
   size_t (*gram_scratch)(int rows);
-  /** Pairs of one tile's rows (b NULL: i ≤ j), or of two; added to acc [pairs][MG_ACCUMULATORS]. The queue is one for products
-      where the device is tf32. */
+  /** Pairs of one tile's rows (b NULL: i ≤ j), or of two; added to acc [pairs][MG_ACCUMULATORS]. With `products` the queue is
+      one for products. */
   mg_status (*gram)(mg_queue *queue, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch);
 
   /* ---- merges: bit for bit those of the host ---- */

@@ -38,7 +38,8 @@ typedef struct mg_tile {
  *  - within a run lane l (0 … 15) starts at +0 and takes a_l = fma(x[16s+l], y[16s+l], a_l) for s = 0, 1, … in fp32;
  *  - then, in fp64, accumulator d (0 … 7) of the pair takes D_d = D_d + ((double)a_d + (double)a_{d+8}).
  * Two rows in chains are multiplied in the order of the processors' matrix units (TDPBF16PS, Intel 64 and IA-32 Architectures
- * Software Developer's Manual, volume 2), in fp32 that takes subnormal numbers for zeros and makes zeros of them:
+ * Software Developer's Manual, volume 2), in fp32 that takes subnormal numbers for zeros and makes zeros of them (a result
+ * is subnormal if, rounded to 24 digits with no bound on its exponent, it is below 2^-126):
  *  - a run is cut into links of MG_LINK elements (the last one filled with zeros); within a link e and o start at +0 and take
  *    e = fma(x[2k], y[2k], e), o = fma(x[2k+1], y[2k+1], o) for k = 0, 1, …; the run's c, from +0 on, takes c = c + (e + o);
  *  - then, in fp64, accumulator 0 of the pair takes D_0 = D_0 + (double)c.

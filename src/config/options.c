@@ -17,7 +17,7 @@ static const char *const presets[] = {"none", "merginguriel", NULL};
 static const char *const paddings[] = {"exclude", "include", NULL};
 static const char *const pools[] = {"cls", "mean", NULL};
 static const char *const backends[] = {"auto", "ref", "openblas", "cuda", NULL};
-static const char *const precisions[] = {"fp32", "tf32", NULL};
+static const char *const precisions[] = {"fp32", "fp32_cublas", "tf32", NULL};
 static const char *const dtypes[] = {"f32", "bf16", "f16", NULL};
 
 #define FIELD(name) offsetof(mg_config, name)
@@ -161,8 +161,10 @@ const mg_option mg_options[] = {
      "threads a rank; auto: the processors it has", 0},
     {"compute.memory_budget", MG_OPTION_BYTES, FIELD(compute.memory_budget), "2GiB", NULL, "a size such as 2GiB or 300MiB",
      "most memory a rank may take; what needs more is refused before it starts", 0},
-    {"compute.precision", MG_OPTION_CHOICE_TEXT, FIELD(compute.precision), "fp32", precisions, "fp32 or tf32",
-     "precision of a device's matrix products; tf32 rounds factors to 10 bits and is several times as fast", 0},
+    {"compute.precision", MG_OPTION_CHOICE_TEXT, FIELD(compute.precision), "fp32", precisions, "fp32, fp32_cublas or tf32",
+     "precision of a device's matrix products; fp32_cublas has cuBLAS multiply task vectors, too, which are otherwise "
+     "multiplied to the processors' bits; tf32 the same, with factors rounded to 10 bits and several times as fast",
+     0},
     {"result", MG_OPTION_PATH, FIELD(result), "result.h5", NULL, "a file", "the HDF5 result", 0},
     {"seed", MG_OPTION_SEED, FIELD(seed), "42", NULL, "a whole number from 0 to 2^64 - 1", "of everything random", 0},
 };

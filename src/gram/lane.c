@@ -54,7 +54,7 @@ uint64_t mg_gram_lane_bytes(const mg_device *device, size_t sources, size_t valu
   const uint64_t floats = (uint64_t)rows * MG_TILE * sizeof(float), runs = MG_TILE / MG_RUN;
   return 2 * (uint64_t)slot_bytes(rows, dtype) + values * MG_ACCUMULATORS * sizeof(double) + floats +
          (uint64_t)(rows * (rows + 1) / 2) * runs * MG_ACCUMULATORS * sizeof(double) + 4 * MG_DEVICE_ALIGN +
-         (device->tf32 ? MG_QUEUE_BYTES : 0);
+         (device->products ? MG_QUEUE_BYTES : 0);
 }
 
 mg_status mg_gram_lane_create(mg_device *device, size_t sources, size_t values, mg_dtype dtype, mg_gram_lane **out) {
@@ -64,7 +64,7 @@ mg_status mg_gram_lane_create(mg_device *device, size_t sources, size_t values, 
   mg_gram_lane *l = mg_alloc_zero(1, sizeof *l);
   if (l == NULL) return MG_ERR_NOMEM;
   *l = (mg_gram_lane){.device = device, .most_rows = sources + 1, .most_values = values};
-  MG_TRY(ops->open_queue(device, device->tf32, &l->queue), failed);
+  MG_TRY(ops->open_queue(device, device->products, &l->queue), failed);
   for (int k = 0; k < 2; k++) {
     MG_TRY(ops->pin(device, bytes, (void **)&l->slot[k].host), failed);
     MG_TRY(ops->take(device, bytes, "tiles", (void **)&l->slot[k].device), failed);

@@ -43,7 +43,7 @@ void mg_gram_rectangle_amx(const mg_tile *a, const mg_tile *b, double *acc, void
 #define MG_HAVE_X86_KERNELS 0
 #endif
 
-/** The openblas table for this processor, or forced by name ("portable", "avx2", "avx512"; NULL: the best). */
+/** The openblas table for this processor, or forced by name ("portable", "avx2", "avx512", "amx"; NULL: the best). */
 mg_status mg_ops_openblas(const char *kernel, const mg_ops **ops);
 
 #endif

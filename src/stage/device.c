@@ -6,8 +6,10 @@
 #include "stage_impl.h"
 
 mg_status mg_device_of_config(const mg_config *config, int node_rank, int node_ranks, mg_device **device) {
-  const mg_device_terms terms = {
-      .node_rank = node_rank, .node_ranks = node_ranks, .tf32 = strcmp(config->compute.precision, "tf32") == 0};
+  const mg_device_terms terms = {.node_rank = node_rank,
+                                 .node_ranks = node_ranks,
+                                 .tf32 = strcmp(config->compute.precision, "tf32") == 0,
+                                 .products = strcmp(config->compute.precision, "fp32") != 0};
   const bool must = strcmp(config->compute.backend, "cuda") == 0, may = strcmp(config->compute.backend, "auto") == 0;
   *device = NULL;
   if (!must && !(may && mg_device_likely())) return MG_OK;

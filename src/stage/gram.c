@@ -12,7 +12,9 @@
 
 /* What our own kernels fix; a machine's instruction set is no part of it. */
 static const char BY_LANES[] = "gram 1: runs of 1024 over 16 fp32 lanes of fused multiply-adds, fp64 above";
-static const char BY_CHAINS[] = "gram 2: runs of 1024 in links of 32 bf16, each two fp32 chains of fused multiply-adds, fp64 above";
+/* Of bf16 shards; the base's products go by lanes here, too, so that another order of these is another mode of both. */
+static const char BY_CHAINS[] =
+    "gram 2: runs of 1024 in links of 32 bf16, each two fp32 chains of fused multiply-adds, fp64 above";
 
 typedef struct views {
   double *cosine, *encoder, *by_layer;
@@ -60,7 +62,7 @@ cleanup:
 const char *mg_gram_stage_numeric_mode(const mg_attempt *a, char *buffer, size_t size) {
   char text[200];
   const mg_device *device = a->device;
-  if (device == NULL || !device->tf32) /* a device's bits are the processors' */
+  if (device == NULL || !device->products) /* a device's bits are the processors' */
     return a->rows != NULL && mg_gram_is_chained(a->rows) ? BY_CHAINS : BY_LANES;
   snprintf(buffer, size, "gram 1: products of %s, fp64 from tile to tile", device->ops->describe(device, text, sizeof text));
   return buffer;

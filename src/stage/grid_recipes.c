@@ -180,6 +180,17 @@ static uint64_t hash_source(const mg_grid_stage *s, int source, uint64_t hash) {
   return mg_hash_more(hash, s->deltas.class_of + (size_t)source * s->deltas.classes, s->deltas.classes * sizeof(int32_t));
 }
 
+/* Coefficients from stored Grams are summed in another order than those computed on the way, and in the Grams' own. */
+static uint64_t hash_grams(const mg_grid_stage *s, uint64_t hash) {
+  char mode[256];
+  const mg_attempt *a = s->attempt;
+  const bool stored = a->config->compatibility.gram == MG_GRAM_TENSOR, products = a->device != NULL && a->device->products;
+  hash = mg_hash_more(hash, stored ? "t" : "", 1);
+  if (!stored || (!products && (a->rows == NULL || !mg_gram_is_chained(a->rows)))) return hash;
+  const char *text = mg_gram_stage_numeric_mode(a, mode, sizeof mode);
+  return mg_hash_more(hash, text, strlen(text));
+}
+
 /* Everything that a cell's predictions are computed from. Never 0. */
 static mg_status hash_recipe(const mg_grid_stage *s, size_t cell, const char **ids, uint64_t *hash) {
   mg_status status = MG_OK;
@@ -200,8 +211,7 @@ static mg_status hash_recipe(const mg_grid_stage *s, size_t cell, const char **i
   }
   uint64_t h = mg_hash_more(s->text_hash[c->target], text.data, text.size);
   h = hash_source(s, MG_ROW_BASE, h);
-  /* coefficients from stored Grams are summed in another order than those computed on the way */
-  if (r->kind == MG_CELL_MERGE) h = mg_hash_more(h, s->attempt->config->compatibility.gram == MG_GRAM_TENSOR ? "t" : "", 1);
+  if (r->kind == MG_CELL_MERGE) h = hash_grams(s, h);
   for (size_t k = 0; k < r->count; k++) h = hash_source(s, r->source[k], h);
   if (recipe.base >= 0) h = hash_source(s, recipe.base, mg_hash_more(h, "base", 5));
   *hash = h != 0 ? h : 1;

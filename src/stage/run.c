@@ -140,7 +140,8 @@ done:
 
 /* ---- ranks of one kind ---- */
 
-/* The same program, and the same arithmetic where it shows in the bits. */
+/* The same program, and the same arithmetic where it shows in the bits. That rows are in chains follows from the shards, of
+   which every rank is told. */
 static mg_status agree_on_program(const mg_attempt *a) {
   mg_status status = MG_OK;
   char text[512];

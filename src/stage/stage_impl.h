@@ -270,7 +270,7 @@ mg_status mg_gram_stage_compute(mg_gram_stage *stage);
 mg_status mg_gram_stage_lacking(mg_gram_stage *stage);
 /** What out points to belongs to the stage. */
 mg_status mg_gram_stage_collect(mg_gram_stage *stage, mg_result_compatibility *out);
-/** What Grams are computed by, as far as the rows are open; of a device of TF32 it is written to buffer. */
+/** What Grams are computed by, as far as the rows are open; of a device that multiplies matrices it is written to buffer. */
 const char *mg_gram_stage_numeric_mode(const mg_attempt *attempt, char *buffer, size_t size);
 /** Rank 0, before it computes: finished Grams are all there is to do. */
 mg_status mg_gram_stage_adopt(mg_gram_stage *stage, const mg_gram *gram);

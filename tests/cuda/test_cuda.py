@@ -229,19 +229,23 @@ class Choosing(Cuda):
             self.assertIn("TF32", f["provenance"].attrs["backend"])
             self.assertIn("TF32", f["provenance"].attrs["numeric_mode"])
 
-    def test_grams_of_tf32(self):
-        """cuBLAS multiplies task vectors, to the same bits with any number of ranks and near those of fp32, with which they do not mix."""
-        exact, tf32 = self.made("exact", HOST, backend="openblas", **self.quick()), {"compute": {"backend": "cuda", "precision": "tf32"}}
-        one, three = self.made("one", **tf32, **self.quick()), self.made("three", ranks=3, env={"MG_EMU_ORDER": "random"}, **tf32, **self.quick())
-        self.assertEqual(result_bits(one), result_bits(three))
-        with h5py.File(exact) as a, h5py.File(one) as b:
-            self.assertIn("TF32", b["provenance"].attrs["numeric_mode"])
-            far = abs(a["compatibility/task_vector_cosine"][()] - b["compatibility/task_vector_cosine"][()]).max()
-        self.assertTrue(0 < far < 1e-4, far)
-        config, path = self.config("exact", **tf32, **self.quick())
-        done = self.run_on(EMULATED, config)
-        self.assertEqual(done.returncode, 1)
-        self.assertIn("numeric mode", done.stderr)
+    def test_grams_of_products(self):
+        """cuBLAS multiplies task vectors, to the same bits with any number of ranks and near those of our kernel, with which they do not mix."""
+        exact = self.made("exact", HOST, backend="openblas", **self.quick())
+        for precision, says, bound in (("tf32", "TF32", 1e-4), ("fp32_cublas", "fp32, fp64 from tile to tile", 1e-6)):
+            with self.subTest(precision=precision):
+                products = {"compute": {"backend": "cuda", "precision": precision}}
+                one = self.made(f"one-{precision}", **products, **self.quick())
+                three = self.made(f"three-{precision}", ranks=3, env={"MG_EMU_ORDER": "random"}, **products, **self.quick())
+                self.assertEqual(result_bits(one), result_bits(three))
+                with h5py.File(exact) as a, h5py.File(one) as b:
+                    self.assertIn(says, b["provenance"].attrs["numeric_mode"])
+                    far = abs(a["compatibility/task_vector_cosine"][()] - b["compatibility/task_vector_cosine"][()]).max()
+                self.assertTrue(0 < far < bound, far)
+                config, path = self.config("exact", **products, **self.quick())
+                done = self.run_on(EMULATED, config)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("numeric mode", done.stderr)
 
     def test_plan(self):
         config, _ = self.config("plan")

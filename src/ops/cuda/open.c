@@ -101,7 +101,7 @@ static mg_status gram_by_products(mg_queue *q, const mg_device_rows *a, const mg
 
 static mg_status gram(mg_queue *q, const mg_device_rows *a, const mg_device_rows *b, double *acc, void *scratch) {
   MG_ENTER(q->device);
-  if (q->device->device.tf32) return gram_by_products(q, a, b, acc, scratch);
+  if (q->device->device.products) return gram_by_products(q, a, b, acc, scratch);
   mg_launch_gram(q->stream, a, b, acc, scratch);
   return launched(q, "inner products");
 }
@@ -261,6 +261,7 @@ mg_status mg_cuda_open(const mg_device_terms *terms, mg_device **out) {
   d->number = terms->node_rank % count;
   d->sharers = (terms->node_ranks - 1 - d->number) / count + 1;
   d->device.tf32 = terms->tf32;
+  d->device.products = terms->products;
   MG_TRY(look_at(d), failed);
   MG_TRY(mg_arena_init(&d->arena), failed);
   if (terms->node_rank == 0 && terms->node_ranks > count)

@@ -42,7 +42,8 @@ size_t mg_chain_scratch_bytes(int rows) {
 static work prepare(const mg_chains *chains, const side *x, const side *y, void *scratch) {
   const size_t groups = (size_t)(x->groups + (y != NULL ? y->groups : 0));
   const size_t lanes = (size_t)x->groups * MG_CHAIN_ROWS * MG_LANES;
-  work w = {.chains = chains, .side = {*x}, .sides = 1, .beside = -1};
+  work w = {.chains = chains, .sides = 1, .beside = -1};
+  w.side[0] = *x;
   w.count = y != NULL ? (size_t)x->groups * (size_t)y->groups : mg_pair_count(x->groups);
   w.side[0].panels = scratch;
   if (y != NULL) {
@@ -52,42 +53,51 @@ static work prepare(const mg_chains *chains, const side *x, const side *y, void 
   w.total = (double *)(void *)((char *)scratch + groups * MG_PANEL);
   w.sum = (float *)(void *)(w.total + w.count * MG_CHAIN_PAIRS);
   w.lanes = w.sum + w.count * MG_CHAIN_PAIRS;
-  memset(w.total, 0, (size_t)((char *)(w.lanes + lanes) - (char *)w.total));
+  memset(scratch, 0, (size_t)((char *)(w.lanes + lanes) - (char *)scratch)); /* rows that are not there are never packed */
   w.floats = w.lanes + lanes;
   w.blocks = (mg_chain_block *)(void *)(w.floats + MG_RUN);
   w.page = (const char **)(void *)(w.blocks + w.count);
   return w;
 }
 
+static int rows_of(const side *s, int group) {
+  const int left = s->rows - group * MG_CHAIN_ROWS;
+  return left < MG_CHAIN_ROWS ? left : MG_CHAIN_ROWS;
+}
+
+/* Rows that are not there are best those of a block's x: their products are left out. */
+static bool is_turned(const work *w, int i, int j) { return rows_of(&w->side[w->sides - 1], j) < rows_of(&w->side[0], i); }
+
 static void name_block(work *w, size_t k, int i, int j) {
-  w->blocks[k] = (mg_chain_block){.x = w->side[0].panels + (size_t)i * MG_PANEL,
-                                  .y = w->side[w->sides - 1].panels + (size_t)j * MG_PANEL,
+  const side *a = &w->side[0], *b = &w->side[w->sides - 1];
+  const char *x = a->panels + (size_t)i * MG_PANEL, *y = b->panels + (size_t)j * MG_PANEL;
+  const bool turned = is_turned(w, i, j);
+  w->blocks[k] = (mg_chain_block){.x = turned ? y : x,
+                                  .y = turned ? x : y,
+                                  .rows = turned ? rows_of(b, j) : rows_of(a, i),
                                   .sum = w->sum + k * MG_CHAIN_PAIRS};
 }
 
 /* ---- a slab ---- */
 
 /* The first `count` elements of each row, filled with zeros. */
-static void fill(const uint16_t **row, int64_t count, uint16_t filled[MG_CHAIN_ROWS][MG_SLAB]) {
+static void fill(const uint16_t **row, int rows, int64_t count, uint16_t filled[MG_CHAIN_ROWS][MG_SLAB]) {
   memset(filled, 0, MG_CHAIN_ROWS * sizeof *filled);
-  for (int k = 0; k < MG_CHAIN_ROWS; k++) {
+  for (int k = 0; k < rows; k++) {
     memcpy(filled[k], row[k], (size_t)count * sizeof(uint16_t));
     row[k] = filled[k];
   }
 }
 
 static void pack_group(const work *w, const side *s, int group, int64_t first, int64_t count, const mg_slab *slab) {
-  static const uint16_t zeros[MG_SLAB];
   uint16_t filled[MG_CHAIN_ROWS][MG_SLAB];
   const uint16_t *row[MG_CHAIN_ROWS];
-  for (int k = 0; k < MG_CHAIN_ROWS; k++) {
-    const int from = group * MG_CHAIN_ROWS + k;
-    row[k] = from < s->rows ? (const uint16_t *)s->tile->row[from] + first : zeros;
-  }
-  if (count % MG_LINK != 0) fill(row, count, filled);
+  const int rows = rows_of(s, group);
   const float *floats = w->beside >= 0 ? w->floats + first % MG_RUN : NULL;
   float *lanes = w->lanes + (size_t)group * MG_CHAIN_ROWS * MG_LANES;
-  w->chains->pack(row, slab, floats, lanes, s->panels + (size_t)group * MG_PANEL);
+  for (int k = 0; k < rows; k++) row[k] = (const uint16_t *)s->tile->row[group * MG_CHAIN_ROWS + k] + first;
+  if (count % MG_LINK != 0) fill(row, rows, count, filled);
+  w->chains->pack(row, rows, slab, floats, lanes, s->panels + (size_t)group * MG_PANEL);
 }
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -115,14 +125,13 @@ static mg_fetching next_pages(const work *w, int64_t run, int64_t end) {
 
 /* Lanes of the rows with the one beside them to where the caller's accumulators are. */
 static void collect_lanes(const work *w, double *acc) {
-  double spare[MG_ACCUMULATORS] = {0}, *pair[MG_CHAIN_ROWS];
+  double *pair[MG_CHAIN_ROWS];
   const side *x = &w->side[0];
   for (int group = 0; group < x->groups; group++) {
-    for (int k = 0; k < MG_CHAIN_ROWS; k++) {
-      const int row = group * MG_CHAIN_ROWS + k;
-      pair[k] = row < x->rows ? acc + MG_ACCUMULATORS * mg_pair_index(x->tile->rows, row, w->beside) : spare;
-    }
-    w->chains->collect_lanes(w->lanes + (size_t)group * MG_CHAIN_ROWS * MG_LANES, pair);
+    const int rows = rows_of(x, group);
+    for (int k = 0; k < rows; k++)
+      pair[k] = acc + MG_ACCUMULATORS * mg_pair_index(x->tile->rows, group * MG_CHAIN_ROWS + k, w->beside);
+    w->chains->collect_lanes(w->lanes + (size_t)group * MG_CHAIN_ROWS * MG_LANES, rows, pair);
   }
 }
 
@@ -142,13 +151,17 @@ static void multiply_run(const work *w, int64_t run, int64_t end, double *acc) {
 
 /* ---- a tile ---- */
 
-/* Copies accumulator 0 of rows i0 … and columns j0 … to a block's totals, or back. */
-static void move_totals(const work *w, double *acc, double *total, int i0, int j0, bool back) {
+/* Copies accumulator 0 of the pairs of groups i and j to a block's totals, or back. */
+static void move_totals(const work *w, double *acc, double *total, int i, int j, bool back) {
   const side *x = &w->side[0], *y = &w->side[w->sides - 1];
-  for (int i = i0; i < i0 + MG_CHAIN_ROWS && i < x->rows; i++)
-    for (int j = w->sides == 1 && j0 < i ? i : j0; j < j0 + MG_CHAIN_ROWS && j < y->rows; j++) {
-      const size_t pair = w->sides == 1 ? mg_pair_index(x->tile->rows, i, j) : (size_t)i * (size_t)y->rows + (size_t)j;
-      double *at = acc + MG_ACCUMULATORS * pair, *in = total + (i - i0) * MG_CHAIN_ROWS + j - j0;
+  const int i0 = i * MG_CHAIN_ROWS, j0 = j * MG_CHAIN_ROWS;
+  const bool turned = is_turned(w, i, j);
+  for (int k = 0; k < rows_of(x, i); k++)
+    for (int l = w->sides == 1 && i == j ? k : 0; l < rows_of(y, j); l++) {
+      const size_t pair =
+          w->sides == 1 ? mg_pair_index(x->tile->rows, i0 + k, j0 + l) : (size_t)(i0 + k) * (size_t)y->rows + (size_t)(j0 + l);
+      double *at = acc + MG_ACCUMULATORS * pair;
+      double *in = total + (turned ? l * MG_CHAIN_ROWS + k : k * MG_CHAIN_ROWS + l);
       if (back)
         *at = *in;
       else
@@ -160,7 +173,7 @@ static void move_all(const work *w, double *acc, bool back) {
   size_t k = 0;
   for (int i = 0; i < w->side[0].groups; i++)
     for (int j = w->sides == 1 ? i : 0; j < w->side[w->sides - 1].groups; j++, k++)
-      move_totals(w, acc, w->total + k * MG_CHAIN_PAIRS, i * MG_CHAIN_ROWS, j * MG_CHAIN_ROWS, back);
+      move_totals(w, acc, w->total + k * MG_CHAIN_PAIRS, i, j, back);
 }
 
 static void multiply_all(work *w, double *acc) {

@@ -1,5 +1,7 @@
 /* Rows in chains with AVX2: as with AVX-512 without its matrix unit, rows by eight. */
 
+#include <string.h>
+
 #include "chains_impl.h"
 
 #if MG_HAVE_X86_KERNELS
@@ -17,8 +19,8 @@ INLINE __m256 widen(const uint16_t *at) {
 }
 
 /* Copies links, and multiplies them with floats. */
-INLINE void copy(const uint16_t *const *row, int links, const float *floats, float *lanes, mg_link_rows *to) {
-  for (int k = 0; k < ROWS; k++) {
+INLINE void copy(const uint16_t *const *row, int rows, int links, const float *floats, float *lanes, mg_link_rows *to) {
+  for (int k = 0; k < rows; k++) {
     __m256 low = _mm256_load_ps(lanes + k * MG_LANES), high = _mm256_load_ps(lanes + k * MG_LANES + HALF);
     for (int link = 0; link < links; link++) {
       const uint16_t *from = row[k] + link * MG_LINK;
@@ -61,11 +63,13 @@ INLINE void transpose(const mg_link_rows *from, int half, int part, __m256i *wor
 }
 
 /* A link is its even columns, then its odd ones, each of 16 floats. */
-TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+TARGET static void pack(const uint16_t *const *row, int rows, const mg_slab *slab, const float *floats, float *lanes,
+                        void *panel) {
   mg_link_rows copies[MG_SLAB / MG_LINK];
   float *to = panel;
   const __m256i odd = _mm256_set1_epi32((int)0xFFFF0000u);
-  copy(row, slab->links, floats, lanes, copies);
+  if (rows < ROWS) memset(copies, 0, sizeof copies);
+  copy(row, rows, slab->links, floats, lanes, copies);
   for (int link = 0; link < slab->links; link++, to += ROWS * MG_LINK)
     for (int half = 0; half < 2; half++)
       for (int part = 0; part < 2; part++) {
@@ -81,8 +85,8 @@ TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const f
       }
 }
 
-/* One of a link's two chains, of STRIP rows with the first or the last eight, or with all. */
-INLINE void chain(const float *x, const float *y, bool first, __m256 low[STRIP], __m256 high[STRIP]) {
+/* One of a link's two chains, of STRIP rows with the first eight, the last eight, or all. */
+INLINE void chain(const float *x, const float *y, bool first, bool last, __m256 low[STRIP], __m256 high[STRIP]) {
 #pragma GCC unroll 4
   for (int i = 0; i < STRIP; i++) low[i] = high[i] = _mm256_setzero_ps();
   for (int k = 0; k < TWOS; k++) {
@@ -91,37 +95,41 @@ INLINE void chain(const float *x, const float *y, bool first, __m256 low[STRIP],
     for (int i = 0; i < STRIP; i++) {
       const __m256 a = _mm256_set1_ps(x[k * ROWS + i]);
       if (first) low[i] = _mm256_fmadd_ps(a, b0, low[i]);
-      high[i] = _mm256_fmadd_ps(a, b1, high[i]);
+      if (last) high[i] = _mm256_fmadd_ps(a, b1, high[i]);
     }
   }
 }
 
-INLINE void multiply_strip(const float *x, const float *y, int links, bool first, float *sum) {
+INLINE void multiply_strip(const float *x, const float *y, int links, bool first, bool last, float *sum) {
   for (int link = 0; link < links; link++, x += ROWS * MG_LINK, y += ROWS * MG_LINK) {
     __m256 even_low[STRIP], even_high[STRIP], odd_low[STRIP], odd_high[STRIP];
-    chain(x, y, first, even_low, even_high);
-    chain(x + ROWS * TWOS, y + ROWS * TWOS, first, odd_low, odd_high);
+    chain(x, y, first, last, even_low, even_high);
+    chain(x + ROWS * TWOS, y + ROWS * TWOS, first, last, odd_low, odd_high);
 #pragma GCC unroll 4
     for (int i = 0; i < STRIP; i++) {
       float *c = sum + i * ROWS;
       if (first) _mm256_store_ps(c, _mm256_add_ps(_mm256_load_ps(c), _mm256_add_ps(even_low[i], odd_low[i])));
-      _mm256_store_ps(c + HALF, _mm256_add_ps(_mm256_load_ps(c + HALF), _mm256_add_ps(even_high[i], odd_high[i])));
+      if (last) _mm256_store_ps(c + HALF, _mm256_add_ps(_mm256_load_ps(c + HALF), _mm256_add_ps(even_high[i], odd_high[i])));
     }
   }
 }
 
-/* Not inlined, so that no operation moves out of where subnormal numbers are zeros. Of a group with itself the last rows' pairs
-   with the first ones have been there the other way round. */
+/*
+ * Not inlined, so that no operation moves out of where subnormal numbers are zeros. Of a group with itself the last rows' pairs
+ * with the first ones have been there the other way round, and there may be no last ones.
+ */
 __attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
                                                                const mg_slab *slab) {
   for (size_t k = 0; k < count; k++) {
-    for (int row = 0; row < ROWS; row += STRIP) {
-      const float *x = (const float *)blocks[k].x + row;
-      float *sum = blocks[k].sum + row * ROWS;
-      if (row < HALF || blocks[k].x != blocks[k].y)
-        multiply_strip(x, blocks[k].y, slab->links, true, sum);
+    const mg_chain_block *b = &blocks[k];
+    for (int row = 0; row < b->rows; row += STRIP) {
+      const float *x = (const float *)b->x + row;
+      if (b->x == b->y && row >= HALF)
+        multiply_strip(x, b->y, slab->links, false, true, b->sum + row * ROWS);
+      else if (b->x == b->y && b->rows <= HALF)
+        multiply_strip(x, b->y, slab->links, true, false, b->sum + row * ROWS);
       else
-        multiply_strip(x, blocks[k].y, slab->links, false, sum);
+        multiply_strip(x, b->y, slab->links, true, true, b->sum + row * ROWS);
     }
     for (int link = 0; link < slab->links; link++) mg_fetch_some(slab->fetching);
   }
@@ -129,7 +137,7 @@ __attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_bl
 
 TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const unsigned control = _mm_getcsr();
-  _mm_setcsr(control | MG_FLUSHING);
+  _mm_setcsr(MG_FLUSHING);
   multiply_flushing(blocks, count, slab);
   _mm_setcsr(control);
 }
@@ -142,8 +150,8 @@ TARGET static void collect(float *sum, double *total, size_t count) {
   }
 }
 
-TARGET static void collect_lanes(float *lanes, double *const *acc) {
-  for (int i = 0; i < ROWS; i++, lanes += MG_LANES)
+TARGET static void collect_lanes(float *lanes, int rows, double *const *acc) {
+  for (int i = 0; i < rows; i++, lanes += MG_LANES)
     for (int d = 0; d < MG_ACCUMULATORS; d += 4) {
       const __m256d low = _mm256_cvtps_pd(_mm_load_ps(lanes + d)), high = _mm256_cvtps_pd(_mm_load_ps(lanes + d + HALF));
       _mm256_storeu_pd(acc[i] + d, _mm256_add_pd(_mm256_loadu_pd(acc[i] + d), _mm256_add_pd(low, high)));

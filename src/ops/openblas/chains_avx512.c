@@ -4,6 +4,8 @@
  * like the second one, as floats.
  */
 
+#include <string.h>
+
 #include "chains_impl.h"
 
 #if MG_HAVE_X86_KERNELS
@@ -20,12 +22,13 @@ enum { ROWS = MG_CHAIN_ROWS, TWOS = MG_LINK / 2, WORDS = 4 /* of 32 bits in a qu
  * Copies links, and multiplies them with floats: words of 16 bits become the upper halves of floats, the first 16 of a register
  * and then the others, by one operation each.
  */
-INLINE void copy(const uint16_t *const *row, int links, const float *floats, float *lanes, mg_link_rows *to, size_t apart) {
+INLINE void copy(const uint16_t *const *row, int rows, int links, const float *floats, float *lanes, mg_link_rows *to,
+                 size_t apart) {
   const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i first = _mm512_slli_epi32(places, 16);
   const __m512i second = _mm512_slli_epi32(_mm512_add_epi32(places, _mm512_set1_epi32(MG_LANES)), 16);
   const __mmask32 upper = 0xAAAAAAAA;
-  for (int k = 0; k < ROWS; k++) {
+  for (int k = 0; k < rows; k++) {
     __m512 sum = floats != NULL ? _mm512_load_ps(lanes + k * MG_LANES) : _mm512_setzero_ps();
     for (int link = 0; link < links; link++) {
       const __m512i words = _mm512_loadu_si512((const void *)(row[k] + link * MG_LINK));
@@ -68,8 +71,8 @@ TARGET static void collect(float *sum, double *total, size_t count) {
   }
 }
 
-TARGET static void collect_lanes(float *lanes, double *const *acc) {
-  for (int i = 0; i < ROWS; i++, lanes += MG_LANES) {
+TARGET static void collect_lanes(float *lanes, int rows, double *const *acc) {
+  for (int i = 0; i < rows; i++, lanes += MG_LANES) {
     const __m512d low = _mm512_cvtps_pd(_mm256_load_ps(lanes)), high = _mm512_cvtps_pd(_mm256_load_ps(lanes + 8));
     _mm512_storeu_pd(acc[i], _mm512_add_pd(_mm512_loadu_pd(acc[i]), _mm512_add_pd(low, high)));
     _mm512_store_ps(lanes, _mm512_setzero_ps());
@@ -78,11 +81,13 @@ TARGET static void collect_lanes(float *lanes, double *const *acc) {
 
 /* ---- without a matrix unit: a link is its even columns, then its odd ones, each of 16 floats ---- */
 
-TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+TARGET static void pack(const uint16_t *const *row, int rows, const mg_slab *slab, const float *floats, float *lanes,
+                        void *panel) {
   mg_link_rows copies[MG_SLAB / MG_LINK];
   float *to = panel;
   const __m512i upper = _mm512_set1_epi32((int)0xFFFF0000u);
-  copy(row, slab->links, floats, lanes, copies, 1);
+  if (rows < ROWS) memset(copies, 0, sizeof copies);
+  copy(row, rows, slab->links, floats, lanes, copies, 1);
   for (int link = 0; link < slab->links; link++, to += ROWS * MG_LINK) {
 #pragma GCC unroll 4
     for (int quarter = 0; quarter < 4; quarter++) {
@@ -99,44 +104,50 @@ TARGET static void pack(const uint16_t *const *row, const mg_slab *slab, const f
   }
 }
 
-enum { STRIP = 8 /* rows of x at a time: two chains and a sum each, 24 registers */ };
+enum { STRIP = 8 /* most rows of x at a time: two chains and a sum each, 24 registers */ };
 
-INLINE void multiply_strip(const float *x, const float *y, int links, float *sum) {
+INLINE void multiply_strip(const float *x, const float *y, int rows, int links, float *sum) {
   __m512 c[STRIP];
 #pragma GCC unroll 8
-  for (int i = 0; i < STRIP; i++) c[i] = _mm512_load_ps(sum + i * ROWS);
+  for (int i = 0; i < rows; i++) c[i] = _mm512_load_ps(sum + i * ROWS);
   for (int link = 0; link < links; link++, x += ROWS * MG_LINK, y += ROWS * MG_LINK) {
     __m512 even[STRIP], odd[STRIP];
 #pragma GCC unroll 8
-    for (int i = 0; i < STRIP; i++) even[i] = odd[i] = _mm512_setzero_ps();
+    for (int i = 0; i < rows; i++) even[i] = odd[i] = _mm512_setzero_ps();
     for (int k = 0; k < TWOS; k++) {
       const __m512 b0 = _mm512_load_ps(y + k * ROWS), b1 = _mm512_load_ps(y + (TWOS + k) * ROWS);
 #pragma GCC unroll 8
-      for (int i = 0; i < STRIP; i++) {
+      for (int i = 0; i < rows; i++) {
         even[i] = _mm512_fmadd_ps(_mm512_set1_ps(x[k * ROWS + i]), b0, even[i]);
         odd[i] = _mm512_fmadd_ps(_mm512_set1_ps(x[(TWOS + k) * ROWS + i]), b1, odd[i]);
       }
     }
 #pragma GCC unroll 8
-    for (int i = 0; i < STRIP; i++) c[i] = _mm512_add_ps(c[i], _mm512_add_ps(even[i], odd[i]));
+    for (int i = 0; i < rows; i++) c[i] = _mm512_add_ps(c[i], _mm512_add_ps(even[i], odd[i]));
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < STRIP; i++) _mm512_store_ps(sum + i * ROWS, c[i]);
+  for (int i = 0; i < rows; i++) _mm512_store_ps(sum + i * ROWS, c[i]);
 }
 
 /* Not inlined, so that no operation moves out of where subnormal numbers are zeros. */
 __attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
                                                                const mg_slab *slab) {
   for (size_t k = 0; k < count; k++) {
-    for (int row = 0; row < ROWS; row += STRIP)
-      multiply_strip((const float *)blocks[k].x + row, blocks[k].y, slab->links, blocks[k].sum + row * ROWS);
+    const mg_chain_block *b = &blocks[k];
+    for (int row = 0; row < b->rows; row += STRIP) {
+      const float *x = (const float *)b->x + row;
+      if (b->rows - row > STRIP / 2)
+        multiply_strip(x, b->y, STRIP, slab->links, b->sum + row * ROWS);
+      else
+        multiply_strip(x, b->y, STRIP / 2, slab->links, b->sum + row * ROWS);
+    }
     for (int link = 0; link < slab->links; link++) mg_fetch_some(slab->fetching);
   }
 }
 
 TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const unsigned control = _mm_getcsr();
-  _mm_setcsr(control | MG_FLUSHING);
+  _mm_setcsr(MG_FLUSHING);
   multiply_flushing(blocks, count, slab);
   _mm_setcsr(control);
 }
@@ -147,9 +158,10 @@ const mg_chains mg_chains_avx512 = {.pack = pack, .multiply = multiply, .collect
 
 enum { TILES = 6, TILE_BYTES = 1024, TILE_ROW = 64 };
 
-TARGET static void pack_tiles(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel) {
+TARGET static void pack_tiles(const uint16_t *const *row, int rows, const mg_slab *slab, const float *floats, float *lanes,
+                              void *panel) {
   mg_link_rows *to = panel;
-  copy(row, slab->links, floats, lanes, to, 2);
+  copy(row, rows, slab->links, floats, lanes, to, 2);
   for (int link = 0; link < slab->links; link++, to += 2) {
 #pragma GCC unroll 4
     for (int quarter = 0; quarter < 4; quarter++) {
@@ -171,13 +183,13 @@ TARGET static void pack_tiles(const uint16_t *const *row, const mg_slab *slab, c
   DO(4)                                                                                                                        \
   DO(5)
 #define LOAD_SUM(t)                                                                                                            \
-  if (t < count) _tile_loadd(t, blocks[t].sum, TILE_ROW);
+  if ((t) < count) _tile_loadd(t, blocks[t].sum, TILE_ROW);
 #define STORE_SUM(t)                                                                                                           \
-  if (t < count) _tile_stored(t, blocks[t].sum, TILE_ROW);
+  if ((t) < count) _tile_stored(t, blocks[t].sum, TILE_ROW);
 #define MULTIPLY_TILE(t)                                                                                                       \
-  if (t < count) {                                                                                                             \
-    if (t == 0 || blocks[t].x != blocks[t - (t > 0)].x) _tile_loadd(6, (const char *)blocks[t].x + at, TILE_ROW);              \
-    _tile_loadd(7, (const char *)blocks[t].y + at + TILE_BYTES, TILE_ROW);                                                     \
+  if ((t) < count) {                                                                                                           \
+    if ((t) == 0 || blocks[(t)].x != blocks[(t) - ((t) > 0)].x) _tile_loadd(6, (const char *)blocks[(t)].x + at, TILE_ROW);    \
+    _tile_loadd(7, (const char *)blocks[(t)].y + at + TILE_BYTES, TILE_ROW);                                                   \
     _tile_dpbf16ps(t, 6, 7);                                                                                                   \
     mg_fetch_some(slab->fetching);                                                                                             \
   }
@@ -198,6 +210,7 @@ TARGET_AMX static void multiply_some(const mg_chain_block *blocks, size_t count,
 /* Sums that find room stay in the registers until the run is done: nothing else uses these. */
 TARGET_AMX static void multiply_tiles(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   const bool room = count <= TILES;
+  __asm__ volatile("" : : : "memory"); /* loads of tiles do not say that they read what was stored */
   for (size_t k = 0; k < count; k += TILES)
     multiply_some(blocks + k, count - k < TILES ? count - k : TILES, slab, slab->first || !room, slab->last || !room);
 }

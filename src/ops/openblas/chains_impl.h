@@ -6,7 +6,7 @@
 enum {
   MG_CHAIN_ROWS = 16, /**< rows of a group in chains: what a matrix unit takes at a time */
   MG_CHAIN_PAIRS = MG_CHAIN_ROWS * MG_CHAIN_ROWS,
-  MG_FLUSHING = 0x8040,  /**< of MXCSR: subnormal operands are zeros, subnormal results become zeros */
+  MG_FLUSHING = 0x9FC0,  /**< MXCSR: to nearest, no traps; subnormal operands are zeros, subnormal results become zeros */
   MG_SLAB = 2 * MG_LINK, /**< elements of all groups that are packed before they are multiplied: in the first-level cache */
   MG_PANEL = MG_CHAIN_ROWS * MG_SLAB * sizeof(float), /**< bytes of a group's slab, as each instruction set likes it */
   MG_PAGES_IN_TURN = 8,                               /**< see mg_fetching */
@@ -24,6 +24,7 @@ typedef struct mg_link_rows {
 /** Two groups' slabs, and their pairs' sums of the run so far: sum[i][j] of row i of x and row j of y. */
 typedef struct mg_chain_block {
   const void *x, *y;
+  int rows; /**< of x, no more than of y, that are there; others' sums may be anything */
   float *sum;
 } mg_chain_block;
 
@@ -58,14 +59,14 @@ typedef struct mg_slab {
 /** What an instruction set does for rows in chains; row: of a group. */
 struct mg_chains {
   void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
-  /** Packs the links of a group's rows, and multiplies these by lanes with floats, unless it is NULL. */
-  void (*pack)(const uint16_t *const *row, const mg_slab *slab, const float *floats, float *lanes, void *panel);
+  /** Packs the links of a group's rows, which may be fewer, and multiplies these by lanes with floats, unless it is NULL. */
+  void (*pack)(const uint16_t *const *row, int rows, const mg_slab *slab, const float *floats, float *lanes, void *panel);
   /** sum += the links of each block, in order. */
   void (*multiply)(const mg_chain_block *blocks, size_t count, const mg_slab *slab);
   /** total += sum in fp64, and sum = 0; of `count` pairs. */
   void (*collect)(float *sum, double *total, size_t count);
   /** The lanes of each row go to its accumulators, and are 0. */
-  void (*collect_lanes)(float *lanes, double *const *acc);
+  void (*collect_lanes)(float *lanes, int rows, double *const *acc);
 };
 
 /** The pairs of a tile's rows in chains, also with the one row behind them where there is one: acc as of the whole tile. */

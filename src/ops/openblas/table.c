@@ -33,10 +33,10 @@ static bool runs_avx512(void) {
 }
 
 /*
- * The system saves a matrix unit's registers only for a process that has asked for them (once for all its threads). It says no
- * where a signal's stack would be too small for them.
+ * The system saves a matrix unit's registers only for a process that has asked for them (once for all its threads), whose
+ * signals' stacks then have to hold them; so only who wants them asks. It says no where such a stack is too small.
  */
-static bool runs_amx(void) {
+static bool may_use_amx(void) {
   enum { LEAF = 7, BF16 = 1 << 22, TILES = 1 << 24, REQUEST_COMPONENT = 0x1023, TILE_DATA = 18 };
   unsigned a, b, c, d;
   if (!runs_avx512() || !__get_cpuid_count(LEAF, 0, &a, &b, &c, &d) || !(d & BF16) || !(d & TILES)) return false;
@@ -55,13 +55,14 @@ mg_status mg_ops_openblas(const char *kernel, const mg_ops **ops) {
 #if MG_HAVE_X86_KERNELS
   if (runs_avx2()) runs[1] = &avx2;
   if (runs_avx512()) runs[2] = &avx512;
-  if (runs_amx()) runs[3] = &amx;
+  if ((kernel == NULL || strcmp(kernel, "amx") == 0) && may_use_amx()) runs[3] = &amx;
 #endif
   *ops = &portable;
   for (int k = 0; k < KERNELS; k++) {
     if (kernel == NULL && runs[k] != NULL) *ops = runs[k];
     if (kernel == NULL || strcmp(kernel, names[k]) != 0) continue;
-    if (runs[k] == NULL) return mg_fail(MG_ERR_CONFIG, "MERGEGRID_KERNEL: this processor does not run %s", kernel);
+    if (runs[k] == NULL)
+      return mg_fail(MG_ERR_CONFIG, "MERGEGRID_KERNEL: this processor does not run %s, or its system does not let us", kernel);
     *ops = runs[k];
     return MG_OK;
   }

@@ -25,7 +25,8 @@ static float flushed(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x;
 
 /*
  * What rounds up to the smallest normal number counts as subnormal if 24 digits, with no bound on the exponent, would have told
- * it from that: its distance then is over half of such a digit. In double it is exact, x and y having 8 digits.
+ * it from that: its distance then is over half of such a digit. Where that is close the sum is exact in double, x and y having
+ * 8 digits.
  */
 static float flushing_fma(float x, float y, float a) {
   const float sum = fmaf(flushed(x), flushed(y), a);

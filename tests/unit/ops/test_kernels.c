@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include <cmocka.h>
 
@@ -376,15 +379,18 @@ static void sums_are_near_those_of_fp64(void **state) {
 }
 
 /* A value that is not finite reaches its own row's and column's pairs and no other. */
-static void nonfinite_values_stay_in_their_row(void **state) {
-  (void)state;
+static void check_nonfinite(mg_dtype dtype, manner how) {
   enum { ROWS = 14, COUNT = 1030, BAD = 13 };
   static const float values[] = {NAN, INFINITY, -INFINITY};
   for (int at = 0; at < COUNT; at += 1029)
     for (size_t v = 0; v < 3; v++) {
       sample s;
-      make_sample(&s, ROWS, COUNT, MG_F32, MG_F32);
-      ((float *)s.data[BAD])[at] = values[v];
+      make_sample_in(&s, ROWS, COUNT, dtype, dtype, how);
+      char *bad = (char *)s.data[BAD] + (size_t)at * mg_dtype_size(dtype);
+      if (dtype == MG_F32)
+        memcpy(bad, &values[v], sizeof values[v]);
+      else
+        mg_from_f32(bad, &values[v], dtype, 1, 1);
       for (int k = 0; k < kernel_count; k++) {
         const mg_tile tile = tile_of(&s);
         double *acc = mg_alloc_zero(mg_pair_count(ROWS) * MG_ACCUMULATORS, sizeof(double)), sum[ROWS * (ROWS + 1) / 2];
@@ -399,6 +405,12 @@ static void nonfinite_values_stay_in_their_row(void **state) {
       }
       free_sample(&s);
     }
+}
+
+static void nonfinite_values_stay_in_their_row(void **state) {
+  (void)state;
+  check_nonfinite(MG_F32, PLAIN);
+  check_nonfinite(MG_BF16, CHAINED);
 }
 
 static void set_all(sample *s, float value) {
@@ -481,6 +493,35 @@ static void chains_know_no_subnormal_numbers(void **state) {
   assert_chain((float[]){0x1p-63f, 0x1p-75f}, (float[]){0x1p-63f, -0x1.fep-76f}, 0);
 }
 
+#if defined(__x86_64__)
+/* Whatever a caller does with subnormal numbers (as -ffast-math of some library may have it) and when it rounds. */
+static void chains_leave_the_callers_modes_alone(void **state) {
+  (void)state;
+  enum { ROWS = 18, MODES = 3 };
+  static const unsigned modes[MODES] = {0x1F80, 0x9FC0, 0x1F80 | 0x6000}; /* the usual; flushing; towards zero */
+  sample s;
+  const size_t pairs = mg_pair_count(ROWS);
+  make_sample_in(&s, ROWS, 1040, MG_BF16, MG_BF16, CHAINED);
+  for (int k = 0; k < kernel_count; k++) {
+    const mg_tile tile = tile_of(&s);
+    double *acc[MODES];
+    for (int m = 0; m < MODES; m++) {
+      void *scratch = make_scratch(ROWS);
+      acc[m] = mg_alloc_zero(pairs * MG_ACCUMULATORS, sizeof(double));
+      _mm_setcsr(modes[m]);
+      kernels[k]->gram_triangle(&tile, acc[m], scratch);
+      const unsigned after = _mm_getcsr() & ~0x3Fu; /* but for what has happened */
+      _mm_setcsr(modes[0]);
+      assert_int_equal(after, modes[m] & ~0x3Fu);
+      free(scratch);
+    }
+    assert_same_bits(acc[1], acc[0], pairs, kernels[k], "flushing");
+    for (int m = 0; m < MODES; m++) free(acc[m]);
+  }
+  free_sample(&s);
+}
+#endif
+
 static void finishing_adds_in_the_defined_order(void **state) {
   (void)state;
   const double acc[2 * MG_ACCUMULATORS] = {1e16, 1, -1e16, 3, 1, 0.5, 1, 0.25, 1, 2, 4, 8, 16, 32, 64, 128};
@@ -507,18 +548,21 @@ static int find_kernels(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_number_of_rows_has_the_defined_bits),
-      cmocka_unit_test(every_number_of_chained_rows_has_the_defined_bits),
-      cmocka_unit_test(every_length_has_the_defined_bits),
-      cmocka_unit_test(types_may_differ_from_row_to_row),
-      cmocka_unit_test(sixteen_bit_rows_are_their_floats),
-      cmocka_unit_test(rectangles_have_the_defined_bits),
-      cmocka_unit_test(a_rectangle_is_a_part_of_the_triangle),
-      cmocka_unit_test(sums_are_near_those_of_fp64),
-      cmocka_unit_test(nonfinite_values_stay_in_their_row),
-      cmocka_unit_test(zeros_and_subnormals_are_exact),
-      cmocka_unit_test(chains_know_no_subnormal_numbers),
-      cmocka_unit_test(finishing_adds_in_the_defined_order),
+    cmocka_unit_test(every_number_of_rows_has_the_defined_bits),
+    cmocka_unit_test(every_number_of_chained_rows_has_the_defined_bits),
+    cmocka_unit_test(every_length_has_the_defined_bits),
+    cmocka_unit_test(types_may_differ_from_row_to_row),
+    cmocka_unit_test(sixteen_bit_rows_are_their_floats),
+    cmocka_unit_test(rectangles_have_the_defined_bits),
+    cmocka_unit_test(a_rectangle_is_a_part_of_the_triangle),
+    cmocka_unit_test(sums_are_near_those_of_fp64),
+    cmocka_unit_test(nonfinite_values_stay_in_their_row),
+    cmocka_unit_test(zeros_and_subnormals_are_exact),
+    cmocka_unit_test(chains_know_no_subnormal_numbers),
+#if defined(__x86_64__)
+    cmocka_unit_test(chains_leave_the_callers_modes_alone),
+#endif
+    cmocka_unit_test(finishing_adds_in_the_defined_order),
   };
   return cmocka_run_group_tests(tests, find_kernels, NULL);
 }
