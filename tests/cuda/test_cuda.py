@@ -247,6 +247,21 @@ class Choosing(Cuda):
                 self.assertEqual(done.returncode, 1)
                 self.assertIn("numeric mode", done.stderr)
 
+    def test_reuse_knows_the_order_of_grams(self):
+        """Coefficients may come from them: a merge that was made beside cuBLAS's is none that our kernel's would have made."""
+        small = {**SMALL, "nxn": {"targets": ["sw-KE"]}, "grid": {"sweep": {"locale": ["sw-KE"], "method": ["model_stock"]}}}
+        first = self.made("first", **small, compute={"backend": "cuda", "precision": "fp32_cublas"})
+        again = self.made("again", **small, compute={"backend": "cuda", "precision": "fp32_cublas"}, reuse=[first])
+        other = self.made("other", **small, reuse=[first])
+        merged = {}
+        for path in (first, again, other):
+            with h5py.File(path) as file:
+                merged[path] = set(file["grid/cells/recipe"][()].tolist())
+        self.assertEqual(merged[first], merged[again])
+        self.assertFalse(merged[first] & merged[other])
+        with h5py.File(again) as a, h5py.File(other) as b:
+            self.assertEqual([len(f["provenance"].get("reused", ())) for f in (a, b)], [1, 0])
+
     def test_plan(self):
         config, _ = self.config("plan")
         before, common.BINARY = common.BINARY, EMULATED
