@@ -115,11 +115,10 @@ INLINE void multiply_strip(const float *x, const float *y, int links, bool first
 }
 
 /*
- * Not inlined, so that no operation moves out of where subnormal numbers are zeros. Of a group with itself the last rows' pairs
- * with the first ones have been there the other way round, and there may be no last ones.
+ * Of a group with itself the last rows' pairs with the first ones have been there the other way round, and there may be no last
+ * ones.
  */
-__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
-                                                               const mg_slab *slab) {
+TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   for (size_t k = 0; k < count; k++) {
     const mg_chain_block *b = &blocks[k];
     for (int row = 0; row < b->rows; row += STRIP) {
@@ -133,13 +132,6 @@ __attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_bl
     }
     for (int link = 0; link < slab->links; link++) mg_fetch_some(slab->fetching);
   }
-}
-
-TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
-  const unsigned control = _mm_getcsr();
-  _mm_setcsr(MG_FLUSHING);
-  multiply_flushing(blocks, count, slab);
-  _mm_setcsr(control);
 }
 
 TARGET static void collect(float *sum, double *total, size_t count) {
@@ -160,7 +152,8 @@ TARGET static void collect_lanes(float *lanes, int rows, double *const *acc) {
     }
 }
 
-const mg_chains mg_chains_avx2 = {.pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
+const mg_chains mg_chains_avx2 = {
+    .flushing = true, .pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
 
 #else
 typedef int mg_no_avx2_chains; /* nothing for other processors */

@@ -129,9 +129,7 @@ INLINE void multiply_strip(const float *x, const float *y, int rows, int links, 
   for (int i = 0; i < rows; i++) _mm512_store_ps(sum + i * ROWS, c[i]);
 }
 
-/* Not inlined, so that no operation moves out of where subnormal numbers are zeros. */
-__attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_block *blocks, size_t count,
-                                                               const mg_slab *slab) {
+TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
   for (size_t k = 0; k < count; k++) {
     const mg_chain_block *b = &blocks[k];
     for (int row = 0; row < b->rows; row += STRIP) {
@@ -145,14 +143,8 @@ __attribute__((noinline)) TARGET static void multiply_flushing(const mg_chain_bl
   }
 }
 
-TARGET static void multiply(const mg_chain_block *blocks, size_t count, const mg_slab *slab) {
-  const unsigned control = _mm_getcsr();
-  _mm_setcsr(MG_FLUSHING);
-  multiply_flushing(blocks, count, slab);
-  _mm_setcsr(control);
-}
-
-const mg_chains mg_chains_avx512 = {.pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
+const mg_chains mg_chains_avx512 = {
+    .flushing = true, .pack = pack, .multiply = multiply, .collect = collect, .collect_lanes = collect_lanes};
 
 /* ---- with one: a link is its 16 rows, then its 16 columns of twos; no subnormal numbers in any case ---- */
 

@@ -61,6 +61,7 @@ struct mg_chains {
   void (*begin)(void), (*end)(void); /**< around the rest, on the same thread; or NULL */
   /** Packs the links of a group's rows, which may be fewer, and multiplies these by lanes with floats, unless it is NULL. */
   void (*pack)(const uint16_t *const *row, int rows, const mg_slab *slab, const float *floats, float *lanes, void *panel);
+  bool flushing; /**< subnormal numbers have to be switched off for multiply; a matrix unit has none */
   /** sum += the links of each block, in order. */
   void (*multiply)(const mg_chain_block *blocks, size_t count, const mg_slab *slab);
   /** total += sum in fp64, and sum = 0; of `count` pairs. */
